@@ -1,0 +1,67 @@
+"""Desired network state of one host, as its manager pushes it and `swarm.overlay` makes it true.
+
+Addresses are plain strings without prefix unless a field says CIDR; `host` is a host's data-path address.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayEndpoint:
+    """One address on an overlay and the host that has it (a task's, or a host's own leg)."""
+
+    address: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverlayNetwork:
+    id: str = ""
+    name: str = ""
+    vni: int = 0
+    subnet: str = ""
+    """CIDR."""
+    data_path_port: int = 4789
+    host_address: str = ""
+    """This host's own address on the network; empty when the host itself has no leg in it."""
+    endpoints: tuple[OverlayEndpoint, ...] = ()
+    """Every other host's endpoints and this host's own, in address order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    address: str = ""
+    """On the ingress network."""
+    suspect: bool = False
+    """The session of its host is broken: use it only when no other backend is left."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """A port that every host answers on, and the tasks behind it (ingress mode)."""
+
+    service_id: str = ""
+    protocol: Protocol = Protocol.TCP
+    published_port: int = 0
+    target_port: int = 0
+    backends: tuple[Backend, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataPlane:
+    networks: tuple[OverlayNetwork, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskNetwork:
+    """What one task's network namespace needs."""
+
+    task_id: str = ""
+    attachments: tuple[NetworkAttachment, ...] = ()
+    host_ports: tuple[PortConfig, ...] = field(default_factory=tuple)
+    """Ports in host mode: only this host answers, and only with this task."""

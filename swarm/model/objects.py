@@ -1,0 +1,148 @@
+"""What the store keeps. All immutable; a change is a new object written over the version it was read at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NewType
+
+from swarm.base.ids import ClusterID, NetworkID, NodeID, ServiceID, TaskID
+from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
+from swarm.model.task_state import TaskState
+from swarm.model.types import (
+    Endpoint,
+    Meta,
+    NetworkAttachment,
+    NodeDescription,
+    NodeState,
+    PortConfig,
+    Version,
+)
+
+CertificateDigest = NewType("CertificateDigest", str)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    id: ServiceID
+    meta: Meta = field(default_factory=Meta)
+    spec: ServiceSpec = field(default_factory=ServiceSpec)
+    spec_version: Version = field(default_factory=Version)
+    """Changes only when the task template does, so that a task made from it can be told up to date."""
+    previous_spec: ServiceSpec | None = None
+    endpoint: Endpoint = field(default_factory=Endpoint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerStatus:
+    container_id: str = ""
+    pid: int = 0
+    exit_code: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStatus:
+    timestamp: datetime | None = None
+    state: TaskState = TaskState.NEW
+    message: str = ""
+    err: str = ""
+    container: ContainerStatus | None = None
+    ports: tuple[PortConfig, ...] = ()
+    """Host-mode ports as the node really bound them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    id: TaskID
+    meta: Meta = field(default_factory=Meta)
+    spec: TaskSpec = field(default_factory=TaskSpec)
+    spec_version: Version = field(default_factory=Version)
+    """The service's `spec_version` that the task was made from."""
+    service_id: ServiceID = ServiceID("")
+    service_name: str = ""
+    service_labels: Mapping[str, str] = field(default_factory=dict)
+    slot: int = 0
+    """From 1; 0 for a task of a global service."""
+    node_id: NodeID = NodeID("")
+    status: TaskStatus = field(default_factory=TaskStatus)
+    desired_state: TaskState = TaskState.RUNNING
+    start_after: datetime | None = None
+    """A restart's delay: the orchestrator raises `desired_state` from READY to RUNNING no earlier."""
+    attachments: tuple[NetworkAttachment, ...] = ()
+    endpoint: Endpoint = field(default_factory=Endpoint)
+    """The service's allocated ports when the task was made."""
+
+    @property
+    def name(self) -> str:
+        """`web.1.<task id>`, or `web.<node id>.<task id>` for a global service: the container's name."""
+        return f"{self.service_name}.{self.slot or self.node_id}.{self.id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    state: NodeState = NodeState.UNKNOWN
+    message: str = ""
+    addr: str = ""
+    """Source address of the node's session as the manager saw it."""
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerStatus:
+    addr: str = ""
+    """Where the node serves joins: host:port."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    id: NodeID
+    meta: Meta = field(default_factory=Meta)
+    spec: NodeSpec = field(default_factory=NodeSpec)
+    description: NodeDescription = field(default_factory=NodeDescription)
+    status: NodeStatus = field(default_factory=NodeStatus)
+    manager_status: ManagerStatus | None = None
+    certificate_key_digest: str = ""
+    """SHA-256 (hex) of the public key first certified: a replayed join gives the same node."""
+    attachments: tuple[NetworkAttachment, ...] = ()
+    """The host's own addresses on overlays it has a leg in (ingress)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    id: NetworkID
+    meta: Meta = field(default_factory=Meta)
+    spec: NetworkSpec = field(default_factory=NetworkSpec)
+    subnet: str = ""
+    gateway: str = ""
+    vni: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinTokens:
+    """The secrets inside the SWMTKN tokens, as stored (encrypted like everything stored)."""
+
+    worker: str = ""
+    manager: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootCA:
+    ca_key_pem: bytes = b""
+    ca_cert_pem: bytes = b""
+    join_tokens: JoinTokens = field(default_factory=JoinTokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    id: ClusterID
+    meta: Meta = field(default_factory=Meta)
+    spec: ClusterSpec = field(default_factory=ClusterSpec)
+    root_ca: RootCA = field(default_factory=RootCA)
+    default_address_pools: tuple[str, ...] = ("10.0.0.0/8",)
+    subnet_size: int = 20
+    data_path_port: int = 4789
+
+
+StoredObject = Service | Task | Node | Network | Cluster
+"""Every kind of object that the store keeps."""

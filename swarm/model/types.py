@@ -1,0 +1,200 @@
+"""Small immutable values that specs and objects are made of. Names and meanings are the Docker Engine API's.
+
+Durations are `timedelta`, sizes end in `_bytes`, CPU is counted in `nano_cpus` (10^9 = one core).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class NodeRole(StrEnum):
+    WORKER = "worker"
+    MANAGER = "manager"
+
+
+class Availability(StrEnum):
+    ACTIVE = "active"
+    PAUSE = "pause"
+    DRAIN = "drain"
+
+
+class NodeState(StrEnum):
+    UNKNOWN = "unknown"
+    DOWN = "down"
+    READY = "ready"
+    DISCONNECTED = "disconnected"
+
+
+class Protocol(StrEnum):
+    TCP = "tcp"
+    UDP = "udp"
+
+
+class PublishMode(StrEnum):
+    INGRESS = "ingress"
+    HOST = "host"
+
+
+class MountType(StrEnum):
+    VOLUME = "volume"
+    BIND = "bind"
+    TMPFS = "tmpfs"
+
+
+class RestartCondition(StrEnum):
+    NONE = "none"
+    ON_FAILURE = "on-failure"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """`index` is the store revision of the last write to the object; updates must quote it."""
+
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meta:
+    version: Version = field(default_factory=Version)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Platform:
+    architecture: str = ""
+    os: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    nano_cpus: int = 0
+    memory_bytes: int = 0
+    pids: int = 0
+    """Only as a limit; 0 means the cluster's default."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceRequirements:
+    limits: Resources = field(default_factory=Resources)
+    reservations: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPolicy:
+    condition: RestartCondition = RestartCondition.ANY
+    delay: timedelta = timedelta(seconds=5)
+    max_attempts: int = 0
+    """0 means without limit."""
+    window: timedelta = timedelta(0)
+    """Attempts older than this are forgotten; 0 means none is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    constraints: tuple[str, ...] = ()
+    platforms: tuple[Platform, ...] = ()
+    max_replicas: int = 0
+    """Most tasks of the service on one node; 0 means without limit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeOptions:
+    no_copy: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BindOptions:
+    propagation: str = ""
+    create_mountpoint: bool = False
+    non_recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmpfsOptions:
+    size_bytes: int = 0
+    mode: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    type: MountType = MountType.VOLUME
+    source: str = ""
+    target: str = ""
+    read_only: bool = False
+    bind_options: BindOptions | None = None
+    volume_options: VolumeOptions | None = None
+    tmpfs_options: TmpfsOptions | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortConfig:
+    name: str = ""
+    protocol: Protocol = Protocol.TCP
+    target_port: int = 0
+    published_port: int = 0
+    """0 asks for one: 30000-32767 in ingress mode, one of the node's in host mode."""
+    publish_mode: PublishMode = PublishMode.INGRESS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSpec:
+    mode: str = ""
+    """`vip` (also when empty); `dnsrr` comes with networks."""
+    ports: tuple[PortConfig, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualIP:
+    network_id: str = ""
+    addr: str = ""
+    """CIDR, as clients parse it strictly."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What the allocator gave a service: the ports it really has."""
+
+    spec: EndpointSpec = field(default_factory=EndpointSpec)
+    ports: tuple[PortConfig, ...] = ()
+    virtual_ips: tuple[VirtualIP, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAttachment:
+    network_id: str = ""
+    addresses: tuple[str, ...] = ()
+    """CIDR, the prefix being the network's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineDescription:
+    engine_version: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSInfo:
+    trust_root: str = ""
+    """PEM of the root that the node trusts."""
+    cert_issuer_subject: bytes = b""
+    cert_issuer_public_key: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeDescription:
+    """What an agent says of its host when its session opens."""
+
+    hostname: str = ""
+    platform: Platform = field(default_factory=Platform)
+    resources: Resources = field(default_factory=Resources)
+    engine: EngineDescription = field(default_factory=EngineDescription)
+    tls_info: TLSInfo = field(default_factory=TLSInfo)
+    data_path_address: str = ""
+    """Where the host's VXLAN packets come from and go to."""
