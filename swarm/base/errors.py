@@ -91,8 +91,8 @@ class NotManager(Unavailable):
     def __init__(self, *, in_cluster: bool) -> None:
         if in_cluster:
             text = (
-                "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. "
-                "Please run this command on a manager node or promote the current node to a manager."
+                "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster "
+                "state. Please run this command on a manager node or promote the current node to a manager."
             )
         else:
             text = (

@@ -1,4 +1,4 @@
-"""Logging, configured once per process: structlog for us, the standard library's loggers through the same pipe.
+"""Logging, configured once per process: structlog for us, the standard library through the same pipe.
 
 Event names are short constants in lower case ("task.state"); everything else is a field. Secrets travel as
 `Secret`, whose repr is `***`, so a careless log line or traceback shows nothing.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NewType
 
 from swarm.base.ids import ClusterID, NetworkID, NodeID, ServiceID, TaskID
 from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
@@ -20,7 +19,8 @@ from swarm.model.types import (
     Version,
 )
 
-CertificateDigest = NewType("CertificateDigest", str)
+NO_SERVICE = ServiceID("")
+NO_NODE = NodeID("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +59,12 @@ class Task:
     spec: TaskSpec = field(default_factory=TaskSpec)
     spec_version: Version = field(default_factory=Version)
     """The service's `spec_version` that the task was made from."""
-    service_id: ServiceID = ServiceID("")
+    service_id: ServiceID = NO_SERVICE
     service_name: str = ""
     service_labels: Mapping[str, str] = field(default_factory=dict)
     slot: int = 0
     """From 1; 0 for a task of a global service."""
-    node_id: NodeID = NodeID("")
+    node_id: NodeID = NO_NODE
     status: TaskStatus = field(default_factory=TaskStatus)
     desired_state: TaskState = TaskState.RUNNING
     start_after: datetime | None = None

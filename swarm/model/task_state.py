@@ -1,4 +1,6 @@
-"""The states of a task, their order, and who may write each step (SwarmKit: design/tla/Tasks.tla, api/types.proto).
+"""The states of a task, their order, and who may write each step.
+
+Source: SwarmKit design/tla/Tasks.tla and api/types.proto.
 
 Invariant: the observed state of a task only rises. Desired state is the manager's alone and only rises too.
 """

@@ -1,0 +1,34 @@
+"""Values that hold where a spec says nothing, each with where it comes from."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from swarm.model.types import RestartPolicy
+
+RESTART_POLICY = RestartPolicy()
+"""any, 5 s, no limit (SwarmKit api/defaults/service.go)."""
+
+STOP_GRACE_PERIOD = timedelta(seconds=10)
+"""SwarmKit api/defaults/service.go."""
+
+PIDS_LIMIT = 4096
+"""A fork bomb must stay in its task; Swarm has no default (CIS Docker Benchmark 5.29 asks for one)."""
+
+HEARTBEATS_MISSED = 4
+"""A node silent for this many heartbeat periods is down (1 s each: 4 s; SwarmKit: 5 s and 3)."""
+
+DYNAMIC_PORTS = range(30000, 32768)
+"""Ingress ports given to a service that names none (SwarmKit allocator/portallocator.go)."""
+
+INGRESS_SUBNET = "10.0.0.0/20"
+"""Room for 4,000 tasks and hosts; Swarm's /24 fills at about 250 (moby#31019)."""
+
+FIRST_VNI = 4096
+"""libnetwork's ovmanager starts here too."""
+
+JOIN_PORT = 2377
+CLUSTER_PORT = 2378
+ETCD_PEER_PORT = 2381
+ETCD_CLIENT_PORT = 2382
+DATA_PATH_PORT = 4789

@@ -1,0 +1,54 @@
+"""What a planner decides: writes to objects, each with the version it was decided on, and when to look again.
+
+A planner returns a `Plan`; the edge applies it. An op whose object has changed meanwhile is dropped and its
+key is planned again, so no op is ever patched by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from swarm.model.objects import StoredObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Create:
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Write `object` if the stored one still has the version that `object.meta` carries."""
+
+    object: StoredObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Delete `object` if the stored one still has the version that `object.meta` carries."""
+
+    object: StoredObject
+
+
+Op = Create | Update | Delete
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    ops: tuple[Op, ...] = ()
+    wake_at: datetime | None = None
+    """Plan again no later than this, although nothing will have changed."""
+
+    @staticmethod
+    def of(ops: Iterable[Op], wake_at: datetime | None = None) -> Plan:
+        return Plan(ops=tuple(ops), wake_at=wake_at)
+
+    def __add__(self, other: Plan) -> Plan:
+        return Plan(ops=self.ops + other.ops, wake_at=earliest(self.wake_at, other.wake_at))
+
+
+def earliest(*times: datetime | None) -> datetime | None:
+    """The earliest of the times given, None standing for never."""
+    return min((t for t in times if t is not None), default=None)
