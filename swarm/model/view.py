@@ -73,7 +73,7 @@ def find(view: ClusterView, kind: type[T], reference: str) -> T:
 
 
 class Objects:
-    """A mutable `ClusterView`. Only the store's mirror (or a test's pure cluster) calls `put` and `remove`."""
+    """A mutable `ClusterView`: only the store's mirror or a test's pure cluster calls `put` and `remove`."""
 
     def __init__(self, items: Iterable[StoredObject] = ()) -> None:
         self._by_kind: dict[type, dict[str, StoredObject]] = {kind: {} for kind in KIND_NAMES}
