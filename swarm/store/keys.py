@@ -1,0 +1,72 @@
+"""Where things are in the key-value service. All keys of a cluster start with `/swarm/`.
+
+/swarm/objects/<kind>/<id>        the object, sealed
+/swarm/names/<kind>/<name>        the id that has the name: makes names unique
+/swarm/ports/<protocol>/<port>    the service that publishes the port in ingress mode: makes ports unique
+/swarm/leader                     node id of the leading manager; its revision is the epoch
+/swarm/leader-beat                rewritten by the leader while it leads
+"""
+
+from __future__ import annotations
+
+from swarm.model.objects import Cluster, Network, Node, Service, StoredObject, Task
+from swarm.model.types import PublishMode
+
+PREFIX = "/swarm/"
+OBJECTS = f"{PREFIX}objects/"
+LEADER = f"{PREFIX}leader"
+LEADER_BEAT = f"{PREFIX}leader-beat"
+
+KINDS: dict[str, type[StoredObject]] = {
+    "services": Service,
+    "tasks": Task,
+    "nodes": Node,
+    "networks": Network,
+    "clusters": Cluster,
+}
+_FOLDERS = {kind: folder for folder, kind in KINDS.items()}
+
+
+def object_key(kind: type[StoredObject], object_id: str) -> str:
+    return f"{OBJECTS}{_FOLDERS[kind]}/{object_id}"
+
+
+def parse_object_key(key: str) -> tuple[type[StoredObject], str] | None:
+    """(kind, id) of an object's key; None for any other key."""
+    if not key.startswith(OBJECTS):
+        return None
+    folder, _, object_id = key.removeprefix(OBJECTS).partition("/")
+    kind = KINDS.get(folder)
+    return (kind, object_id) if kind else None
+
+
+def index_keys(item: StoredObject) -> frozenset[str]:
+    """The keys that an object holds alone in the cluster."""
+    match item:
+        case Service():
+            ports = (
+                f"{PREFIX}ports/{p.protocol}/{p.published_port}"
+                for p in item.endpoint.ports
+                if p.publish_mode is PublishMode.INGRESS
+            )
+            return frozenset({f"{PREFIX}names/services/{item.spec.name}", *ports})
+        case Network():
+            return frozenset({f"{PREFIX}names/networks/{item.spec.name}"})
+        case Cluster():
+            return frozenset({f"{PREFIX}names/clusters/{item.spec.name}"})
+        case Task() | Node():
+            return frozenset()
+
+
+def taken(key: str) -> str:
+    """What to tell the user whose write lost the race for an index key."""
+    _, _, kind, *rest = key.split("/")
+    if kind == "ports":
+        protocol, port = rest
+        return f"port '{port}' is already in use by another service as an ingress port ({protocol})"
+    folder, name = rest
+    noun = folder.removesuffix("s")
+    return (
+        f"rpc error: code = AlreadyExists desc = name conflicts with an existing object: "
+        f"{noun} {name} already exists"
+    )

@@ -1,0 +1,289 @@
+"""The cluster's state: a mirror in memory to read, transactions to write.
+
+Reads: `view` is the mirror. It is listed once at a revision and watched from there; watches are hints, so
+every `RELIST_EVERY_S` the whole is listed again and the difference applied. Planners read it without awaiting.
+Writes: `commit` is one transaction, all or nothing, each op compared with the version it was decided on;
+`apply` takes a plan of any size and drops the ops that lost. Both return when the mirror shows the write, so
+a caller reads what it wrote. A leader's writes carry its epoch and fail once another manager leads.
+Invariant: the mirror never goes back to an older version of an object.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from swarm.base.clock import Clock
+from swarm.base.errors import AlreadyExists, LeadershipLost, OutOfSequence, Unavailable
+from swarm.base.log import get_logger
+from swarm.model.objects import StoredObject
+from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.types import Version
+from swarm.model.view import ClusterView, Objects
+from swarm.proto import codec
+from swarm.secrets.box import Box
+from swarm.store import keys
+from swarm.store.changes import Changes
+from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
+from swarm.store.kv import Delete as DeleteKey
+
+RELIST_EVERY_S = 60.0
+MIRROR_TIMEOUT_S = 5.0
+TXN_OPS = 100
+"""etcd refuses more than 128 operations in one transaction."""
+
+Key = tuple[type[StoredObject], str]
+
+log = get_logger("store")
+
+
+@dataclass(frozen=True, slots=True)
+class _Txn:
+    compares: tuple[Compare, ...]
+    writes: tuple[Write, ...]
+
+
+class Store:
+    def __init__(self, kv: KV, box: Box, clock: Clock) -> None:
+        self._kv = kv
+        self._box = box
+        self._clock = clock
+        self._objects = Objects()
+        self._raw: dict[str, KeyValue] = {}
+        self._revision = 0
+        self._moved = asyncio.Condition()
+        self._feeds: set[Changes] = set()
+
+    @property
+    def view(self) -> ClusterView:
+        return self._objects
+
+    @property
+    def revision(self) -> int:
+        """How far the mirror has come; 0 before the first list."""
+        return self._revision
+
+    def raw(self, key: str) -> KeyValue | None:
+        """A key of ours that is no object (leader, beat)."""
+        return self._raw.get(key)
+
+    @contextmanager
+    def changes(self, *kinds: type[StoredObject]) -> Iterator[Changes]:
+        """A feed of what changes from now on, coalesced by object; of the given kinds, or of all."""
+        feed = Changes(frozenset(kinds))
+        self._feeds.add(feed)
+        try:
+            yield feed
+        finally:
+            self._feeds.discard(feed)
+
+    async def ready(self) -> None:
+        """Wait until the mirror has been filled once."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: self._revision > 0)
+
+    async def run(self) -> None:
+        """Keep the mirror true until cancelled."""
+        backoff = 0.05
+        while True:
+            try:
+                await self._relist()
+                backoff = 0.05
+                await self._follow()
+            except WatchLost as error:
+                log.info("watch.lost", reason=str(error))
+            except Unavailable as error:
+                log.warning("store.unavailable", reason=str(error), retry_s=backoff)
+                await asyncio.sleep(backoff)
+                backoff = min(backoff * 2, 2.0)
+
+    async def commit(self, ops: Sequence[Op], *, epoch: int | None = None) -> int:
+        """Write all of `ops` or nothing; returns the revision.
+
+        Raises:
+            OutOfSequence: an object is not at the version that its op was decided on.
+            AlreadyExists: an object, name or port is taken.
+            LeadershipLost: `epoch` is over.
+            Unavailable: no quorum answered; whether the write happened is unknown.
+        """
+        now = self._clock.now()
+        txn = _joined([self._encode(op, now) for op in ops], epoch)
+        failed, revision = await self._attempt(txn)
+        if failed:
+            raise _refusal(failed, ops)
+        await self._shown(revision)
+        return revision
+
+    async def apply(self, ops: Iterable[Op], *, epoch: int) -> int:
+        """Write a plan in bounded transactions, dropping ops that lost a race; returns how many were written.
+
+        Raises: LeadershipLost, Unavailable.
+        """
+        now = self._clock.now()
+        written, revision = 0, 0
+        for chunk in _chunks([self._encode(op, now) for op in ops], TXN_OPS - 1):
+            done, at = await self._apply_chunk(chunk, epoch)
+            written, revision = written + done, max(revision, at)
+        if revision:
+            await self._shown(revision)
+        return written
+
+    async def write_raw(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int | None:
+        """A transaction on keys that are no objects; its revision, or None if a compare failed."""
+        failed, revision = await self._attempt(_Txn(tuple(compares), tuple(writes)))
+        return None if failed else revision
+
+    async def _apply_chunk(self, chunk: list[_Txn], epoch: int) -> tuple[int, int]:
+        while chunk:
+            failed, revision = await self._attempt(_joined(chunk, epoch))
+            if not failed:
+                return len(chunk), revision
+            if keys.LEADER in failed:
+                raise LeadershipLost("another manager leads")
+            lost = set(failed)
+            chunk = [txn for txn in chunk if lost.isdisjoint(c.key for c in txn.compares)]
+        return 0, 0
+
+    async def _attempt(self, txn: _Txn) -> tuple[tuple[str, ...], int]:
+        """(keys whose compare failed, revision). A lost answer is looked up: sealed bytes never repeat."""
+        try:
+            result = await self._kv.txn(txn.compares, txn.writes)
+        except Unavailable:
+            put = next((w for w in txn.writes if isinstance(w, Put)), None)
+            if put is None:
+                raise
+            found = await self._kv.get(put.key)
+            if found is None or found.value != put.value:
+                raise
+            return (), found.mod_revision
+        return result.failed, result.revision
+
+    def _encode(self, op: Op, now: datetime) -> _Txn:
+        item = op.object
+        key = keys.object_key(type(item), item.id)
+        index = keys.index_keys(item)
+        match op:
+            case Create():
+                expected, held = 0, frozenset[str]()
+            case Update() | Delete():
+                expected = item.meta.version.index
+                stored = self._objects.get(type(item), item.id)
+                held = keys.index_keys(stored) if stored else frozenset()
+        if isinstance(op, Delete):
+            freed: list[Write] = [DeleteKey(key), *(DeleteKey(k) for k in held)]
+            return _Txn((Compare(key, expected),), tuple(freed))
+        stamped = _stamp(item, now, created=isinstance(op, Create))
+        writes: list[Write] = [Put(key, self._box.seal(key, codec.dumps(stamped)))]
+        writes += [Put(k, item.id.encode()) for k in sorted(index - held)]
+        writes += [DeleteKey(k) for k in sorted(held - index)]
+        return _Txn((Compare(key, expected), *(Compare(k, 0) for k in sorted(index - held))), tuple(writes))
+
+    async def _shown(self, revision: int) -> None:
+        try:
+            async with asyncio.timeout(MIRROR_TIMEOUT_S), self._moved:
+                await self._moved.wait_for(lambda: self._revision >= revision)
+        except TimeoutError:
+            raise Unavailable(
+                "the write is stored, but this manager has not seen it yet; try again"
+            ) from None
+
+    async def _relist(self) -> None:
+        listing = await self._kv.list(keys.PREFIX)
+        present = {item.key for item in listing.items}
+        gone = [key for key in self._raw if key not in present]
+        self._take(WatchBatch(listing.revision, listing.items, tuple(gone)))
+        await self._announce(listing.revision)
+
+    async def _follow(self) -> None:
+        try:
+            async with asyncio.timeout(RELIST_EVERY_S):
+                async for batch in self._kv.watch(keys.PREFIX, self._revision + 1):
+                    self._take(batch)
+                    await self._announce(batch.revision)
+        except TimeoutError:
+            return
+
+    async def _announce(self, revision: int) -> None:
+        async with self._moved:
+            self._revision = max(self._revision, revision)
+            self._moved.notify_all()
+
+    def _take(self, batch: WatchBatch) -> None:
+        for item in batch.puts:
+            known = self._raw.get(item.key)
+            if known is None or known.mod_revision < item.mod_revision:
+                self._raw[item.key] = (
+                    KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
+                )
+                self._decode(item)
+        for key in batch.deletes:
+            if self._raw.pop(key, None) is not None:
+                self._forget(key)
+
+    def _decode(self, item: KeyValue) -> None:
+        place = keys.parse_object_key(item.key)
+        if place is None:
+            return
+        kind, object_id = place
+        value: Any = codec.loads(kind, self._box.open(item.key, item.value))
+        value = dataclasses.replace(
+            value, meta=dataclasses.replace(value.meta, version=Version(index=item.mod_revision))
+        )
+        old = self._objects.put(value)
+        for feed in self._feeds:
+            feed.record((kind, object_id), old, value)
+
+    def _forget(self, key: str) -> None:
+        place = keys.parse_object_key(key)
+        if place is None:
+            return
+        old = self._objects.remove(*place)
+        for feed in self._feeds:
+            feed.record(place, old, None)
+
+
+def _is_object(key: str) -> bool:
+    return key.startswith(keys.OBJECTS)
+
+
+def _stamp(item: Any, now: datetime, *, created: bool) -> Any:  # noqa: ANN401 - any stored object
+    meta = dataclasses.replace(item.meta, updated_at=now, **({"created_at": now} if created else {}))
+    return dataclasses.replace(item, meta=meta)
+
+
+def _joined(txns: Sequence[_Txn], epoch: int | None) -> _Txn:
+    fence = (Compare(keys.LEADER, epoch),) if epoch is not None else ()
+    return _Txn(
+        (*fence, *(c for txn in txns for c in txn.compares)), tuple(w for txn in txns for w in txn.writes)
+    )
+
+
+def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
+    chunk: list[_Txn] = []
+    size = 0
+    for txn in txns:
+        cost = max(len(txn.compares), len(txn.writes))
+        if chunk and size + cost > limit:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(txn)
+        size += cost
+    if chunk:
+        yield chunk
+
+
+def _refusal(failed: Sequence[str], ops: Sequence[Op]) -> AlreadyExists | OutOfSequence | LeadershipLost:
+    if keys.LEADER in failed:
+        return LeadershipLost("another manager leads")
+    for key in failed:
+        if not _is_object(key):
+            return AlreadyExists(keys.taken(key))
+    created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
+    if created & set(failed):
+        return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+    return OutOfSequence()
