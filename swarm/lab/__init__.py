@@ -1,0 +1,1 @@
+"""Several hosts on one machine: what `swarm lab` does, and what the integration tests run on."""
