@@ -1,0 +1,336 @@
+"""What the API needs from the rest of the daemon: protocols and the values that cross them.
+
+The API is the consumer, so it declares them. `Swarm` is this node's membership, `ClusterControl` the cluster's
+objects (managers only), `Logs` the tasks' output wherever they run, `Engine` this node's images and containers.
+
+Invariant: nothing here imports an implementation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from swarm.base.ids import NodeID
+from swarm.base.log import Secret
+from swarm.model.objects import Cluster, JoinTokens, Service
+from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
+from swarm.model.types import Availability, Platform, PortConfig, TLSInfo
+from swarm.model.view import ClusterView
+
+# --- membership -----------------------------------------------------------------------------------------
+
+
+class NodeMembership(StrEnum):
+    INACTIVE = "inactive"
+    PENDING = "pending"
+    ACTIVE = "active"
+    ERROR = "error"
+    LOCKED = "locked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerPeer:
+    node_id: str
+    addr: str
+    """host:port of its join server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SwarmStatus:
+    state: NodeMembership = NodeMembership.INACTIVE
+    node_id: str = ""
+    node_addr: str = ""
+    """The address that this node advertises, without a port."""
+    is_manager: bool = False
+    """This node serves cluster state."""
+    leader_id: str = ""
+    managers: tuple[ManagerPeer, ...] = ()
+    error: str = ""
+    """Why the state is `error` or cluster state cannot be served just now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitRequest:
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    data_path_port: int = 0
+    default_address_pools: tuple[str, ...] = ()
+    subnet_size: int = 0
+    availability: Availability = Availability.ACTIVE
+    spec: ClusterSpec = field(default_factory=ClusterSpec)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRequest:
+    listen_addr: str = ""
+    advertise_addr: str = ""
+    data_path_addr: str = ""
+    remote_addrs: tuple[str, ...] = ()
+    token: Secret
+    availability: Availability = Availability.ACTIVE
+
+
+class Swarm(Protocol):
+    def status(self) -> SwarmStatus: ...
+
+    async def init(self, request: InitRequest) -> NodeID:
+        """Start a cluster with this node. Raises Unavailable if it is in one already."""
+        ...
+
+    async def join(self, request: JoinRequest) -> None:
+        """Join a cluster. Raises Unavailable if in one already, or when it takes too long."""
+        ...
+
+    async def leave(self, *, force: bool) -> None:
+        """Leave. Raises Unavailable for a manager without `force`, and outside of a swarm."""
+        ...
+
+    def join_tokens(self, cluster: Cluster) -> JoinTokens:
+        """The whole `SWMTKN-1-...` texts."""
+        ...
+
+    def tls_info(self, cluster: Cluster) -> TLSInfo:
+        """The cluster's root."""
+        ...
+
+
+# --- the cluster's objects ------------------------------------------------------------------------------
+
+
+class ClusterControl(Protocol):
+    @property
+    def view(self) -> ClusterView: ...
+
+    def cluster(self) -> Cluster: ...
+
+    async def create_service(self, spec: ServiceSpec) -> Service: ...
+
+    async def update_service(self, reference: str, version: int, spec: ServiceSpec) -> None: ...
+
+    async def remove_service(self, reference: str) -> None: ...
+
+    async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None: ...
+
+    async def remove_node(self, reference: str, *, force: bool = False) -> None: ...
+
+    async def update_cluster(
+        self, version: int, spec: ClusterSpec, *, rotate_worker: bool = False, rotate_manager: bool = False
+    ) -> None: ...
+
+
+# --- output ---------------------------------------------------------------------------------------------
+
+
+class LogStream(StrEnum):
+    STDOUT = "stdout"
+    STDERR = "stderr"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogOptions:
+    streams: frozenset[LogStream] = frozenset(LogStream)
+    follow: bool = False
+    tail: int | None = None
+    """Last lines of each task; None means all."""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSelector:
+    """Tasks by id, or all tasks of a service: while following, also those it gets later."""
+
+    service_id: str = ""
+    task_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogMessage:
+    """One line of one task. `data` has no newline at its end."""
+
+    task_id: str
+    node_id: str
+    service_id: str
+    stream: LogStream
+    timestamp: datetime
+    data: bytes
+
+
+class Logs(Protocol):
+    def read(
+        self, selector: LogSelector, options: LogOptions
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogMessage]]:
+        """The lines, oldest first per task; closing the context ends the subscription."""
+        ...
+
+
+# --- this node's images and containers ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    env: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    user: str = ""
+    working_dir: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    exposed_ports: tuple[str, ...] = ()
+    """`80/tcp`."""
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    id: str
+    repo_tags: tuple[str, ...] = ()
+    repo_digests: tuple[str, ...] = ()
+    created: datetime | None = None
+    size_bytes: int = 0
+    architecture: str = ""
+    os: str = "linux"
+    layers: tuple[str, ...] = ()
+    """diff ids, lowest first."""
+    config: ImageConfig = field(default_factory=ImageConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAuth:
+    username: str
+    password: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distribution:
+    """What a registry says of a reference."""
+
+    media_type: str
+    digest: str
+    size_bytes: int
+    platforms: tuple[Platform, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    status: str
+    id: str = ""
+    """A layer's short digest, or the tag; empty for the pull as a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedImage:
+    """Exactly one of the two is set."""
+
+    untagged: str = ""
+    deleted: str = ""
+
+
+class Images(Protocol):
+    def list(self) -> Sequence[Image]: ...
+
+    def get(self, reference: str) -> Image:
+        """By name, id or id prefix. Raises NotFound: `No such image: x:latest`."""
+        ...
+
+    async def load(self, chunks: AsyncIterator[bytes]) -> Sequence[Image]: ...
+
+    async def pull(
+        self, reference: str, auth: RegistryAuth | None, progress: Callable[[PullProgress], None]
+    ) -> Image: ...
+
+    async def remove(self, reference: str, *, force: bool) -> Sequence[RemovedImage]: ...
+
+    async def resolve(self, reference: str, auth: RegistryAuth | None) -> Distribution: ...
+
+
+class ContainerState(StrEnum):
+    CREATED = "created"
+    RUNNING = "running"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerMount:
+    type: str
+    source: str
+    destination: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A task's container on this node."""
+
+    id: str
+    name: str
+    image: str
+    image_id: str = ""
+    command: tuple[str, ...] = ()
+    created_at: datetime
+    state: ContainerState
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    pid: int = 0
+    exit_code: int = 0
+    error: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    env: tuple[str, ...] = ()
+    hostname: str = ""
+    user: str = ""
+    working_dir: str = ""
+    ports: tuple[PortConfig, ...] = ()
+    mounts: tuple[ContainerMount, ...] = ()
+    networks: Mapping[str, str] = field(default_factory=dict)
+    """Network name -> address with prefix."""
+    log_path: str = ""
+    stop_grace_period: timedelta = timedelta(seconds=10)
+
+
+class Containers(Protocol):
+    def list(self) -> Sequence[Container]:
+        """All of them, also the ended ones, newest first."""
+        ...
+
+    def logs(
+        self, container_id: str, options: LogOptions
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogMessage]]: ...
+
+
+class Engine(Protocol):
+    @property
+    def state_dir(self) -> str: ...
+
+    @property
+    def runtime(self) -> str:
+        """`crun` or `runc`."""
+        ...
+
+    @property
+    def images(self) -> Images: ...
+
+    @property
+    def containers(self) -> Containers: ...
+
+
+class Backend(Protocol):
+    """All of it. `control` and `logs` are None where this node serves no cluster state."""
+
+    @property
+    def swarm(self) -> Swarm: ...
+
+    @property
+    def control(self) -> ClusterControl | None: ...
+
+    @property
+    def logs(self) -> Logs | None: ...
+
+    @property
+    def engine(self) -> Engine: ...

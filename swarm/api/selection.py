@@ -1,0 +1,140 @@
+"""Which of the cluster's objects a list request asks for: a view and filters in, objects out. Pure.
+
+Values of one key are alternatives, keys are conditions, labels are conditions each. Names and ids match by
+prefix. Source: moby daemon/cluster/filters.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
+from swarm.base.errors import InvalidArgument, NotFound
+from swarm.base.ids import NodeID, ServiceID
+from swarm.model.objects import Network, Node, Service, Task
+from swarm.model.task_state import TaskState
+from swarm.model.types import NodeState
+from swarm.model.view import ClusterView, find
+
+NODE_FILTERS = frozenset({"id", "label", "membership", "name", "node.label", "role"})
+SERVICE_FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
+TASK_FILTERS = frozenset(
+    {"_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service"}
+)
+NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+
+_TRUE = frozenset({"1", "t", "true"})
+
+
+def select_nodes(view: ClusterView, filters: Filters) -> list[Node]:
+    return [
+        node
+        for node in view.list(Node)
+        if has_prefix(filters.get("id"), node.id)
+        and has_prefix(filters.get("name"), node.description.hostname)
+        and has_labels(filters.get("label"), node.description.engine.labels)
+        and has_labels(filters.get("node.label"), node.spec.labels)
+        and is_one_of(filters.get("role"), node.spec.role)
+        and is_one_of(filters.get("membership"), "accepted")
+    ]
+
+
+def select_services(view: ClusterView, filters: Filters) -> list[Service]:
+    return [
+        service
+        for service in view.list(Service)
+        if has_prefix(filters.get("id"), service.id)
+        and has_prefix(filters.get("name"), service.spec.name)
+        and has_labels(filters.get("label"), service.spec.labels)
+        and is_one_of(filters.get("mode"), "global" if service.spec.mode.global_ else "replicated")
+        and is_one_of(filters.get("runtime"), "container")
+    ]
+
+
+def select_tasks(view: ClusterView, filters: Filters) -> list[Task]:
+    wanted_states = _desired_states(filters)
+    only_current = any(value in _TRUE for value in filters.get("_up-to-date", ()))
+    matches: list[Callable[[Task], bool]] = [
+        lambda task: has_prefix(filters.get("id"), task.id),
+        lambda task: has_prefix(filters.get("name"), task.name),
+        lambda task: has_labels(filters.get("label"), task.service_labels),
+        lambda task: is_one_of(filters.get("runtime"), "container"),
+        lambda task: not wanted_states or task.desired_state in wanted_states,
+        lambda task: not only_current or _is_up_to_date(view, task),
+    ]
+    used = [match for key, match in zip(_TASK_KEYS, matches, strict=True) if key in filters]
+    return [task for task in _candidates(view, filters) if all(match(task) for match in used)]
+
+
+_TASK_KEYS = ("id", "name", "label", "runtime", "desired-state", "_up-to-date")
+
+
+def _candidates(view: ClusterView, filters: Filters) -> Iterable[Task]:
+    """Tasks by the indexed keys, service and node; names are read as ids are."""
+    services, nodes = filters.get("service"), filters.get("node")
+    if services:
+        ids = [ServiceID(_id_of(view, Service, text)) for text in services]
+        wanted_nodes = [_id_of(view, Node, text) for text in nodes or ()]
+        found = [task for service_id in dict.fromkeys(ids) for task in view.tasks_of_service(service_id)]
+        return [task for task in found if not nodes or task.node_id in wanted_nodes]
+    if nodes:
+        node_ids = [NodeID(_id_of(view, Node, text)) for text in nodes]
+        return [task for node_id in dict.fromkeys(node_ids) for task in view.tasks_on_node(node_id)]
+    return view.list(Task)
+
+
+def _id_of(view: ClusterView, kind: type[Service] | type[Node], text: str) -> str:
+    """The id meant; a removed service's tasks are still asked for by its id."""
+    try:
+        return find(view, kind, text).id
+    except NotFound:
+        return text
+
+
+def _desired_states(filters: Filters) -> frozenset[TaskState]:
+    found: set[TaskState] = set()
+    for word in filters.get("desired-state", ()):
+        try:
+            found.add(TaskState.from_word(word))
+        except KeyError:
+            raise InvalidArgument(f"invalid filter 'desired-state={word}'") from None
+    return frozenset(found)
+
+
+def _is_up_to_date(view: ClusterView, task: Task) -> bool:
+    service = view.get(Service, task.service_id)
+    return service is not None and service.spec_version == task.spec_version
+
+
+def select_networks(view: ClusterView, filters: Filters) -> list[Network]:
+    return [
+        network
+        for network in view.list(Network)
+        if has_prefix(filters.get("id"), network.id)
+        and any(name in network.spec.name for name in filters.get("name", ("",)))
+        and has_labels(filters.get("label"), network.spec.labels)
+        and is_one_of(filters.get("driver"), network.spec.driver)
+        and is_one_of(filters.get("scope"), "swarm")
+        and is_one_of(filters.get("type"), "builtin" if network.spec.ingress else "custom")
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceCounts:
+    running: int
+    desired: int
+
+
+def count_tasks(view: ClusterView, service: Service) -> ServiceCounts:
+    """What `service ls` shows: tasks that run on nodes that answer, and how many there should be."""
+    tasks = [t for t in view.tasks_of_service(service.id) if t.desired_state <= TaskState.RUNNING]
+    running = sum(t.status.state is TaskState.RUNNING and not _is_lost(view, t) for t in tasks)
+    if service.spec.mode.replicated is not None:
+        return ServiceCounts(running=running, desired=service.spec.mode.replicated.replicas)
+    return ServiceCounts(running=running, desired=len(tasks))
+
+
+def _is_lost(view: ClusterView, task: Task) -> bool:
+    node = view.get(Node, task.node_id)
+    return node is None or node.status.state is NodeState.DOWN

@@ -1,0 +1,230 @@
+"""Changes that users make: each method validates against what is stored and commits one transaction.
+
+In: decoded specs and the version that the caller decided on. Out: the written object, or an error that a user
+can read. Reads need no method: they go to `view`.
+
+Invariant: nothing is written that `swarm.model.validation` refuses, and nothing on top of a version that the
+caller did not see. Source: SwarmKit manager/controlapi.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+from swarm.base.clock import Clock
+from swarm.base.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    OutOfSequence,
+    Unavailable,
+    Unsupported,
+)
+from swarm.base.ids import IdSource, NodeID, ServiceID
+from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.names import generate_name
+from swarm.manager.control.store import Store
+from swarm.model.objects import Cluster, JoinTokens, Node, Service, Task, TaskStatus
+from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
+from swarm.model.task_state import TaskState, is_dead
+from swarm.model.types import (
+    EndpointSpec,
+    NodeRole,
+    NodeState,
+    Placement,
+    ResourceRequirements,
+    RestartPolicy,
+    Version,
+)
+from swarm.model.validation import validate_node_spec, validate_service_spec
+from swarm.model.view import ClusterView, find
+from swarm.scheduler.constraint import parse_constraints
+
+BATCH = 50
+"""Tasks orphaned in one transaction: a transaction holds 100 operations, index keys included."""
+
+Versioned = TypeVar("Versioned", Service, Node, Cluster)
+
+
+class Control:
+    def __init__(self, store: Store, clock: Clock, new_id: IdSource) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+
+    @property
+    def view(self) -> ClusterView:
+        return self._store.view
+
+    async def create_service(self, spec: ServiceSpec) -> Service:
+        """Store a new service; a spec without a name is given one.
+
+        Raises:
+            InvalidArgument: the spec breaks a rule, or a port is taken.
+            AlreadyExists: the name is taken.
+        """
+        if not spec.name:
+            spec = replace(spec, name=self._free_name())
+        _validate(spec)
+        if self.view.named(Service, spec.name):
+            raise AlreadyExists(f"name conflicts with an existing object: service {spec.name} already exists")
+        service_id = ServiceID(self._new_id())
+        service = Service(
+            id=service_id,
+            spec=spec,
+            spec_version=Version(index=1),
+            endpoint=allocate_ports(self.view, spec, None),
+        )
+        await self._store.commit([Create(object=service)])
+        return self.view.get(Service, service_id) or service
+
+    async def update_service(self, reference: str, version: int, spec: ServiceSpec) -> None:
+        """Change a service's replicas or labels: what this version can change in place.
+
+        Raises:
+            Unsupported: anything else differs.
+            OutOfSequence: `version` is not the stored one.
+        """
+        service = self._at_version(Service, reference, version)
+        _validate(spec)
+        _refuse_other_changes(service.spec, spec)
+        wanted = replace(service.spec, labels=spec.labels, mode=spec.mode)
+        if wanted != service.spec:
+            changed = replace(service, spec=wanted, previous_spec=service.spec)
+            await self._store.commit([Update(object=changed)])
+
+    async def remove_service(self, reference: str) -> None:
+        """Delete the service; the orchestrator then takes its tasks down."""
+        service = find(self.view, Service, reference)
+        await self._store.commit([Delete(object=service)])
+
+    async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
+        """Change availability and labels. Raises Unsupported for another role."""
+        node = self._at_version(Node, reference, version)
+        validate_node_spec(spec)
+        if spec.role is not node.spec.role:
+            self._refuse_role_change(node, spec)
+        if spec != node.spec:
+            await self._store.commit([Update(object=replace(node, spec=spec))])
+
+    async def remove_node(self, reference: str, *, force: bool = False) -> None:
+        """Forget a node that is down (or, by force, any worker); its tasks are orphaned.
+
+        Raises:
+            FailedPrecondition: it is a manager, or it is not down.
+        """
+        node = find(self.view, Node, reference)
+        if node.spec.role is NodeRole.MANAGER or node.manager_status is not None:
+            raise FailedPrecondition(
+                f"node {node.id} is a cluster manager and is a member of the raft cluster. "
+                "It must be demoted to worker before removal"
+            )
+        if not force and node.status.state is not NodeState.DOWN:
+            raise FailedPrecondition(f"node {node.id} is not down and can't be removed")
+        orphans = self._orphan_ops(node.id)
+        while len(orphans) > BATCH:
+            await self._store.commit(orphans[:BATCH])
+            orphans = orphans[BATCH:]
+        await self._store.commit([*orphans, Delete(object=node)])
+
+    async def update_cluster(
+        self, version: int, spec: ClusterSpec, *, rotate_worker: bool = False, rotate_manager: bool = False
+    ) -> None:
+        """Replace join tokens by fresh ones. Raises Unsupported if the spec itself differs."""
+        cluster = self._at_version(Cluster, self.cluster().id, version)
+        if spec != cluster.spec:
+            raise Unsupported(
+                "changing the swarm's settings is not supported by this version: only join tokens can be rotated"
+            )
+        if not rotate_worker and not rotate_manager:
+            return
+        old = cluster.root_ca.join_tokens
+        tokens = JoinTokens(
+            worker=self._new_id() if rotate_worker else old.worker,
+            manager=self._new_id() if rotate_manager else old.manager,
+        )
+        root_ca = replace(cluster.root_ca, join_tokens=tokens)
+        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
+
+    def cluster(self) -> Cluster:
+        """The cluster's own object. Raises Unavailable while the store is not read yet."""
+        found = self.view.list(Cluster)
+        if not found:
+            raise Unavailable("the swarm's state is being loaded: try again in a moment")
+        return found[0]
+
+    def _at_version(self, kind: type[Versioned], reference: str, version: int) -> Versioned:
+        found = find(self.view, kind, reference)
+        if found.meta.version.index != version:
+            raise OutOfSequence
+        return found
+
+    def _free_name(self) -> str:
+        while True:
+            name = generate_name(self._new_id())
+            if not self.view.named(Service, name):
+                return name
+
+    def _orphan_ops(self, node_id: NodeID) -> Sequence[Op]:
+        now = self._clock.now()
+        return [
+            Update(
+                object=_orphaned(
+                    task, TaskStatus(timestamp=now, state=TaskState.ORPHANED, message="node removed")
+                )
+            )
+            for task in self.view.tasks_on_node(node_id)
+            if not is_dead(task.status.state)
+        ]
+
+    def _refuse_role_change(self, node: Node, spec: NodeSpec) -> None:
+        managers = [n for n in self.view.list(Node) if n.spec.role is NodeRole.MANAGER]
+        if spec.role is NodeRole.WORKER and managers == [node]:
+            raise FailedPrecondition("attempting to demote the last manager of the swarm")
+        raise Unsupported(
+            "changing a node's role is not supported by this version: promote and demote come later"
+        )
+
+
+def _validate(spec: ServiceSpec) -> None:
+    validate_service_spec(spec)
+    placement = spec.task_template.placement
+    if placement is not None:
+        parse_constraints(placement.constraints)
+
+
+def _orphaned(task: Task, status: TaskStatus) -> Task:
+    return replace(task, status=replace(status, container=task.status.container))
+
+
+def _refuse_other_changes(old: ServiceSpec, new: ServiceSpec) -> None:
+    """Replicas and labels may differ; a client may also spell out a default that was left open."""
+    if new.name != old.name:
+        raise Unsupported("renaming services is not supported")
+    if (new.mode.global_ is None) != (old.mode.global_ is None):
+        raise Unsupported("service mode change is not allowed")
+    if _spelt_out(new.task_template) != _spelt_out(old.task_template):
+        raise Unsupported(
+            "changing a service's task template is not supported by this version: remove the service and create it anew"
+        )
+    if (new.endpoint_spec or EndpointSpec()) != (old.endpoint_spec or EndpointSpec()):
+        raise Unsupported(
+            "changing a service's published ports is not supported by this version: "
+            "remove the service and create it anew"
+        )
+
+
+def _spelt_out(template: TaskSpec) -> TaskSpec:
+    container = template.container_spec
+    return replace(
+        template,
+        container_spec=replace(
+            container, stop_grace_period=container.stop_grace_period or timedelta(seconds=10)
+        ),
+        resources=template.resources or ResourceRequirements(),
+        restart_policy=template.restart_policy or RestartPolicy(),
+        placement=template.placement or Placement(),
+    )
