@@ -50,7 +50,7 @@ class Owner(StrEnum):
 OWNED_STATES: dict[Owner, frozenset[TaskState]] = {
     Owner.ORCHESTRATOR: frozenset({TaskState.NEW}),
     Owner.ALLOCATOR: frozenset({TaskState.PENDING}),
-    Owner.SCHEDULER: frozenset({TaskState.ASSIGNED}),
+    Owner.SCHEDULER: frozenset({TaskState.ASSIGNED, TaskState.SHUTDOWN}),
     Owner.AGENT: frozenset(
         {
             TaskState.ACCEPTED,
@@ -67,7 +67,8 @@ OWNED_STATES: dict[Owner, frozenset[TaskState]] = {
     Owner.ENFORCER: frozenset({TaskState.REJECTED}),
     Owner.DISPATCHER: frozenset({TaskState.ORPHANED}),
 }
-"""Which observed states each component may write."""
+"""Which observed states each component may write. The scheduler writes SHUTDOWN for a task that is no longer
+wanted before it has a node: no agent knows of it."""
 
 DESIRED_STATES = frozenset({TaskState.READY, TaskState.RUNNING, TaskState.SHUTDOWN, TaskState.REMOVE})
 

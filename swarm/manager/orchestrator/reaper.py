@@ -1,0 +1,66 @@
+"""The task reaper: which task records can go.
+
+The view in, deletions out. A record goes when it was only to be removed and no agent has anything left to
+report of it, or when its slot has more dead tasks than the history keeps.
+Invariant: a task that an agent may still run keeps its record, and so does the one that tells a restart policy
+that its slot is spent.
+Source: SwarmKit manager/orchestrator/taskreaper/task_reaper.go.
+"""
+
+from __future__ import annotations
+
+from swarm.base.ids import NodeID, ServiceID
+from swarm.manager.orchestrator.restart import policy_of
+from swarm.manager.orchestrator.slots import age, is_abandoned
+from swarm.model.objects import Cluster, Service, Task
+from swarm.model.plan import Delete, Op, Plan
+from swarm.model.specs import ClusterSpec
+from swarm.model.task_state import TaskState, is_dead
+from swarm.model.view import ClusterView
+
+SlotKey = tuple[ServiceID, int, NodeID]
+
+
+def plan_reaper(view: ClusterView) -> Plan:
+    """Delete removed tasks that have stopped, and each slot's oldest dead tasks beyond the history limit."""
+    ops: list[Op] = []
+    history: dict[SlotKey, list[Task]] = {}
+    standing: set[SlotKey] = set()
+    for task in view.list(Task):
+        key = (task.service_id, task.slot, task.node_id if not task.slot else NodeID(""))
+        if task.desired_state <= TaskState.RUNNING:
+            standing.add(key)
+        elif not _is_finished(view, task):
+            continue
+        elif task.desired_state is TaskState.REMOVE:
+            ops.append(Delete(object=task))
+        else:
+            history.setdefault(key, []).append(task)
+    for key, tasks in history.items():
+        limit = _limit(view, key[0], is_standing=key in standing)
+        if limit is not None and len(tasks) > limit:
+            tasks.sort(key=age)
+            ops += [Delete(object=task) for task in tasks[: len(tasks) - limit]]
+    return Plan.of(ops)
+
+
+def _is_finished(view: ClusterView, task: Task) -> bool:
+    """No agent has or will have the task: never handed out, ended, or its node cannot be asked. Should that
+    node come back, its agent stops whatever is not in its assignments."""
+    state = task.status.state
+    return state < TaskState.ASSIGNED or is_dead(state) or is_abandoned(view, task)
+
+
+def _limit(view: ClusterView, service_id: ServiceID, *, is_standing: bool) -> int | None:
+    """How many dead tasks a slot keeps; None for all. What the restart policy still counts is kept."""
+    clusters = view.list(Cluster)
+    spec = clusters[0].spec if clusters else ClusterSpec()
+    if spec.task_history_retention_limit < 0:
+        return None
+    service = view.get(Service, service_id)
+    attempts = policy_of(service).max_attempts if service else 0
+    return max(
+        spec.task_history_retention_limit,
+        attempts + 1 if attempts else 0,
+        0 if is_standing else 1,
+    )

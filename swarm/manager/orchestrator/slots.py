@@ -1,0 +1,119 @@
+"""A service's tasks by slot, one per replica (for a global service one per node): what stands, what stood.
+
+Invariant: a slot has at most one keeper, the task that is meant to run there; everything else in it is
+history or on its way out. All orders come from the manager's `created_at`, never from a host's clock.
+Source: SwarmKit manager/orchestrator/slot.go, task.go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from swarm.base.ids import IdSource, NodeID, TaskID
+from swarm.model.objects import NO_NODE, Node, Service, Task, TaskStatus
+from swarm.model.plan import Create, Update
+from swarm.model.task_state import TaskState, is_dead
+from swarm.model.types import Availability, Meta, NodeState
+from swarm.model.view import ClusterView
+
+CREATED = "created"
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slot:
+    number: int = 0
+    node_id: NodeID = NO_NODE
+    """Set for a global service, whose slots are its nodes."""
+    tasks: tuple[Task, ...] = ()
+    """Oldest first, without those that are only to be removed."""
+    leaving: tuple[Task, ...] = ()
+    """Desired REMOVE: of an earlier life of this slot, perhaps still running."""
+    keeper: Task | None = None
+
+
+def age(task: Task) -> tuple[datetime, str]:
+    """Sorts tasks, oldest first."""
+    return task.meta.created_at or LONG_AGO, task.id
+
+
+def is_abandoned(view: ClusterView, task: Task) -> bool:
+    """Its node is down or deleted: nobody answers for the task and nobody will stop it."""
+    if not task.node_id:
+        return False
+    node = view.get(Node, task.node_id)
+    return node is None or node.status.state is NodeState.DOWN
+
+
+def must_leave(view: ClusterView, task: Task) -> bool:
+    """Its node can no longer have it. A silent node (UNKNOWN, DISCONNECTED) may be fine: leave it alone."""
+    if is_abandoned(view, task):
+        return True
+    node = view.get(Node, task.node_id) if task.node_id else None
+    return node is not None and node.spec.availability is Availability.DRAIN
+
+
+def may_still_run(view: ClusterView, task: Task) -> bool:
+    """A host that we can reach, or that may come back any moment, may have the task's container."""
+    return TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING and not is_abandoned(view, task)
+
+
+def slots_by_number(view: ClusterView, tasks: Iterable[Task]) -> dict[int, Slot]:
+    groups: dict[int, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.slot, []).append(task)
+    return {number: _slot(view, group, number=number) for number, group in groups.items()}
+
+
+def slots_by_node(view: ClusterView, tasks: Iterable[Task]) -> dict[NodeID, Slot]:
+    groups: dict[NodeID, list[Task]] = {}
+    for task in tasks:
+        groups.setdefault(task.node_id, []).append(task)
+    return {node_id: _slot(view, group, node_id=node_id) for node_id, group in groups.items()}
+
+
+def _slot(view: ClusterView, tasks: list[Task], *, number: int = 0, node_id: NodeID = NO_NODE) -> Slot:
+    tasks.sort(key=age)
+    standing = tuple(task for task in tasks if task.desired_state < TaskState.REMOVE)
+    fit = [
+        task
+        for task in standing
+        if task.desired_state <= TaskState.RUNNING
+        and not is_dead(task.status.state)
+        and not must_leave(view, task)
+    ]
+    return Slot(
+        number=number,
+        node_id=node_id,
+        tasks=standing,
+        leaving=tuple(task for task in tasks if task.desired_state >= TaskState.REMOVE),
+        keeper=max(fit, key=lambda task: task.status.state, default=None),
+    )
+
+
+def create_task(service: Service, slot: Slot, desired: TaskState, now: datetime, new_id: IdSource) -> Create:
+    """A new task for `slot`, as the service's template has it now."""
+    task = Task(
+        id=TaskID(new_id()),
+        meta=Meta(created_at=now, updated_at=now),
+        spec=service.spec.task_template,
+        spec_version=service.spec_version,
+        service_id=service.id,
+        service_name=service.spec.name,
+        service_labels=service.spec.labels,
+        slot=slot.number,
+        node_id=slot.node_id,
+        status=TaskStatus(timestamp=now, message=CREATED),
+        desired_state=desired,
+        endpoint=service.endpoint,
+    )
+    return Create(object=task)
+
+
+def lower(tasks: Iterable[Task], desired: TaskState) -> list[Update]:
+    """Writes that take tasks down to SHUTDOWN or REMOVE; those already there need none."""
+    return [
+        Update(object=replace(task, desired_state=desired)) for task in tasks if task.desired_state < desired
+    ]
