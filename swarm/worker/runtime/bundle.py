@@ -1,0 +1,287 @@
+"""A container's directory: root file system mounted, files written, mounts resolved, config.json in place.
+
+In: a `ContainerConfig`. Out: `<state>/containers/<id>` as an OCI bundle, and `<run>/containers/<id>` for
+what must not survive a reboot (pid files, exit status, conmon's messages). Invariants: every step may be
+repeated after a kill -9 at any point; no path of the image is followed out of its root; what this module
+made for a container, `remove` takes away. Blocking: callers use `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.base.errors import Fatal, SwarmError
+from swarm.model.types import Mount, MountType
+from swarm.worker.runtime import kernel
+from swarm.worker.runtime.spec import (
+    ContainerConfig,
+    HostFacts,
+    Resolved,
+    ResolvedMount,
+    User,
+    check_config,
+    hosts_file,
+    oci_spec,
+    resolv_conf,
+)
+from swarm.worker.runtime.users import resolve_user
+from swarm.worker.volumes import VolumeStore
+
+_PREFLIGHT = ("dev", "proc", "sys", "etc")
+
+
+@dataclass(frozen=True, slots=True)
+class BundlePaths:
+    """Where everything of one container lies."""
+
+    bundle: Path
+    run: Path
+    exits: Path
+
+    @property
+    def rootfs(self) -> Path:
+        return self.bundle / "rootfs"
+
+    @property
+    def log(self) -> Path:
+        return self.bundle / "log"
+
+    @property
+    def pid(self) -> Path:
+        return self.run / "pid"
+
+    @property
+    def conmon_pid(self) -> Path:
+        return self.run / "conmon.pid"
+
+    @property
+    def conmon_messages(self) -> Path:
+        return self.run / "conmon.err"
+
+    @property
+    def exit_file(self) -> Path:
+        return self.run / "exit"
+
+    @property
+    def oom_file(self) -> Path:
+        return self.run / "oom"
+
+    @property
+    def anonymous_volumes(self) -> Path:
+        return self.bundle / "anonymous-volumes"
+
+
+class Bundles:
+    """The bundles of a host."""
+
+    def __init__(self, *, state_dir: Path, run_dir: Path, volumes: VolumeStore, host: HostFacts) -> None:
+        self.containers_dir = state_dir / "containers"
+        self.run_dir = run_dir / "containers"
+        self.exits_dir = run_dir / "exits"
+        self._volumes = volumes
+        self._host = host
+
+    def paths(self, container_id: str) -> BundlePaths:
+        return BundlePaths(self.containers_dir / container_id, self.run_dir / container_id, self.exits_dir)
+
+    def ids(self) -> set[str]:
+        """Every container that left a trace here."""
+        found: set[str] = set()
+        for parent in (self.containers_dir, self.run_dir):
+            with suppress(FileNotFoundError):
+                found.update(entry.name for entry in parent.iterdir() if entry.is_dir())
+        return found
+
+    def make_directories(self) -> None:
+        for directory in (self.containers_dir, self.run_dir, self.exits_dir):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def prepare(self, config: ContainerConfig) -> BundlePaths:
+        """Build the bundle of a container that does not exist.
+
+        Raises:
+            Fatal: the image, a mount or the user cannot be had as asked.
+        """
+        check_config(config)
+        paths = self.paths(config.id)
+        for directory in (paths.bundle, paths.run):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        _mount_rootfs(paths, config.lower_dirs)
+        root_fd = os.open(paths.rootfs, os.O_PATH | os.O_DIRECTORY)
+        try:
+            _preflight(paths.rootfs)
+            os.close(kernel.make_dirs_in_root(root_fd, config.cwd))
+            user = _user(config, root_fd)
+            mounts = (*self._files(config, paths, root_fd), *self._mounts(config, paths, root_fd))
+        except OSError as error:
+            raise Fatal(
+                f"cannot prepare the container's files: {error.strerror}: {error.filename}"
+            ) from error
+        finally:
+            os.close(root_fd)
+        resolved = Resolved(rootfs=paths.rootfs, user=user, mounts=mounts)
+        _write(paths.bundle / "config.json", json.dumps(oci_spec(config, resolved, self._host)))
+        return paths
+
+    def remove(self, container_id: str) -> None:
+        """Take away the bundle, mount and anonymous volumes of a dead container. Missing is fine."""
+        paths = self.paths(container_id)
+        _unmount(paths.rootfs)
+        with suppress(FileNotFoundError):
+            for name in paths.anonymous_volumes.read_text().split():
+                self._volumes.remove(name)
+        (paths.exits / container_id).unlink(missing_ok=True)
+        for directory in (paths.run, paths.bundle):
+            with suppress(FileNotFoundError):
+                shutil.rmtree(directory)
+
+    def _files(self, config: ContainerConfig, paths: BundlePaths, root_fd: int) -> list[ResolvedMount]:
+        """/etc/hosts and its kin: ours, bound over whatever the image has there."""
+        contents = {
+            "/etc/hosts": hosts_file(config),
+            "/etc/resolv.conf": resolv_conf(config),
+            "/etc/hostname": config.host_name + "\n",
+        }
+        mounts = []
+        for target, text in contents.items():
+            source = paths.bundle / Path(target).name
+            source.write_text(text)
+            source.chmod(0o644)
+            landed = _land(paths.rootfs, root_fd, target, directory=False)
+            mounts.append(ResolvedMount(target=landed, source=str(source), options=("bind", "rprivate")))
+        return mounts
+
+    def _mounts(self, config: ContainerConfig, paths: BundlePaths, root_fd: int) -> list[ResolvedMount]:
+        asked = {mount.target.rstrip("/"): mount for mount in config.mounts}
+        for target in config.image_volumes:
+            asked.setdefault(target.rstrip("/"), Mount(type=MountType.VOLUME, target=target))
+        anonymous = {
+            target: hashlib.sha256(f"{config.id}:{target}".encode()).hexdigest()
+            for target, mount in asked.items()
+            if mount.type is MountType.VOLUME and not mount.source
+        }
+        if anonymous:
+            # Written down before they exist, so that a crash leaves none behind.
+            _write(paths.anonymous_volumes, "\n".join(anonymous.values()))
+        resolved = []
+        for target, mount in asked.items():
+            if not target.startswith("/"):
+                raise Fatal(f"invalid mount target {mount.target!r}: must be an absolute path other than /")
+            resolved.append(self._mount(mount, anonymous.get(target, mount.source), paths.rootfs, root_fd))
+        return resolved
+
+    def _mount(self, mount: Mount, source: str, rootfs: Path, root_fd: int) -> ResolvedMount:
+        if mount.type is MountType.BIND:
+            return _bind(mount, rootfs, root_fd)
+        target = _land(rootfs, root_fd, mount.target, directory=True)
+        if mount.type is MountType.TMPFS:
+            return _tmpfs(mount, target)
+        copy = mount.volume_options is None or not mount.volume_options.no_copy
+        content_fd = kernel.open_in_root(root_fd, target, os.O_RDONLY | os.O_DIRECTORY) if copy else None
+        try:
+            path = self._volumes.use(source, content_fd=content_fd)
+        except SwarmError as error:
+            raise Fatal(str(error)) from error
+        finally:
+            if content_fd is not None:
+                os.close(content_fd)
+        options = ("rbind", "rprivate", "ro" if mount.read_only else "rw")
+        return ResolvedMount(target=target, source=str(path), options=options)
+
+
+def _bind(mount: Mount, rootfs: Path, root_fd: int) -> ResolvedMount:
+    source = Path(mount.source)
+    if not source.is_absolute():
+        raise Fatal(
+            f'invalid mount config for type "bind": invalid mount path: {mount.source!r} must be absolute'
+        )
+    asked = mount.bind_options
+    if asked is not None and asked.create_mountpoint:
+        source.mkdir(parents=True, exist_ok=True)
+    if not source.exists():
+        raise Fatal(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
+    target = _land(rootfs, root_fd, mount.target, directory=source.is_dir())
+    kind = "bind" if asked is not None and asked.non_recursive else "rbind"
+    propagation = (asked.propagation if asked is not None else "") or "rprivate"
+    options = (kind, propagation, "ro" if mount.read_only else "rw")
+    return ResolvedMount(target=target, source=mount.source, options=options)
+
+
+def _tmpfs(mount: Mount, target: str) -> ResolvedMount:
+    asked = mount.tmpfs_options
+    options = ["nosuid", "nodev", "noexec", "ro" if mount.read_only else "rw"]
+    options.append(f"mode={(asked.mode if asked else 0) or 0o1777:o}")
+    if asked is not None and asked.size_bytes:
+        options.append(f"size={asked.size_bytes}")
+    return ResolvedMount(target=target, type="tmpfs", options=tuple(options))
+
+
+def _land(rootfs: Path, root_fd: int, target: str, *, directory: bool) -> str:
+    landed = kernel.resolve_target(rootfs, root_fd, target, directory=directory)
+    if landed == "/" or landed.split("/")[1] in ("proc", "sys"):
+        raise Fatal(f"invalid mount target {target}: it leads to {landed} in the image")
+    return landed
+
+
+def _preflight(rootfs: Path) -> None:
+    """An image whose /dev or /proc is a link would have the runtime mount onto the host (CVE-2026-47766)."""
+    for name in _PREFLIGHT:
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.lstat(rootfs / name).st_mode):
+                raise Fatal(f"the image is refused: its /{name} is not a directory")
+
+
+def _user(config: ContainerConfig, root_fd: int) -> User:
+    passwd = kernel.read_in_root(root_fd, "/etc/passwd") or b""
+    group = kernel.read_in_root(root_fd, "/etc/group") or b""
+    return resolve_user(config.user, passwd=passwd, group=group)
+
+
+def _mount_rootfs(paths: BundlePaths, lower_dirs: Iterable[Path]) -> None:
+    """Mount the layers with a fresh upper directory; a mount left by an earlier try is replaced."""
+    _unmount(paths.rootfs)
+    for name in ("upper", "work"):
+        shutil.rmtree(paths.bundle / name, ignore_errors=True)
+        (paths.bundle / name).mkdir(mode=0o755)
+    paths.rootfs.mkdir(mode=0o755, exist_ok=True)
+    with ExitStack() as stack:
+        # By descriptor: 127 layers by path would not fit into the page that mount(2) takes.
+        lowers = []
+        for directory in lower_dirs:
+            descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+            stack.callback(os.close, descriptor)
+            lowers.append(f"/proc/self/fd/{descriptor}")
+        options = f"lowerdir={':'.join(lowers)},upperdir={paths.bundle}/upper,workdir={paths.bundle}/work"
+        try:
+            # A container's own layer ends with it, so it is never worth a sync of the whole disk at unmount.
+            _overlay(paths.rootfs, options + ",volatile")
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            _overlay(paths.rootfs, options)
+
+
+def _overlay(target: Path, options: str) -> None:
+    kernel.mount(source="overlay", target=str(target), kind="overlay", options=options)
+
+
+def _unmount(rootfs: Path) -> None:
+    with suppress(FileNotFoundError):
+        while os.path.ismount(rootfs):
+            kernel.unmount(str(rootfs))
+
+
+def _write(path: Path, text: str) -> None:
+    """Whole or not at all, for a reader after a kill."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(text)
+    temporary.rename(path)

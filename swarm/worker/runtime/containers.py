@@ -1,0 +1,355 @@
+"""Containers of this host: the facade that the agent drives.
+
+In: `ContainerConfig`s and ids. Out: running containers, their exit statuses, and what was found after a
+restart. Invariants: a container id exists once; containers and their supervisors (conmon) outlive this
+process; an exit status is read from conmon's file, so it is the true one also when nobody watched; a
+container whose supervisor died is killed, since nobody would keep its log and status; nothing is polled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from swarm.base.clock import Clock
+from swarm.base.errors import AlreadyExists, Fatal, NotFound, SwarmError, Temporary
+from swarm.base.ids import is_id
+from swarm.base.log import get_logger
+from swarm.worker.runtime import cgroups
+from swarm.worker.runtime.bundle import BundlePaths, Bundles
+from swarm.worker.runtime.conmon import Conmon
+from swarm.worker.runtime.crun import OciRuntime
+from swarm.worker.runtime.host import RuntimeChoice, detect_facts
+from swarm.worker.runtime.pidfd import Process, first_end, open_process
+from swarm.worker.runtime.spec import ContainerConfig
+from swarm.worker.runtime.status import KILLED, Adopted, ContainerState, ExitStatus
+from swarm.worker.volumes import VolumeStore
+
+CONMON_END_TIMEOUT_S = 10.0
+KILL_TIMEOUT_S = 10.0
+CLEANUP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A container's first process and its conmon; None for one that has ended."""
+
+    container: Process | None
+    conmon: Process | None
+
+    def close(self) -> None:
+        for process in (self.container, self.conmon):
+            if process is not None:
+                process.close()
+
+
+class Containers:
+    """All containers of one swarmd. Calls for one id come one at a time, except `wait`."""
+
+    def __init__(
+        self, *, state_dir: Path, run_dir: Path, choice: RuntimeChoice, volumes: VolumeStore, clock: Clock
+    ) -> None:
+        self._bundles = Bundles(state_dir=state_dir, run_dir=run_dir, volumes=volumes, host=detect_facts())
+        self._bundles.make_directories()
+        self._runtime = OciRuntime(choice.program, run_dir / choice.name)
+        self._conmon = Conmon(choice.conmon, self._runtime)
+        self._clock = clock
+        self._pairs: dict[str, _Pair] = {}
+        # Creating is work for the processor: more at once only makes each slower.
+        self._slots = asyncio.Semaphore(max(2, os.cpu_count() or 1))
+        self._log = get_logger("containers")
+
+    @property
+    def directory(self) -> Path:
+        """Where the bundles lie, for the log rotator."""
+        return self._bundles.containers_dir
+
+    def log_path(self, container_id: str) -> Path:
+        return self._bundles.paths(container_id).log
+
+    def pid(self, container_id: str) -> int | None:
+        """The pid of the container's first process while it lives."""
+        process = self._pair(container_id).container
+        return None if process is None or process.has_ended else process.pid
+
+    def is_alive(self, container_id: str) -> bool:
+        return self.pid(container_id) is not None
+
+    def stats(self, container_id: str) -> cgroups.Stats:
+        """What the container uses now.
+
+        Raises:
+            NotFound: it does not run.
+        """
+        if not self.is_alive(container_id):
+            raise NotFound("container", container_id)
+        return cgroups.read_stats(container_id)
+
+    async def create(self, config: ContainerConfig) -> None:
+        """Create the container, not started; one that lives already is left as it is.
+
+        Raises:
+            Fatal: it cannot be created as asked (`exit_code` 127 or 126 when the command is the reason).
+            AlreadyExists: it ran and ended.
+        """
+        if not is_id(config.id):
+            raise Fatal(f"invalid container id {config.id!r}")
+        paths = self._bundles.paths(config.id)
+        if _created_mark(paths).exists():
+            if self.is_alive(config.id):
+                return
+            raise AlreadyExists(f"container {config.id} already exists and has ended")
+        if paths.bundle.exists() or paths.run.exists():
+            await self.remove(config.id)
+        try:
+            async with self._slots:
+                await asyncio.to_thread(self._bundles.prepare, config)
+                await self._conmon.create(config.id, config.name, paths, config.args[0])
+                _created_mark(paths).touch()
+        except BaseException:
+            await self._undo(config.id)
+            raise
+        self._pair(config.id)
+
+    async def start(self, container_id: str) -> None:
+        """Let the created container run; one that runs is left alone.
+
+        Raises:
+            Fatal: its command cannot be executed.
+        """
+        paths = self._paths(container_id)
+        marker = _started_mark(paths)
+        if marker.exists() and await self._runtime.state(container_id) == ContainerState.RUNNING:
+            return
+        marker.touch()
+        async with self._slots:
+            await self._runtime.start(container_id, "command")
+
+    async def wait(self, container_id: str) -> ExitStatus:
+        """How the container ended, when it has.
+
+        Raises:
+            NotFound: there is no such container.
+        """
+        paths = self._paths(container_id)
+        pair = self._pair(container_id)
+        living = [p for p in (pair.container, pair.conmon) if p is not None]
+        if len(living) == 2:
+            await first_end(*living)
+        await self._settle(pair, paths)
+        return _exit_status(container_id, paths)
+
+    def signal(self, container_id: str, number: int) -> None:
+        """Signal the container's first process.
+
+        Raises:
+            NotFound: it does not run.
+        """
+        process = self._pair(container_id).container
+        if process is None or process.has_ended:
+            raise NotFound("container", container_id)
+        process.send(number)
+
+    async def stop(self, container_id: str, number: int, grace: timedelta) -> ExitStatus:
+        """Signal `number`, after `grace` SIGKILL; returns how the container ended. Ended before is fine."""
+        # One that never ran cannot react: its first process is still the runtime's, deaf to all but SIGKILL.
+        kind = number if _started_mark(self._paths(container_id)).exists() else signal.SIGKILL
+        with suppress(NotFound):
+            self.signal(container_id, kind)
+        try:
+            async with asyncio.timeout(grace.total_seconds()):
+                return await self.wait(container_id)
+        except TimeoutError:
+            with suppress(NotFound):
+                self.signal(container_id, signal.SIGKILL)
+        return await self.wait(container_id)
+
+    async def remove(self, container_id: str) -> None:
+        """Take away the container and all it left, killing it if it lives. Missing is fine.
+
+        Raises:
+            Temporary: a process does not die, or a mount is held.
+        """
+        pair = self._pair(container_id)
+        if pair.container is not None:
+            pair.container.send(signal.SIGKILL)
+            await _ended(pair.container, KILL_TIMEOUT_S, f"container {container_id} does not die")
+        if pair.conmon is not None:
+            await _end_conmon(pair.conmon)
+        for pid in cgroups.processes(container_id):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self._runtime.delete(container_id)
+        cgroups.remove_cgroups(container_id)
+        try:
+            await asyncio.to_thread(self._bundles.remove, container_id)
+        except OSError as error:
+            raise Temporary(f"cannot remove container {container_id}: {error}") from error
+        self._forget(container_id)
+
+    async def adopt(self, known: Collection[str]) -> list[Adopted]:
+        """Take over what an earlier swarmd left: the containers of `known` ids; all others are removed.
+
+        A container that was not wholly created is removed too: its task creates it again.
+        """
+        for container_id, pid in self._strays().items():
+            if not self._bundles.paths(container_id).conmon_pid.exists():
+                self._log.warning("container.stray_supervisor", container_id=container_id, pid=pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        adopted: list[Adopted] = []
+        for container_id in sorted(self._bundles.ids()):
+            whole = _created_mark(self._bundles.paths(container_id)).exists()
+            if container_id in known and whole:
+                adopted.append(await self._adopt_one(container_id))
+                continue
+            try:
+                await self.remove(container_id)
+            except SwarmError as error:
+                self._log.warning("container.leftover", container_id=container_id, error=str(error))
+        return adopted
+
+    def close(self) -> None:
+        """Let go of the descriptors; the containers run on."""
+        for container_id in list(self._pairs):
+            self._forget(container_id)
+
+    async def _adopt_one(self, container_id: str) -> Adopted:
+        pid = self.pid(container_id)
+        if pid is None:
+            status = await self.wait(container_id)
+            return Adopted(id=container_id, state=ContainerState.EXITED, exit_status=status)
+        created = await self._runtime.state(container_id) == ContainerState.CREATED
+        state = ContainerState.CREATED if created else ContainerState.RUNNING
+        if created:
+            _started_mark(self._paths(container_id)).unlink(missing_ok=True)
+        return Adopted(id=container_id, state=state, pid=pid)
+
+    async def _settle(self, pair: _Pair, paths: BundlePaths) -> None:
+        """Make both processes be gone, so that whatever status there is has been written."""
+        container, conmon = pair.container, pair.conmon
+        conmon_gone = conmon is None or conmon.has_ended
+        if container is not None and not container.has_ended and conmon_gone and not paths.exit_file.exists():
+            self._log.warning("container.supervisor_lost", container_id=paths.bundle.name, pid=container.pid)
+            container.send(signal.SIGKILL)
+            await _ended(container, KILL_TIMEOUT_S, f"container {paths.bundle.name} does not die")
+        if conmon is not None and not conmon_gone:
+            await _end_conmon(conmon)
+
+    async def _undo(self, container_id: str) -> None:
+        """After a failed or cancelled create: nothing of it stays, or the next `adopt` finds it."""
+        pid = self._strays().get(container_id)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            async with asyncio.timeout(CLEANUP_TIMEOUT_S):
+                await self.remove(container_id)
+        except (SwarmError, TimeoutError) as error:
+            self._log.warning("container.leftover", container_id=container_id, error=str(error))
+
+    def _paths(self, container_id: str) -> BundlePaths:
+        paths = self._bundles.paths(container_id)
+        if not _created_mark(paths).exists():
+            raise NotFound("container", container_id)
+        return paths
+
+    def _pair(self, container_id: str) -> _Pair:
+        """The container's processes, found by its pid files the first time."""
+        pair = self._pairs.get(container_id)
+        if pair is None:
+            paths = self._bundles.paths(container_id)
+            pair = _Pair(
+                container=_open(paths.pid, lambda proc: _is_in_container(proc, container_id)),
+                conmon=_open(
+                    paths.conmon_pid, lambda proc: container_id in _supervised_by(proc, paths.exits)
+                ),
+            )
+            if _created_mark(paths).exists():
+                self._pairs[container_id] = pair
+        return pair
+
+    def _forget(self, container_id: str) -> None:
+        pair = self._pairs.pop(container_id, None)
+        if pair is not None:
+            pair.close()
+
+    def _strays(self) -> dict[str, int]:
+        """Every conmon that works for this swarmd, by the container's id."""
+        found: dict[str, int] = {}
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdecimal():
+                with suppress(OSError):
+                    found.update(
+                        dict.fromkeys(_supervised_by(entry, self._bundles.exits_dir), int(entry.name))
+                    )
+        return found
+
+
+def _created_mark(paths: BundlePaths) -> Path:
+    """On disk, so that a container lost with the power is told from one that never was."""
+    return paths.bundle / "created"
+
+
+def _started_mark(paths: BundlePaths) -> Path:
+    return paths.run / "started"
+
+
+def _open(pid_file: Path, is_ours: Callable[[Path], bool]) -> Process | None:
+    with suppress(FileNotFoundError, ValueError):
+        return open_process(int(pid_file.read_text()), is_ours)
+    return None
+
+
+def _is_in_container(proc: Path, container_id: str) -> bool:
+    return cgroups.in_container((proc / "cgroup").read_text(), container_id)
+
+
+def _supervised_by(proc: Path, exits_dir: Path) -> tuple[str, ...]:
+    """The id of the container that the process `proc` supervises for us, if it is a conmon."""
+    argv = (proc / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    if not argv[0].endswith("conmon") or str(exits_dir) not in argv or "-c" not in argv:
+        return ()
+    return (argv[argv.index("-c") + 1],)
+
+
+async def _ended(process: Process, timeout_s: float, complaint: str) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await first_end(process)
+    except TimeoutError:
+        raise Temporary(complaint) from None
+
+
+async def _end_conmon(conmon: Process) -> None:
+    """conmon ends by itself when its container has; one that hangs is killed."""
+    try:
+        async with asyncio.timeout(CONMON_END_TIMEOUT_S):
+            await first_end(conmon)
+    except TimeoutError:
+        conmon.send(signal.SIGKILL)
+        await _ended(conmon, KILL_TIMEOUT_S, f"conmon {conmon.pid} does not die")
+
+
+def _exit_status(container_id: str, paths: BundlePaths) -> ExitStatus:
+    """What conmon wrote, or why it wrote nothing. The container has ended."""
+    try:
+        code = int(paths.exit_file.read_text())
+    except (FileNotFoundError, ValueError):
+        # No pid file means an empty /run: the machine was switched off and on.
+        error = "supervisor lost" if paths.pid.exists() else "the host restarted while the container ran"
+        return ExitStatus(code=KILLED, error=error, finished_at=_modified(paths.log))
+    oom_killed = code == KILLED and paths.oom_file.exists()
+    return ExitStatus(code=code, oom_killed=oom_killed, finished_at=_modified(paths.exit_file))
+
+
+def _modified(path: Path) -> datetime | None:
+    with suppress(FileNotFoundError):
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return None
