@@ -1,0 +1,134 @@
+"""The node commands."""
+
+from __future__ import annotations
+
+import click
+
+from swarm.api.client import Client
+from swarm.base.clock import SystemClock
+from swarm.base.errors import InvalidArgument
+from swarm.cli.options import FORMAT_HELP, Json, connect, filters_of, for_each, inspect_each, listing
+from swarm.cli.render import is_table, render
+from swarm.cli.rows import NODES, TASKS, node_rows, task_rows
+
+
+@click.group()
+def node() -> None:
+    """Manage nodes."""
+
+
+@node.command()
+@listing(no_trunc=False)
+@click.pass_context
+def ls(ctx: click.Context, /, filters: tuple[tuple[str, str], ...], template: str, quiet: bool) -> None:
+    """List nodes in the swarm; `*` marks this one."""
+    with connect(ctx) as client:
+        nodes = client.get("/nodes", filters=filters_of(filters))
+        self_id = client.get("/info")["Swarm"]["NodeID"]
+    click.echo(render(NODES, node_rows(nodes, self_id), template=template, quiet=quiet), nl=False)
+
+
+def _resolve_self(client: Client, name: str) -> str:
+    return str(client.get("/info")["Swarm"]["NodeID"]) if name == "self" else name
+
+
+@node.command()
+@click.argument("names", metavar="self|NODE...", nargs=-1, required=True)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("--pretty", is_flag=True, help="Print in a form for people")
+@click.pass_context
+def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:
+    """Show nodes in detail."""
+    if pretty and template:
+        raise InvalidArgument("--format is incompatible with human friendly format")
+    with connect(ctx) as client:
+
+        def find(name: str) -> Json:
+            found = client.get(f"/nodes/{_resolve_self(client, name)}")
+            assert isinstance(found, dict)
+            return found
+
+        if not pretty:
+            inspect_each(ctx, names, find, template)
+            return
+        from swarm.cli.pretty import pretty_node
+
+        for_each(ctx, names, lambda name: click.echo(pretty_node(find(name)), nl=False))
+
+
+@node.command()
+@click.argument("names", metavar="[NODE...]", nargs=-1)
+@listing(quiet="Only display task IDs")
+@click.option("--no-resolve", is_flag=True, help="Do not map IDs to names")
+@click.pass_context
+def ps(
+    ctx: click.Context,
+    /,
+    names: tuple[str, ...],
+    filters: tuple[tuple[str, str], ...],
+    template: str,
+    **flags: bool,
+) -> None:
+    """List tasks running on nodes; on this one when none is named."""
+    from swarm.cli.resolve import names_of_tasks
+
+    with connect(ctx) as client:
+        wanted = list(filters)
+        for name in names or ("self",):
+            wanted.append(("node", client.get(f"/nodes/{_resolve_self(client, name)}")["ID"]))
+        tasks = client.get("/tasks", filters=filters_of(wanted))
+        resolved = {} if flags["no_resolve"] else names_of_tasks(client, tasks)
+    rows = task_rows(
+        tasks,
+        resolved,
+        SystemClock().now(),
+        trunc=not (flags["no_trunc"] or flags["quiet"]),
+        indent=is_table(template) and not flags["quiet"],
+    )
+    click.echo(render(TASKS, rows, template=template, quiet=flags["quiet"]), nl=False)
+
+
+@node.command()
+@click.argument("names", metavar="NODE...", nargs=-1, required=True)
+@click.option("-f", "--force", is_flag=True, help="Remove a node that is not down")
+@click.pass_context
+def rm(ctx: click.Context, /, names: tuple[str, ...], force: bool) -> None:
+    """Remove nodes from the swarm."""
+    with connect(ctx) as client:
+
+        def remove(name: str) -> None:
+            client.delete(f"/nodes/{name}", force=force or None)
+            click.echo(name)
+
+        for_each(ctx, names, remove)
+
+
+@node.command(epilog="Example: swarm node update --availability drain h3")
+@click.argument("name", metavar="NODE")
+@click.option("--availability", type=click.Choice(["active", "pause", "drain"]))
+@click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or change a node label")
+@click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label")
+@click.pass_context
+def update(
+    ctx: click.Context,
+    /,
+    name: str,
+    availability: str | None,
+    label_add: tuple[str, ...],
+    label_rm: tuple[str, ...],
+) -> None:
+    """Change a node's availability or labels."""
+    with connect(ctx) as client:
+        found = client.get(f"/nodes/{name}")
+        spec = found["Spec"]
+        labels = dict(spec.get("Labels") or {})
+        for key in label_rm:
+            if key not in labels:
+                raise InvalidArgument(f"key {key} doesn't exist in node's labels")
+            del labels[key]
+        labels |= {key: value for key, _, value in (label.partition("=") for label in label_add)}
+        spec["Labels"] = labels
+        if availability is not None:
+            spec["Availability"] = availability
+        client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+    click.echo(name)

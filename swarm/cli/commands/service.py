@@ -1,0 +1,22 @@
+"""The group of service commands; each is imported when it runs."""
+
+from __future__ import annotations
+
+from swarm.cli.lazy import LazyGroup
+
+_COMMANDS = "swarm.cli.commands"
+
+service = LazyGroup(
+    "service",
+    table={
+        "create": (f"{_COMMANDS}.service_create:create", "Create a new service"),
+        "inspect": (f"{_COMMANDS}.service_show:inspect", "Show services in detail"),
+        "logs": (f"{_COMMANDS}.service_logs:logs", "Fetch the logs of a service or task"),
+        "ls": (f"{_COMMANDS}.service_list:ls", "List services"),
+        "ps": (f"{_COMMANDS}.service_list:ps", "List the tasks of services"),
+        "rm": (f"{_COMMANDS}.service_change:rm", "Remove services"),
+        "scale": (f"{_COMMANDS}.service_change:scale", "Scale replicated services"),
+    },
+    help="Manage services.",
+    no_args_is_help=True,
+)

@@ -1,0 +1,79 @@
+"""service scale and service rm."""
+
+from __future__ import annotations
+
+import click
+
+from swarm.api.client import ApiError, Client
+from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.cli.options import connect, for_each, missing
+from swarm.cli.values import parse_unsigned
+
+
+@click.command(epilog="Example: swarm service scale web=10")
+@click.argument("pairs", metavar="SERVICE=REPLICAS...", nargs=-1, required=True)
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until the service has converged")
+@click.pass_context
+def scale(ctx: click.Context, /, pairs: tuple[str, ...], detach: bool) -> None:
+    """Scale one or several replicated services."""
+    targets = [_parse_target(pair) for pair in pairs]
+    scaled: list[str] = []
+    with connect(ctx) as client:
+
+        def change(pair: str) -> None:
+            name, replicas = _parse_target(pair)
+            scaled.append(_scale_one(client, name, replicas))
+            click.echo(f"{name} scaled to {replicas}")
+
+        failed = False
+        try:
+            for_each(ctx, [f"{name}={replicas}" for name, replicas in targets], change)
+        except click.exceptions.Exit:
+            failed = True
+        if not detach:
+            from swarm.cli.progress import watch_service
+
+            for id in scaled:
+                watch_service(client, id)
+    if failed:
+        ctx.exit(1)
+
+
+def _parse_target(pair: str) -> tuple[str, int]:
+    name, equals, replicas = pair.partition("=")
+    if not equals or not name:
+        raise InvalidArgument(f"invalid scale specifier '{pair}': write SERVICE=REPLICAS, such as web=3")
+    try:
+        return name, parse_unsigned(replicas)
+    except ValueError as error:
+        raise InvalidArgument(f"{name}: invalid replicas value {replicas}: {error}") from None
+
+
+def _scale_one(client: Client, name: str, replicas: int) -> str:
+    try:
+        service = client.get(f"/services/{name}")
+    except ApiError as error:
+        raise missing("service", error, name) from None
+    spec = service["Spec"]
+    if "Replicated" not in spec["Mode"]:
+        raise SwarmError(f"{name}: scale can only be used with replicated or replicated-job mode")
+    spec["Mode"]["Replicated"] = {"Replicas": replicas}
+    client.post(f"/services/{service['ID']}/update", spec, version=service["Version"]["Index"])
+    return str(service["ID"])
+
+
+@click.command()
+@click.argument("names", metavar="SERVICE...", nargs=-1, required=True)
+@click.pass_context
+def rm(ctx: click.Context, /, names: tuple[str, ...]) -> None:
+    """Remove services; their tasks stop in the background."""
+    with connect(ctx) as client:
+
+        def remove(name: str) -> None:
+            try:
+                client.delete(f"/services/{name}")
+            except ApiError as error:
+                raise missing("service", error, name) from None
+            click.echo(name)
+
+        for_each(ctx, names, remove)

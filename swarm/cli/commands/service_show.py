@@ -1,0 +1,38 @@
+"""service inspect."""
+
+from __future__ import annotations
+
+import click
+
+from swarm.api.client import ApiError
+from swarm.base.errors import InvalidArgument
+from swarm.cli.options import FORMAT_HELP, Json, connect, for_each, inspect_each, missing
+
+
+@click.command()
+@click.argument("names", metavar="SERVICE...", nargs=-1, required=True)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("--pretty", is_flag=True, help="Print in a form for people")
+@click.pass_context
+def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:
+    """Show services in detail."""
+    if pretty and template:
+        raise InvalidArgument("--format is incompatible with human friendly format")
+    with connect(ctx) as client:
+
+        def find(name: str) -> Json:
+            try:
+                found = client.get(f"/services/{name}", insertDefaults=True)
+            except ApiError as error:
+                raise missing("service", error, name) from None
+            assert isinstance(found, dict)
+            return found
+
+        if not pretty:
+            inspect_each(ctx, names, find, template)
+            return
+        from swarm.base.clock import SystemClock
+        from swarm.cli.pretty import pretty_service
+
+        now = SystemClock().now()
+        for_each(ctx, names, lambda name: click.echo(pretty_service(find(name), now), nl=False))

@@ -1,0 +1,31 @@
+"""A command group that imports a command when it is run, and can list its commands without importing any."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+import click
+
+
+class LazyGroup(click.Group):
+    """`table` maps a command's name to ("module:attribute", its line in the list of commands)."""
+
+    def __init__(self, name: str, *, table: Mapping[str, tuple[str, str]], **settings: object) -> None:
+        super().__init__(name, **settings)  # type: ignore[arg-type]  # click's own keyword arguments
+        self._table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(self._table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self._table:
+            return None
+        module, _, attribute = self._table[cmd_name][0].partition(":")
+        found = getattr(importlib.import_module(module), attribute)
+        assert isinstance(found, click.Command)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._table[name][1]) for name in sorted(self._table)])
