@@ -93,7 +93,7 @@ class Lab:
         return known
 
     def ls(self) -> tuple[HostStatus, ...]:
-        lab = record.load(self.name)
+        lab = self._host()
         return tuple(
             HostStatus(
                 lab=self.name,
@@ -148,6 +148,7 @@ class Lab:
             if host.find_pid(self.name, name) is not None:
                 raise FailedPrecondition(f"host {name} of lab {self.name} is running already")
             host.power_off(self.name, name)  # what a command that was killed while booting it left
+            network.unplug(self.name, name)
             self._boot(lab, (name,), timeout_s)
 
     def address(self, name: str) -> str:
@@ -187,10 +188,11 @@ class Lab:
 
     def _host(self, *wanted: str) -> Record:
         """Raises: NotFound: there is no such lab, or no such host in it."""
+        programs.require_root()
         lab = record.load(self.name)
         for name in wanted:
             if name not in lab.hosts:
-                raise NotFound(f"lab {self.name} has {', '.join(lab.hosts)}: host", name)
+                raise NotFound("host", f"{name} of lab {self.name} (it has {', '.join(lab.hosts)})")
         return lab
 
     def _locked(self) -> AbstractContextManager[None]:
@@ -199,7 +201,6 @@ class Lab:
     @contextmanager
     def _changing(self, *wanted: str) -> Iterator[Record]:
         """The record, while nobody else changes the lab."""
-        programs.require_machine()
         self._host(*wanted)
         with self._locked():
             yield self._host(*wanted)
@@ -261,4 +262,5 @@ def _all_labs_locked() -> AbstractContextManager[None]:
 
 def list_hosts() -> tuple[HostStatus, ...]:
     """The hosts of every lab on this machine."""
+    programs.require_root()
     return tuple(status for lab in record.list_all() for status in Lab(lab.name).ls())

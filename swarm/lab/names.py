@@ -59,6 +59,11 @@ def bridge_mac(lab: str) -> str:
     return "02:5a:" + ":".join(f"{byte:02x}" for byte in digest)
 
 
+def host_mac(address: IPv4Address) -> str:
+    """The same at every boot: the other hosts and the machine remember it."""
+    return "02:5b:" + ":".join(f"{byte:02x}" for byte in address.packed)
+
+
 def nat_table(lab: str) -> str:
     return f"swarm_lab_{lab.replace('-', '_')}"
 

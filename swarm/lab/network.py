@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
@@ -58,18 +59,25 @@ def make_switch(lab: str, subnet: IPv4Network) -> None:
 
 def wire(lab: str, host: str, pid: int, subnet: IPv4Network) -> None:
     """Plug the host whose network namespace `pid` holds into the switch and give it its address."""
+    address = names.host_address(subnet, host)
     _ip(
-        f"link add {host} type veth peer name eth0 netns {pid}",
+        f"link add {host} type veth peer name eth0 address {names.host_mac(address)} netns {pid}",
         f"link set {host} master bridge up",
         pid=_switch_pid(lab),
     )
     _ip(
         "link set lo up",
-        f"address add {names.host_address(subnet, host)}/{subnet.prefixlen} dev eth0",
+        f"address add {address}/{subnet.prefixlen} dev eth0",
         "link set eth0 up",
         f"route add default via {names.gateway(subnet)}",
         pid=pid,
     )
+
+
+def unplug(lab: str, host: str) -> None:
+    """Remove the cable of a host that is off. The kernel does so too, but some time after the host's end."""
+    with suppress(SwarmError):  # it is gone already; any other trouble shows when the next one is plugged in
+        _ip(f"link delete {host}", pid=_switch_pid(lab))
 
 
 def set_cuts(pid: int, peers: Sequence[IPv4Address]) -> None:

@@ -17,10 +17,15 @@ DEADLINE_S = 20.0
 _PACKAGES = {"ip": "iproute2", "nft": "nftables", "nsenter": "util-linux", "env": "coreutils"}
 
 
-def require_machine() -> None:
-    """Raises: PermissionDenied, FailedPrecondition: not root, or a program is missing."""
+def require_root() -> None:
+    """Raises: PermissionDenied."""
     if os.geteuid() != 0:
         raise PermissionDenied("swarm lab makes namespaces and cgroups: run it as root")
+
+
+def require_machine() -> None:
+    """Raises: PermissionDenied, FailedPrecondition: not root, or a program is missing."""
+    require_root()
     for program, package in _PACKAGES.items():
         if shutil.which(program) is None:
             raise FailedPrecondition(f"swarm lab needs the program {program}: apt-get install {package}")

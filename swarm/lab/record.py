@@ -94,7 +94,7 @@ def load(lab: str) -> Record:
     """Raises: NotFound: there is no such lab."""
     found = find(lab)
     if found is None:
-        raise NotFound("lab", lab)
+        raise NotFound("lab", f"{lab} (`swarm lab up --name {lab}` makes it)")
     return found
 
 

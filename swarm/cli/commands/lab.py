@@ -21,7 +21,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class _LabGroup(click.Group):
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except SwarmError as error:
@@ -82,7 +82,7 @@ def ls(name: str | None, form: str | None) -> None:
 @_named
 @click.argument("host")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def exec(name: str, host: str, command: tuple[str, ...]) -> None:  # noqa: A001 - the command's name
+def exec(name: str, host: str, command: tuple[str, ...]) -> None:
     """Run a command on a host: swarm lab exec h1 -- swarm node ls."""
     from swarm.lab.enter import enter
     from swarm.lab.host import environment
