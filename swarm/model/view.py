@@ -86,6 +86,10 @@ class Objects:
     def get(self, kind: type[T], object_id: str) -> T | None:
         return self._by_kind[kind].get(object_id)  # type: ignore[return-value]  # keyed by kind
 
+    def stored(self, kind: type[StoredObject], object_id: str) -> StoredObject | None:
+        """`get` for a kind that is only known at run time."""
+        return self._by_kind[kind].get(object_id)
+
     def list(self, kind: type[T]) -> tuple[T, ...]:
         return tuple(self._by_kind[kind].values())  # type: ignore[arg-type]  # keyed by kind
 

@@ -1,8 +1,8 @@
-"""Who leads. Leadership is the key `/swarm/leader`; its revision is the leader's epoch, and every write of the
-leader compares it, so a deposed leader cannot write whatever it believes.
+"""Who leads. Leadership is the key `/swarm/leader`; its revision is the leader's epoch, and every write of
+the leader compares it, so a deposed leader cannot write whatever it believes.
 
-The leader rewrites the beat every `BEAT_EVERY_S`. A manager that has seen no new beat for `SILENT_FOR_S` by its
-own monotonic clock takes over in one transaction that compares both keys. `decide` is the pure part.
+The leader rewrites the beat every `BEAT_EVERY_S`. A manager that has seen no new beat for `SILENT_FOR_S` by
+its own monotonic clock takes over in one transaction that compares both keys. `decide` is the pure part.
 """
 
 from __future__ import annotations

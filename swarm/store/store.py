@@ -1,7 +1,7 @@
 """The cluster's state: a mirror in memory to read, transactions to write.
 
 Reads: `view` is the mirror. It is listed once at a revision and watched from there; watches are hints, so
-every `RELIST_EVERY_S` the whole is listed again and the difference applied. Planners read it without awaiting.
+every `RELIST_EVERY_S` the whole is listed again and the difference applied.
 Writes: `commit` is one transaction, all or nothing, each op compared with the version it was decided on;
 `apply` takes a plan of any size and drops the ops that lost. Both return when the mirror shows the write, so
 a caller reads what it wrote. A leader's writes carry its epoch and fail once another manager leads.
@@ -172,7 +172,7 @@ class Store:
                 expected, held = 0, frozenset[str]()
             case Update() | Delete():
                 expected = item.meta.version.index
-                stored = self._objects.get(type(item), item.id)
+                stored = self._objects.stored(type(item), item.id)
                 held = keys.index_keys(stored) if stored else frozenset()
         if isinstance(op, Delete):
             freed: list[Write] = [DeleteKey(key), *(DeleteKey(k) for k in held)]

@@ -1,0 +1,122 @@
+"""Who a node is: its key, its certificate and the root it trusts.
+
+A certificate says CN = node id, OU = role, O = cluster id; its names are the node id and `swarm-<role>`, so a
+client checks that it talks to a manager by the name `swarm-manager`. Keys are P-256.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from swarm.base.ids import ClusterID, NodeID
+from swarm.model.types import NodeRole
+
+MANAGER_NAME = "swarm-manager"
+_KEY, _CERT, _ROOT = "node.key", "node.crt", "root.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What a node certificate says of its holder."""
+
+    node_id: NodeID
+    role: NodeRole
+    cluster_id: ClusterID
+    not_after: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    key_pem: bytes
+    cert_pem: bytes
+    root_pem: bytes
+
+    def __repr__(self) -> str:
+        return f"Identity({self.subject!r})"
+
+    @property
+    def subject(self) -> Subject:
+        return read_subject(self.cert_pem)
+
+
+def role_name(role: NodeRole) -> str:
+    return f"swarm-{role}"
+
+
+def new_key() -> bytes:
+    """A fresh P-256 key, PEM."""
+    return ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def make_csr(key_pem: bytes) -> bytes:
+    """A signing request for the key; its subject is ignored by the CA, which chooses all names itself."""
+    key = serialization.load_pem_private_key(key_pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM)
+
+
+def read_subject(cert_pem: bytes) -> Subject:
+    """Raises ValueError when the certificate is not one of a node."""
+    cert = x509.load_pem_x509_certificate(cert_pem)
+
+    def attribute(oid: x509.ObjectIdentifier) -> str:
+        values = cert.subject.get_attributes_for_oid(oid)
+        if len(values) != 1:
+            raise ValueError("not a node certificate")
+        return str(values[0].value)
+
+    unit = attribute(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    return Subject(
+        NodeID(attribute(NameOID.COMMON_NAME)),
+        NodeRole(unit.removeprefix("swarm-")),
+        ClusterID(attribute(NameOID.ORGANIZATION_NAME)),
+        cert.not_valid_after_utc,
+    )
+
+
+def load_identity(directory: Path) -> Identity | None:
+    """The identity kept in `directory`, or None when there is none."""
+    try:
+        return Identity(
+            key_pem=(directory / _KEY).read_bytes(),
+            cert_pem=(directory / _CERT).read_bytes(),
+            root_pem=(directory / _ROOT).read_bytes(),
+        )
+    except FileNotFoundError:
+        return None
+
+
+def save_identity(directory: Path, identity: Identity) -> None:
+    """Write all three files; the certificate comes last, so that a half-written identity reads as none."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(directory / _KEY, identity.key_pem)
+    write_private(directory / _ROOT, identity.root_pem)
+    write_private(directory / _CERT, identity.cert_pem)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Replace `path` atomically with a file that only root reads, and wait until it is on disk."""
+    temporary = path.with_name(f".{path.name}.new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, content)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

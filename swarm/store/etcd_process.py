@@ -1,0 +1,237 @@
+"""The etcd that a manager runs as its child: started, watched, restarted, and never doubled.
+
+The child dies with its parent (PDEATHSIG set before exec by a tiny helper interpreter) and a lock on the data
+directory, inherited by the child, keeps a second one out for as long as the first lives. Ports differ from
+the distribution's etcd (2379, 2380): clients on 127.0.0.1:2382, peers on the advertised address, 2381.
+Source: etcd's documentation of flags; version traps: docs/decisions/0001-raft-is-etcds.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from swarm.base.errors import FailedPrecondition, Unavailable
+from swarm.base.log import get_logger
+from swarm.model.defaults import ETCD_CLIENT_PORT, ETCD_PEER_PORT
+from swarm.store.etcd import EtcdAddress, EtcdKV
+
+START_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 10.0
+BACKOFF_FIRST_S = 0.2
+BACKOFF_LIMIT_S = 10.0
+REFUSED = ((3, 5, 0), (3, 5, 1), (3, 5, 2))
+"""These lose or corrupt data under crashes (etcd#13766)."""
+SUPPORTED_FROM = (3, 5, 0)
+
+_EXEC = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None, use_errno=True).prctl(1, signal.SIGKILL, 0, 0, 0)
+if os.getppid() != int(sys.argv[1]): sys.exit(1)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""Asks the kernel to kill the child when the parent dies, then becomes etcd."""
+
+log = get_logger("etcd")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdFiles:
+    """PEM files of etcd's own CA, which no worker ever holds."""
+
+    ca: Path
+    cert: Path
+    key: Path
+
+    def address(self) -> EtcdAddress:
+        """Where a client finds the child, with the certificate that both sides use."""
+        return EtcdAddress(
+            target=f"127.0.0.1:{ETCD_CLIENT_PORT}",
+            ca_pem=self.ca.read_bytes(),
+            cert_pem=self.cert.read_bytes(),
+            key_pem=self.key.read_bytes(),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdSettings:
+    name: str
+    """Member name: the node's id."""
+    directory: Path
+    peer_address: str
+    files: EtcdFiles
+
+
+async def check_version() -> str:
+    """The version of the etcd program found on PATH.
+
+    Raises:
+        FailedPrecondition: there is none, or its version must not be used.
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "etcd", "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
+        )
+    except FileNotFoundError:
+        raise FailedPrecondition(
+            "no etcd program on PATH: install it (Debian: apt-get install etcd-server) and try again"
+        ) from None
+    async with asyncio.timeout(START_TIMEOUT_S):
+        output, _ = await process.communicate()
+    return judge_version(output.decode(errors="replace"))
+
+
+def judge_version(output: str) -> str:
+    """The version in `etcd --version`'s output, if it may be used. Raises: FailedPrecondition."""
+    found = re.search(r"etcd Version: ((\d+)\.(\d+)\.(\d+))", output)
+    if found is None:
+        raise FailedPrecondition("the etcd program on PATH does not tell its version")
+    numbers = (int(found[2]), int(found[3]), int(found[4]))
+    if numbers in REFUSED:
+        raise FailedPrecondition(
+            f"etcd {found[1]} can corrupt its data (etcd#13766): install 3.5.33 or later"
+        )
+    if numbers < SUPPORTED_FROM:
+        log.warning("etcd.old", version=found[1], advice="3.4 gets no more fixes; 3.5.33 or later is better")
+    return found[1]
+
+
+class EtcdProcess:
+    """One etcd child, kept running. `run` restarts it with backoff until cancelled, then stops it."""
+
+    def __init__(self, settings: EtcdSettings) -> None:
+        self._settings = settings
+        self._serving = asyncio.Event()
+        self._pid: int | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._pid
+
+    async def serving(self) -> None:
+        """Wait until the member answers. Raises: Unavailable when it has not within the start timeout."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._serving.wait()
+        except TimeoutError:
+            raise Unavailable(f"etcd did not start; its log is {self._settings.directory / 'log'}") from None
+
+    async def run(self) -> None:
+        backoff = BACKOFF_FIRST_S
+        while True:
+            async with _locked(self._settings.directory) as lock, self._child(lock) as child:
+                if await self._wait_serving(child):
+                    backoff = BACKOFF_FIRST_S
+                status = await child.wait()
+            self._serving.clear()
+            self._pid = None
+            log.warning("etcd.exited", status=status, retry_s=backoff)
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, BACKOFF_LIMIT_S)
+
+    @asynccontextmanager
+    async def _child(self, lock: int) -> AsyncIterator[asyncio.subprocess.Process]:
+        directory = self._settings.directory
+        with (directory / "log").open("ab") as output:
+            child = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", "-c", _EXEC, str(os.getpid()), *arguments(self._settings),
+                stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin")},
+                pass_fds=(lock,),
+            )  # fmt: skip
+        self._pid = child.pid
+        try:
+            yield child
+        finally:
+            await _stop(child)
+
+    async def _wait_serving(self, child: asyncio.subprocess.Process) -> bool:
+        kv = EtcdKV(self._settings.files.address())
+        try:
+            while child.returncode is None:
+                try:
+                    await kv.get("/swarm/leader")
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+                else:
+                    self._serving.set()
+                    return True
+            return False
+        finally:
+            await kv.close()
+
+
+def arguments(settings: EtcdSettings) -> list[str]:
+    """The command line of a member. Nothing secret: keys are files."""
+    files = settings.files
+    client = f"https://127.0.0.1:{ETCD_CLIENT_PORT}"
+    peer = f"https://{settings.peer_address}:{ETCD_PEER_PORT}"
+    tls = ["cert-file", str(files.cert)], ["key-file", str(files.key)], ["trusted-ca-file", str(files.ca)]
+    return [
+        "etcd",
+        f"--name={settings.name}",
+        f"--data-dir={settings.directory / 'data'}",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster={settings.name}={peer}",
+        "--initial-cluster-state=new",
+        "--client-cert-auth",
+        "--peer-client-cert-auth",
+        *(f"--{prefix}{flag}={value}" for prefix in ("", "peer-") for flag, value in tls),
+        "--pre-vote=true",
+        "--enable-grpc-gateway=false",
+        "--snapshot-count=10000",
+        "--auto-compaction-mode=periodic",
+        "--auto-compaction-retention=10m",
+        "--quota-backend-bytes=2147483648",
+        "--logger=zap",
+        "--log-level=warn",
+    ]
+
+
+@asynccontextmanager
+async def _locked(directory: Path) -> AsyncIterator[int]:
+    """Holds the lock on a data directory; waits for the child of a killed swarmd to be gone."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        await _acquire(lock, directory)
+        yield lock
+    finally:
+        os.close(lock)
+
+
+async def _acquire(lock: int, directory: Path) -> None:
+    try:
+        async with asyncio.timeout(LOCK_TIMEOUT_S):
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    await asyncio.sleep(0.05)
+                else:
+                    return
+    except TimeoutError:
+        raise Unavailable(f"another etcd is running on {directory}: stop it first") from None
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is not None:
+        return
+    child.terminate()
+    try:
+        async with asyncio.timeout(STOP_TIMEOUT_S):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()

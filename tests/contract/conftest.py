@@ -1,0 +1,44 @@
+"""The two key-value services that one contract binds."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from swarm.base.clock import SystemClock
+from swarm.manager.ca.etcd_ca import create_etcd_ca
+from swarm.store.etcd import EtcdKV
+from swarm.store.etcd_process import EtcdProcess, EtcdSettings
+from swarm.store.memory import MemoryKV
+
+
+@pytest.fixture(scope="session")
+async def etcd(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("etcd")
+    files = create_etcd_ca(directory / "pki", "127.0.0.1", SystemClock().now())
+    process = EtcdProcess(
+        EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
+    )
+    running = asyncio.ensure_future(process.run())
+    await process.serving()
+    kv = EtcdKV(files.address())
+    yield kv
+    await kv.close()
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def kv(request):
+    """A service; its keys may hold what earlier tests wrote, so each test uses a prefix of its own."""
+    if request.param == "memory":
+        return MemoryKV()
+    return request.getfixturevalue("etcd")
+
+
+@pytest.fixture
+def prefix(request):
+    return f"/{request.node.name}/"
