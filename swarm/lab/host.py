@@ -32,14 +32,15 @@ _INIT = Path(__file__).with_name("init.py")
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
 # Set on the machine, these would lead a client inside a host to a daemon outside of it.
-_NOT_INHERITED = ("DOCKER_HOST", "DOCKER_CONTEXT", "SWARM_HOST")
+_NOT_INHERITED = ("DOCKER_CONTEXT", "SWARM_HOST")
 
 
 def environment() -> dict[str, str]:
-    """The machine's, with the programs of this installation first on PATH."""
+    """The machine's, with this installation's programs first on PATH and `docker` led to the host's swarmd."""
     env = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     machine_path = env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     env["PATH"] = f"{Path(sys.executable).parent}:{machine_path}"
+    env["DOCKER_HOST"] = f"unix:///{SOCKET}"
     return env
 
 

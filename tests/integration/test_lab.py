@@ -151,6 +151,10 @@ def test_this_installations_programs_come_first(one):
     )
 
 
+def test_docker_clients_inside_meet_the_hosts_own_daemon(one):
+    assert output(one, "h1", "sh", "-c", "echo $DOCKER_HOST") == "unix:///run/swarm/swarm.sock\n"
+
+
 # --- entering ------------------------------------------------------------------------------------------
 
 

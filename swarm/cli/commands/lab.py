@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.base.errors import FailedPrecondition, InvalidArgument, SwarmError
 
 if TYPE_CHECKING:
     from swarm.lab.lab import HostStatus, Lab
@@ -91,7 +91,10 @@ def exec(name: str, host: str, command: tuple[str, ...]) -> None:
     if not argv:
         raise InvalidArgument(f"say what to run on {host}: swarm lab exec {host} -- COMMAND")
     entry = _lab(name).entry(host, argv)
-    enter(entry.groups, entry.argv, environment())
+    try:
+        enter(entry.groups, entry.argv, environment())
+    except OSError as error:  # its power was cut in this moment
+        raise FailedPrecondition(f"cannot enter host {host}: {error.strerror}, see `swarm lab ls`") from error
 
 
 @lab.command()
