@@ -36,7 +36,7 @@ _NOT_INHERITED = ("DOCKER_CONTEXT", "SWARM_HOST")
 
 
 def environment() -> dict[str, str]:
-    """The machine's, with this installation's programs first on PATH and `docker` led to the host's swarmd."""
+    """The machine's, with this installation's programs first on PATH, `docker` led to the host's swarmd."""
     env = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     machine_path = env.get("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
     env["PATH"] = f"{Path(sys.executable).parent}:{machine_path}"

@@ -183,7 +183,7 @@ def test_wrong_names_are_said_so(one):
 
 
 def test_the_command_line(one):
-    command = [sys.executable, "-c", "from swarm.cli.commands.lab import lab; lab(prog_name='swarm lab')"]
+    command = [sys.executable, "-m", "swarm.cli.main", "lab"]
     run = {"capture_output": True, "text": True, "timeout": 20}
     listed = subprocess.run([*command, "ls", "--name", one.name, "--format", "json"], **run)
     assert json.loads(listed.stdout) == [
@@ -196,7 +196,7 @@ def test_the_command_line(one):
     assert (done.returncode, done.stdout) == (3, "in h1\n")
     wrong = subprocess.run([*command, "kill", "--name", one.name, "h9"], **run)
     assert (wrong.returncode, wrong.stderr.count("\n")) == (1, 1)
-    assert wrong.stderr.startswith("Error: host h9")
+    assert wrong.stderr.startswith("host h9 of lab")
 
 
 # --- faults --------------------------------------------------------------------------------------------

@@ -12,20 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from swarm.base.errors import FailedPrecondition, InvalidArgument, SwarmError
+from swarm.base.errors import FailedPrecondition, InvalidArgument
 
 if TYPE_CHECKING:
     from swarm.lab.lab import HostStatus, Lab
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-class _LabGroup(click.Group):
-    def invoke(self, ctx: click.Context) -> object:
-        try:
-            return super().invoke(ctx)
-        except SwarmError as error:
-            raise click.ClickException(str(error)) from error
 
 
 def _named(command: Command) -> Command:
@@ -39,7 +31,7 @@ def _lab(name: str) -> Lab:
     return Lab(name)
 
 
-@click.group(name="lab", cls=_LabGroup)
+@click.group(name="lab")
 def lab() -> None:
     """Make a cluster of hosts on this machine, each running swarmd."""
 
