@@ -1,14 +1,15 @@
 """What the API needs from the rest of the daemon: protocols and the values that cross them.
 
-The API is the consumer, so it declares them. `Swarm` is this node's membership, `ClusterControl` the cluster's
-objects (managers only), `Logs` the tasks' output wherever they run, `Engine` this node's images and containers.
+The API is the consumer, so it declares them. `Swarm` is this node's membership, `ClusterControl` the
+cluster's objects (managers only), `Logs` the tasks' output wherever they run, `Engine` this node's images and
+containers.
 
 Invariant: nothing here imports an implementation.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -173,32 +174,55 @@ class Logs(Protocol):
 # --- this node's images and containers ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageConfig:
-    env: tuple[str, ...] = ()
-    cmd: tuple[str, ...] = ()
-    entrypoint: tuple[str, ...] = ()
-    user: str = ""
-    working_dir: str = ""
-    labels: Mapping[str, str] = field(default_factory=dict)
-    exposed_ports: tuple[str, ...] = ()
-    """`80/tcp`."""
-    volumes: tuple[str, ...] = ()
-    stop_signal: str = ""
+class ImageConfig(Protocol):
+    @property
+    def env(self) -> tuple[str, ...]: ...
+    @property
+    def cmd(self) -> tuple[str, ...]: ...
+    @property
+    def entrypoint(self) -> tuple[str, ...]: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def working_dir(self) -> str: ...
+    @property
+    def labels(self) -> Mapping[str, str]: ...
+    @property
+    def exposed_ports(self) -> tuple[str, ...]:
+        """`80/tcp`."""
+        ...
+
+    @property
+    def volumes(self) -> tuple[str, ...]: ...
+    @property
+    def stop_signal(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Image:
-    id: str
-    repo_tags: tuple[str, ...] = ()
-    repo_digests: tuple[str, ...] = ()
-    created: datetime | None = None
-    size_bytes: int = 0
-    architecture: str = ""
-    os: str = "linux"
-    layers: tuple[str, ...] = ()
-    """diff ids, lowest first."""
-    config: ImageConfig = field(default_factory=ImageConfig)
+class Image(Protocol):
+    @property
+    def id(self) -> str: ...
+    @property
+    def repo_tags(self) -> tuple[str, ...]: ...
+    @property
+    def repo_digests(self) -> tuple[str, ...]: ...
+    @property
+    def created(self) -> datetime: ...
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        ...
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def os(self) -> str: ...
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """diff ids, lowest first."""
+        ...
+
+    @property
+    def config(self) -> ImageConfig: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,45 +231,53 @@ class RegistryAuth:
     password: Secret
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Distribution:
+class Distribution(Protocol):
     """What a registry says of a reference."""
 
-    media_type: str
-    digest: str
-    size_bytes: int
-    platforms: tuple[Platform, ...] = ()
+    @property
+    def digest(self) -> str: ...
+    @property
+    def media_type(self) -> str: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def platforms(self) -> tuple[Platform, ...]: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullProgress:
-    status: str
-    id: str = ""
-    """A layer's short digest, or the tag; empty for the pull as a whole."""
+class PullProgress(Protocol):
+    @property
+    def id(self) -> str:
+        """A layer's short digest, or the tag; empty for the pull as a whole."""
+        ...
+
+    @property
+    def status(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemovedImage:
-    """Exactly one of the two is set."""
+class RemovedImage(Protocol):
+    @property
+    def kind(self) -> str:
+        """`untagged` or `deleted`."""
+        ...
 
-    untagged: str = ""
-    deleted: str = ""
+    @property
+    def name(self) -> str: ...
 
 
 class Images(Protocol):
     def list(self) -> Sequence[Image]: ...
 
-    def get(self, reference: str) -> Image:
+    def get(self, name_or_id: str) -> Image:
         """By name, id or id prefix. Raises NotFound: `No such image: x:latest`."""
         ...
 
-    async def load(self, chunks: AsyncIterator[bytes]) -> Sequence[Image]: ...
+    async def load(self, source: AsyncIterable[bytes]) -> Sequence[Image]: ...
 
     async def pull(
         self, reference: str, auth: RegistryAuth | None, progress: Callable[[PullProgress], None]
     ) -> Image: ...
 
-    async def remove(self, reference: str, *, force: bool) -> Sequence[RemovedImage]: ...
+    async def remove(self, name_or_id: str, *, force: bool) -> Sequence[RemovedImage]: ...
 
     async def resolve(self, reference: str, auth: RegistryAuth | None) -> Distribution: ...
 

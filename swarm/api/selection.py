@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
 from swarm.base.errors import InvalidArgument, NotFound
@@ -16,6 +17,8 @@ from swarm.model.objects import Network, Node, Service, Task
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeState
 from swarm.model.view import ClusterView, find
+
+Named = TypeVar("Named", Service, Node)
 
 NODE_FILTERS = frozenset({"id", "label", "membership", "name", "node.label", "role"})
 SERVICE_FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
@@ -84,7 +87,7 @@ def _candidates(view: ClusterView, filters: Filters) -> Iterable[Task]:
     return view.list(Task)
 
 
-def _id_of(view: ClusterView, kind: type[Service] | type[Node], text: str) -> str:
+def _id_of(view: ClusterView, kind: type[Named], text: str) -> str:
     """The id meant; a removed service's tasks are still asked for by its id."""
     try:
         return find(view, kind, text).id

@@ -1,0 +1,21 @@
+"""Every path of the API, by subject."""
+
+from __future__ import annotations
+
+from swarm.api.call import Route
+from swarm.api.routes import absent, containers, images, networks, nodes, services, system, tasks
+from swarm.api.routes import swarm as swarm_routes
+
+
+def all_routes() -> tuple[Route, ...]:
+    return (
+        *system.ROUTES,
+        *swarm_routes.ROUTES,
+        *services.ROUTES,
+        *tasks.ROUTES,
+        *nodes.ROUTES,
+        *networks.ROUTES,
+        *images.ROUTES,
+        *containers.ROUTES,
+        *absent.ROUTES,
+    )

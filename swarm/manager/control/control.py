@@ -137,7 +137,8 @@ class Control:
         cluster = self._at_version(Cluster, self.cluster().id, version)
         if spec != cluster.spec:
             raise Unsupported(
-                "changing the swarm's settings is not supported by this version: only join tokens can be rotated"
+                "changing the swarm's settings is not supported by this version: "
+                "only join tokens can be rotated"
             )
         if not rotate_worker and not rotate_manager:
             return
@@ -208,7 +209,8 @@ def _refuse_other_changes(old: ServiceSpec, new: ServiceSpec) -> None:
         raise Unsupported("service mode change is not allowed")
     if _spelt_out(new.task_template) != _spelt_out(old.task_template):
         raise Unsupported(
-            "changing a service's task template is not supported by this version: remove the service and create it anew"
+            "changing a service's task template is not supported by this version: "
+            "remove the service and create it anew"
         )
     if (new.endpoint_spec or EndpointSpec()) != (old.endpoint_spec or EndpointSpec()):
         raise Unsupported(

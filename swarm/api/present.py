@@ -1,0 +1,216 @@
+"""The cluster's objects as Docker's clients read them. Pure.
+
+In: stored objects and, where an answer needs more, the view. Out: JSON values with the keys that clients read
+unguarded: `ContainerSpec`, `Mode.Replicated.Replicas`, `Labels`, `Resources`. Source: Docker Engine API 1.50.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from swarm.api.backend import SwarmStatus
+from swarm.api.selection import ServiceCounts
+from swarm.model.docker_json import Json, encode, timestamp
+from swarm.model.objects import Cluster, JoinTokens, Network, Node, Service, Task, TaskStatus
+from swarm.model.types import EndpointSpec, Meta, NetworkAttachment, NodeRole, NodeState, PortConfig, TLSInfo
+
+ENGINE_PLUGINS = [
+    {"Type": "Log", "Name": "json-file"},
+    {"Type": "Network", "Name": "overlay"},
+    {"Type": "Volume", "Name": "local"},
+]
+
+
+def _meta(object_id: str, meta: Meta) -> Json:
+    return {
+        "ID": object_id,
+        "Version": {"Index": meta.version.index},
+        "CreatedAt": timestamp(meta.created_at),
+        "UpdatedAt": timestamp(meta.updated_at),
+    }
+
+
+def service_json(service: Service, counts: ServiceCounts | None = None) -> Json:
+    found = _meta(service.id, service.meta) | {"Spec": encode(service.spec)}
+    if service.previous_spec is not None:
+        found["PreviousSpec"] = encode(service.previous_spec)
+    found["Endpoint"] = _endpoint(service)
+    if counts is not None:
+        found["ServiceStatus"] = {
+            "RunningTasks": counts.running,
+            "DesiredTasks": counts.desired,
+            "CompletedTasks": 0,
+        }
+    return found
+
+
+def _endpoint(service: Service) -> Json:
+    endpoint = service.endpoint
+    if not endpoint.ports and not endpoint.virtual_ips:
+        return {"Spec": encode(service.spec.endpoint_spec or EndpointSpec())}
+    asked = service.spec.endpoint_spec or endpoint.spec
+    found: Json = {
+        "Spec": {"Mode": asked.mode or "vip"} | encode(asked),
+        "Ports": _allocated(endpoint.ports),
+    }
+    if endpoint.virtual_ips:
+        found["VirtualIPs"] = encode(endpoint.virtual_ips)
+    return found
+
+
+def _allocated(ports: Sequence[PortConfig]) -> list[Json]:
+    return [encode(port) | {"PublishedPort": port.published_port} for port in ports]
+
+
+def task_json(task: Task, networks: Mapping[str, Network]) -> Json:
+    """`networks` holds at least those that the task is attached to."""
+    found = _meta(task.id, task.meta) | {
+        "Labels": {},
+        "Spec": encode(task.spec),
+        "ServiceID": task.service_id,
+    }
+    if task.slot:
+        found["Slot"] = task.slot
+    if task.node_id:
+        found["NodeID"] = task.node_id
+    found["Status"] = _task_status(task.status)
+    found["DesiredState"] = task.desired_state.word
+    attachments = [_attachment(a, networks) for a in task.attachments if a.network_id in networks]
+    if attachments:
+        found["NetworksAttachments"] = attachments
+    return found
+
+
+def _task_status(status: TaskStatus) -> Json:
+    found: Json = {
+        "Timestamp": timestamp(status.timestamp),
+        "State": status.state.word,
+        "Message": status.message,
+        "PortStatus": {"Ports": _allocated(status.ports)} if status.ports else {},
+    }
+    if status.err:
+        found["Err"] = status.err
+    if status.container is not None:
+        found["ContainerStatus"] = encode(status.container)
+    return found
+
+
+def _attachment(attachment: NetworkAttachment, networks: Mapping[str, Network]) -> Json:
+    network = networks[attachment.network_id]
+    spec: Json = {
+        "Name": network.spec.name,
+        "Labels": dict(network.spec.labels),
+        "DriverConfiguration": {"Name": network.spec.driver},
+        "Scope": "swarm",
+    }
+    if network.spec.ingress:
+        spec["Ingress"] = True
+    return {
+        "Network": _meta(network.id, network.meta)
+        | {
+            "Spec": spec,
+            "DriverState": {"Name": network.spec.driver, "Options": _driver_options(network)},
+            "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": _ipam_configs(network)},
+        },
+        "Addresses": list(attachment.addresses),
+    }
+
+
+def node_json(node: Node, status: SwarmStatus) -> Json:
+    description = encode(node.description)
+    platform = description["Platform"]
+    description["Platform"] = {"Architecture": platform.get("Architecture", ""), "OS": platform.get("OS", "")}
+    resources = node.description.resources
+    description["Resources"] = {"NanoCPUs": resources.nano_cpus, "MemoryBytes": resources.memory_bytes}
+    description["Engine"] = description["Engine"] | {"Plugins": ENGINE_PLUGINS}
+    found = _meta(node.id, node.meta) | {
+        "Spec": encode(node.spec),
+        "Description": description,
+        "Status": {"State": node.status.state.value, "Addr": node.status.addr},
+    }
+    if node.status.message:
+        found["Status"]["Message"] = node.status.message
+    if node.spec.role is NodeRole.MANAGER and node.manager_status is not None:
+        is_here = node.id == status.node_id
+        is_up = is_here or node.status.state is NodeState.READY
+        found["ManagerStatus"] = {
+            "Reachability": "reachable" if is_up else "unreachable",
+            "Addr": node.manager_status.addr,
+        }
+        if node.id == status.leader_id:
+            found["ManagerStatus"]["Leader"] = True
+    return found
+
+
+def network_json(network: Network) -> Json:
+    return {
+        "Name": network.spec.name,
+        "Id": network.id,
+        "Created": timestamp(network.meta.created_at),
+        "Scope": "swarm",
+        "Driver": network.spec.driver,
+        "EnableIPv4": True,
+        "EnableIPv6": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": _ipam_configs(network)},
+        "Internal": False,
+        "Attachable": False,
+        "Ingress": network.spec.ingress,
+        "ConfigFrom": {"Network": ""},
+        "ConfigOnly": False,
+        "Containers": None,
+        "Options": _driver_options(network),
+        "Labels": dict(network.spec.labels),
+    }
+
+
+def _driver_options(network: Network) -> Json:
+    return {"com.docker.network.driver.overlay.vxlanid_list": str(network.vni)}
+
+
+def _ipam_configs(network: Network) -> list[Json]:
+    if not network.subnet:
+        return []
+    return [{"Subnet": network.subnet, "Gateway": network.gateway}]
+
+
+def cluster_json(cluster: Cluster, tls: TLSInfo, tokens: JoinTokens | None = None) -> Json:
+    """`tokens` are the whole texts; without them as `info` shows a cluster."""
+    found = _meta(cluster.id, cluster.meta) | {
+        "Spec": cluster_spec_json(cluster),
+        "TLSInfo": {
+            "TrustRoot": tls.trust_root,
+            "CertIssuerSubject": encode(tls.cert_issuer_subject),
+            "CertIssuerPublicKey": encode(tls.cert_issuer_public_key),
+        },
+        "RootRotationInProgress": False,
+        "DefaultAddrPool": list(cluster.default_address_pools),
+        "SubnetSize": cluster.subnet_size,
+        "DataPathPort": cluster.data_path_port,
+    }
+    if tokens is not None:
+        found["JoinTokens"] = {"Worker": tokens.worker, "Manager": tokens.manager}
+    return found
+
+
+def cluster_spec_json(cluster: Cluster) -> Json:
+    """Docker's shape. `Raft` holds what clients expect to read; etcd keeps its own."""
+    spec = cluster.spec
+    return {
+        "Name": spec.name,
+        "Labels": dict(spec.labels),
+        "Orchestration": {"TaskHistoryRetentionLimit": spec.task_history_retention_limit},
+        "Raft": dict(RAFT),
+        "Dispatcher": {"HeartbeatPeriod": encode(spec.heartbeat_period)},
+        "CAConfig": {"NodeCertExpiry": encode(spec.node_cert_expiry)},
+        "TaskDefaults": {},
+        "EncryptionConfig": {"AutoLockManagers": False},
+    }
+
+
+RAFT = {
+    "SnapshotInterval": 10000,
+    "KeepOldSnapshots": 0,
+    "LogEntriesForSlowFollowers": 500,
+    "ElectionTick": 10,
+    "HeartbeatTick": 1,
+}

@@ -1,0 +1,196 @@
+"""`/images` and `/distribution`: this node's images, and what a registry says of a reference.
+
+A pull and a load answer with JSON lines. Errors before the first line are normal answers, later ones a line
+`{"errorDetail": ..., "error": ...}`, which makes the client fail.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+
+from swarm.api.backend import Image, PullProgress
+from swarm.api.call import Call, Route, answer, send_while_connected
+from swarm.api.filters import has_labels, is_one_of
+from swarm.base.errors import InvalidArgument, SwarmError, Unsupported
+from swarm.base.log import get_logger
+from swarm.model.docker_json import Json, timestamp
+from swarm.model.image_reference import parse_reference
+
+IMAGE_FILTERS = frozenset({"dangling", "label", "reference"})
+RESOLVE_TIMEOUT_S = 15.0
+"""Docker's client waits for the answer before it creates a service."""
+_GO_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+_log = get_logger("api")
+
+
+def _summary(image: Image) -> Json:
+    return {
+        "Id": image.id,
+        "ParentId": "",
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Created": int(image.created.timestamp()),
+        "Size": image.size,
+        "SharedSize": -1,
+        "Labels": dict(image.config.labels) or None,
+        "Containers": -1,
+    }
+
+
+def _details(image: Image) -> Json:
+    config = image.config
+    return {
+        "Id": image.id,
+        "RepoTags": list(image.repo_tags),
+        "RepoDigests": list(image.repo_digests),
+        "Parent": "",
+        "Comment": "",
+        "Created": timestamp(image.created),
+        "Author": "",
+        "Config": {
+            "User": config.user,
+            "Env": list(config.env),
+            "Cmd": list(config.cmd) or None,
+            "Entrypoint": list(config.entrypoint) or None,
+            "WorkingDir": config.working_dir,
+            "Labels": dict(config.labels) or None,
+            "ExposedPorts": {port: {} for port in config.exposed_ports} or None,
+            "Volumes": {volume: {} for volume in config.volumes} or None,
+            "StopSignal": config.stop_signal,
+        },
+        "Architecture": image.architecture,
+        "Os": image.os,
+        "Size": image.size,
+        "GraphDriver": {"Name": "overlay2", "Data": None},
+        "RootFS": {"Type": "layers", "Layers": list(image.layers)},
+        "Metadata": {"LastTagTime": timestamp(None)},
+    }
+
+
+def _matches_reference(image: Image, wanted: tuple[str, ...] | None) -> bool:
+    if not wanted:
+        return True
+    names = {*image.repo_tags, *(tag.rpartition(":")[0] for tag in image.repo_tags), *image.repo_digests}
+    return any(text in names for text in wanted)
+
+
+async def list_images(call: Call) -> web.Response:
+    filters = call.filters(IMAGE_FILTERS)
+    return answer(
+        [
+            _summary(image)
+            for image in call.backend.engine.images.list()
+            if _matches_reference(image, filters.get("reference"))
+            and has_labels(filters.get("label"), image.config.labels)
+            and is_one_of(filters.get("dangling"), "false" if image.repo_tags else "true")
+        ]
+    )
+
+
+async def inspect(call: Call) -> web.Response:
+    return answer(_details(call.backend.engine.images.get(call.params["name"])))
+
+
+async def remove(call: Call) -> web.Response:
+    removed = await call.backend.engine.images.remove(call.params["name"], force=call.flag("force"))
+    return answer([{item.kind.capitalize(): item.name} for item in removed])
+
+
+async def load(call: Call) -> web.StreamResponse:
+    images = await call.backend.engine.images.load(call.request.content.iter_chunked(256 * 1024))
+    lines = [
+        _line({"stream": f"Loaded image: {tag}\n" if tag else f"Loaded image ID: {image.id}\n"})
+        for image in images
+        for tag in image.repo_tags or ("",)
+    ]
+    return web.Response(body=b"".join(lines), content_type="application/json")
+
+
+async def pull(call: Call) -> web.StreamResponse:
+    reference = _pulled_reference(call)
+    auth = call.registry_auth()
+    lines: asyncio.Queue[bytes | SwarmError | None] = asyncio.Queue()
+
+    def tell(progress: PullProgress) -> None:
+        lines.put_nowait(_line({"status": progress.status} | ({"id": progress.id} if progress.id else {})))
+
+    async def work() -> None:
+        try:
+            image = await call.backend.engine.images.pull(reference, auth, tell)
+            name = parse_reference(reference).familiar()
+            lines.put_nowait(_line({"status": f"Image is up to date for {name}", "id": ""}))
+            _log.info("image.pulled", reference=name, image_id=image.id)
+        except SwarmError as error:
+            lines.put_nowait(error)
+        lines.put_nowait(None)
+
+    async with asyncio.TaskGroup() as group:
+        worker = group.create_task(work())
+        try:
+            return await _answer_pull(call, lines)
+        finally:
+            worker.cancel()
+
+
+async def _answer_pull(call: Call, lines: asyncio.Queue[bytes | SwarmError | None]) -> web.StreamResponse:
+    """An error that is the first thing known of a pull is a normal answer."""
+    first = await lines.get()
+    if isinstance(first, SwarmError):
+        raise first
+
+    async def chunks() -> AsyncIterator[bytes]:
+        item: bytes | SwarmError | None = first
+        while item is not None:
+            if isinstance(item, SwarmError):
+                yield _line({"errorDetail": {"message": str(item)}, "error": str(item)})
+            else:
+                yield item
+            item = await lines.get()
+
+    response = web.StreamResponse()
+    response.content_type = "application/json"
+    response.enable_chunked_encoding()
+    return await send_while_connected(call, response, chunks())
+
+
+def _pulled_reference(call: Call) -> str:
+    name, tag = call.text("fromImage"), call.text("tag")
+    if call.text("fromSrc"):
+        raise Unsupported("importing images is not supported by this version: load an archive instead")
+    if not name:
+        raise InvalidArgument("invalid reference format: fromImage is empty")
+    if tag:
+        name += ("@" if tag.startswith("sha256:") else ":") + tag
+    return str(parse_reference(name).with_default_tag())
+
+
+def _line(value: Json) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode() + b"\r\n"
+
+
+async def distribution(call: Call) -> web.Response:
+    async with asyncio.timeout(RESOLVE_TIMEOUT_S):
+        found = await call.backend.engine.images.resolve(call.params["name"], call.registry_auth())
+    return answer(
+        {
+            "Descriptor": {"mediaType": found.media_type, "digest": found.digest, "size": found.size},
+            "Platforms": [
+                {"architecture": _GO_ARCHITECTURES.get(p.architecture, p.architecture), "os": p.os}
+                for p in found.platforms
+            ],
+        }
+    )
+
+
+ROUTES = (
+    Route("GET", "/images/json", list_images),
+    Route("POST", "/images/create", pull),
+    Route("POST", "/images/load", load),
+    Route("GET", "/images/{name*}/json", inspect),
+    Route("DELETE", "/images/{name*}", remove),
+    Route("GET", "/distribution/{name*}/json", distribution),
+)

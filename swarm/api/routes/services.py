@@ -1,0 +1,70 @@
+"""`/services`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from swarm.api.backend import LogSelector
+from swarm.api.call import Call, Route, answer, done
+from swarm.api.logs import read_options, stream_logs
+from swarm.api.present import service_json
+from swarm.api.selection import SERVICE_FILTERS, count_tasks, select_services
+from swarm.base.errors import NotManager, Unsupported
+from swarm.model.docker_json import read_service_spec, with_defaults
+from swarm.model.objects import Service
+from swarm.model.view import find
+
+
+async def list_services(call: Call) -> web.Response:
+    view = call.control().view
+    with_counts = call.flag("status")
+    return answer(
+        [
+            service_json(service, count_tasks(view, service) if with_counts else None)
+            for service in select_services(view, call.filters(SERVICE_FILTERS))
+        ]
+    )
+
+
+async def inspect(call: Call) -> web.Response:
+    found = service_json(find(call.control().view, Service, call.params["id"]))
+    return answer(with_defaults(found) if call.flag("insertDefaults") else found)
+
+
+async def create(call: Call) -> web.Response:
+    control = call.control()
+    service = await control.create_service(read_service_spec(await call.body()))
+    return answer({"ID": service.id, "Warnings": []}, 201)
+
+
+async def update(call: Call) -> web.Response:
+    control = call.control()
+    if call.text("rollback"):
+        raise Unsupported("rolling a service back is not supported by this version")
+    version = call.object_version()
+    await control.update_service(call.params["id"], version, read_service_spec(await call.body()))
+    return answer({"Warnings": None})
+
+
+async def remove(call: Call) -> web.Response:
+    await call.control().remove_service(call.params["id"])
+    return done()
+
+
+async def logs(call: Call) -> web.StreamResponse:
+    service = find(call.control().view, Service, call.params["id"])
+    options = read_options(call)
+    if call.backend.logs is None:
+        raise NotManager(in_cluster=True)
+    async with call.backend.logs.read(LogSelector(service_id=service.id), options) as messages:
+        return await stream_logs(call, messages)
+
+
+ROUTES = (
+    Route("GET", "/services", list_services),
+    Route("POST", "/services/create", create),
+    Route("GET", "/services/{id}", inspect),
+    Route("POST", "/services/{id}/update", update),
+    Route("DELETE", "/services/{id}", remove),
+    Route("GET", "/services/{id}/logs", logs),
+)

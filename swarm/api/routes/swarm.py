@@ -1,0 +1,194 @@
+"""`/swarm`: init, join, leave, inspect, and rotation of join tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from aiohttp import web
+
+from swarm.api.backend import InitRequest, JoinRequest, NodeMembership
+from swarm.api.call import Call, Route, answer, done
+from swarm.api.present import RAFT, cluster_json
+from swarm.base.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unsupported
+from swarm.base.log import Secret
+from swarm.model.docker_json import Json, decode
+from swarm.model.specs import ClusterSpec
+from swarm.model.types import Availability
+from swarm.model.validation import validate_labels
+
+_MIN_CERT_EXPIRY = timedelta(hours=1)
+
+
+async def inspect(call: Call) -> web.Response:
+    cluster = call.control().cluster()
+    swarm = call.backend.swarm
+    return answer(cluster_json(cluster, swarm.tls_info(cluster), swarm.join_tokens(cluster)))
+
+
+async def init(call: Call) -> web.Response:
+    body = await call.body()
+    if body.get("ForceNewCluster"):
+        raise Unsupported("force-new-cluster is not supported by this version")
+    if body.get("AutoLockManagers"):
+        raise Unsupported("autolock is not supported by this version")
+    node_id = await call.backend.swarm.init(
+        InitRequest(
+            listen_addr=_text(body, "ListenAddr"),
+            advertise_addr=_text(body, "AdvertiseAddr"),
+            data_path_addr=_text(body, "DataPathAddr"),
+            data_path_port=_number(body, "DataPathPort"),
+            default_address_pools=decode(_Pools, {"Pools": body.get("DefaultAddrPool") or []}).pools,
+            subnet_size=_number(body, "SubnetSize"),
+            availability=_availability(body),
+            spec=read_cluster_spec(body.get("Spec") or {}, ClusterSpec()),
+        )
+    )
+    return answer(node_id)
+
+
+async def join(call: Call) -> web.Response:
+    body = await call.body()
+    remotes = decode(_Pools, {"Pools": body.get("RemoteAddrs") or []}).pools
+    if not remotes:
+        raise InvalidArgument("at least 1 RemoteAddr is required to join")
+    token = _text(body, "JoinToken")
+    if not token:
+        raise InvalidArgument("invalid join token: it is empty")
+    await call.backend.swarm.join(
+        JoinRequest(
+            listen_addr=_text(body, "ListenAddr"),
+            advertise_addr=_text(body, "AdvertiseAddr"),
+            data_path_addr=_text(body, "DataPathAddr"),
+            remote_addrs=remotes,
+            token=Secret(token),
+            availability=_availability(body),
+        )
+    )
+    return done()
+
+
+async def leave(call: Call) -> web.Response:
+    await call.backend.swarm.leave(force=call.flag("force"))
+    return done()
+
+
+async def update(call: Call) -> web.Response:
+    control = call.control()
+    if call.flag("rotateManagerUnlockKey"):
+        raise Unsupported("unlock keys are not supported by this version")
+    spec = read_cluster_spec(await call.body(), control.cluster().spec)
+    await control.update_cluster(
+        call.object_version(),
+        spec,
+        rotate_worker=call.flag("rotateWorkerToken"),
+        rotate_manager=call.flag("rotateManagerToken"),
+    )
+    return done()
+
+
+async def unlock_key(call: Call) -> web.Response:
+    call.control()
+    return answer({"UnlockKey": ""})
+
+
+async def unlock(call: Call) -> web.Response:
+    if call.backend.swarm.status().state is NodeMembership.LOCKED:
+        raise FailedPrecondition("unlocking is not supported by this version")
+    raise AlreadyExists("swarm is not locked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pools:
+    pools: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scalar:
+    text: str = ""
+    number: int = 0
+    availability: Availability = Availability.ACTIVE
+
+
+def _text(body: Json, key: str) -> str:
+    return _scalar(body, key, "Text").text
+
+
+def _number(body: Json, key: str) -> int:
+    return _scalar(body, key, "Number").number
+
+
+def _availability(body: Json) -> Availability:
+    return _scalar(body, "Availability", "Availability").availability
+
+
+def _scalar(body: Json, key: str, kind: str) -> _Scalar:
+    try:
+        return decode(_Scalar, {kind: body.get(key)})
+    except InvalidArgument as error:
+        raise InvalidArgument(str(error).replace(f"invalid {kind}", f"invalid {key}", 1)) from None
+
+
+def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
+    """Docker's Spec: nothing or zero keeps `current`; what this version cannot set must be left alone.
+
+    Raises:
+        InvalidArgument: a wrong type, a value out of range, or a setting that is not supported.
+    """
+    orchestration = _section(body, "Orchestration", {"TaskHistoryRetentionLimit"})
+    dispatcher = _section(body, "Dispatcher", {"HeartbeatPeriod"})
+    ca = _section(body, "CAConfig", {"NodeCertExpiry"})
+    _section(body, "TaskDefaults", set())
+    _section(body, "EncryptionConfig", set())
+    for key, value in _section(body, "Raft", set(RAFT)).items():
+        if value and value != RAFT[key]:
+            raise InvalidArgument(f"Raft.{key} is not supported by this version: etcd keeps its own")
+    labels = body.get("Labels")
+    spec = ClusterSpec(
+        name=_text(body, "Name") or current.name,
+        labels=current.labels if labels is None else decode(ClusterSpec, {"Labels": labels}).labels,
+        task_history_retention_limit=_limit(orchestration, current.task_history_retention_limit),
+        heartbeat_period=_span(dispatcher, "HeartbeatPeriod", current.heartbeat_period),
+        node_cert_expiry=_span(ca, "NodeCertExpiry", current.node_cert_expiry),
+    )
+    validate_labels(spec.labels)
+    if spec.name != "default":
+        raise InvalidArgument('the swarm\'s name must be "default"')
+    if spec.node_cert_expiry < _MIN_CERT_EXPIRY:
+        raise InvalidArgument("minimum certificate expiry time is 1h0m0s")
+    if spec.heartbeat_period <= timedelta(0):
+        raise InvalidArgument("heartbeat time period cannot be a negative duration")
+    return spec
+
+
+def _section(body: Json, key: str, known: set[str]) -> dict[str, Any]:
+    section = body.get(key) or {}
+    if not isinstance(section, dict):
+        raise InvalidArgument(f"invalid {key}: expected an object")
+    for name, value in section.items():
+        if name not in known and value:
+            raise InvalidArgument(f"{key}.{name} is not supported by this version")
+    return section
+
+
+def _limit(section: Json, current: int) -> int:
+    if section.get("TaskHistoryRetentionLimit") is None:
+        return current
+    return _number(section, "TaskHistoryRetentionLimit")
+
+
+def _span(section: Json, key: str, current: timedelta) -> timedelta:
+    nanoseconds = _number(section, key)
+    return timedelta(microseconds=nanoseconds // 1000) if nanoseconds else current
+
+
+ROUTES = (
+    Route("GET", "/swarm", inspect),
+    Route("POST", "/swarm/init", init),
+    Route("POST", "/swarm/join", join),
+    Route("POST", "/swarm/leave", leave),
+    Route("POST", "/swarm/update", update),
+    Route("GET", "/swarm/unlockkey", unlock_key),
+    Route("POST", "/swarm/unlock", unlock),
+)
