@@ -1,8 +1,8 @@
-"""The HTTP client of the `swarm` command: requests in, decoded JSON, byte streams or one clear exception out.
+"""The HTTP client of the `swarm` command: requests in; decoded JSON, streams or one clear exception out.
 
-It speaks the Docker Engine API over a unix socket with the standard library alone, since every import is paid at
-each start of the command. One connection is kept and reused; a stream gets a connection of its own, so that
-requests can be made while it is read.
+It speaks the Docker Engine API over a unix socket with the standard library alone, since every import is
+paid at each start of the command. One connection is kept and reused; a stream gets a connection of its own,
+so that requests can be made while it is read.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ import os
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from swarm.base.errors import InvalidArgument, SwarmError
+
+JsonValue: TypeAlias = Any  # what json.loads returns
 
 DEFAULT_HOST = "unix:///run/swarm/swarm.sock"
 API_PREFIX = "/v1.50"
@@ -92,13 +94,13 @@ class Client:
             self._kept.close()
             self._kept = None
 
-    def get(self, path: str, **query: object) -> Any:
+    def get(self, path: str, **query: object) -> JsonValue:
         return self._json("GET", path, query, None)
 
-    def post(self, path: str, body: object = None, **query: object) -> Any:
+    def post(self, path: str, body: object = None, **query: object) -> JsonValue:
         return self._json("POST", path, query, body)
 
-    def delete(self, path: str, **query: object) -> Any:
+    def delete(self, path: str, **query: object) -> JsonValue:
         return self._json("DELETE", path, query, None)
 
     @contextmanager
@@ -142,7 +144,7 @@ class Client:
                     raise ApiError(500, str(record["error"]))
                 yield record
 
-    def _json(self, method: str, path: str, query: Mapping[str, object], body: object) -> Any:
+    def _json(self, method: str, path: str, query: Mapping[str, object], body: object) -> JsonValue:
         target = _target(path, query)
         encoded = None if body is None else json.dumps(body).encode()
         headers = {} if body is None else {"Content-Type": "application/json"}

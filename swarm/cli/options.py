@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from swarm.api.client import ApiError, Client
+from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.errors import InvalidArgument, SwarmError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,14 +18,16 @@ Json = dict[str, Any]
 FORMAT_HELP = "'table', 'table TEMPLATE', 'json', or a Go template"
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType[JsonValue]):
     """An option whose text goes through `parse`; its ValueError becomes Docker's one-line message."""
 
     def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+    def convert(
+        self, value: JsonValue, param: click.Parameter | None, ctx: click.Context | None
+    ) -> JsonValue:
         if not isinstance(value, str):
             return value
         try:
@@ -91,23 +93,25 @@ def for_each(ctx: click.Context, names: Sequence[str], act: Callable[[str], None
         ctx.exit(1)
 
 
-def inspect_each(ctx: click.Context, names: Sequence[str], find: Callable[[str], Any], template: str) -> None:
-    """Print the objects as an indented JSON list, or each by `--format`; what is missing is reported after."""
+def inspect_each(
+    ctx: click.Context, names: Sequence[str], find: Callable[[str], JsonValue], template: str
+) -> None:
+    """Print the objects as an indented JSON list, or each by `--format`; then report what is missing."""
     found, errors = [], []
     for name in names:
         try:
             found.append(find(name))
-        except ApiError as error:
+        except SwarmError as error:
             errors.append(str(error))
-    if template in ("", "json"):
-        click.echo(json.dumps(found, indent=4 if not template else None, ensure_ascii=False))
+    if not template:
+        click.echo(json.dumps(found, indent=4, ensure_ascii=False))
     else:
         from swarm.cli.inspect import render_object
 
         for item in found:
-            click.echo(render_object(template, item))
-    for error in errors:
-        click.echo(error, err=True)
+            click.echo(render_object("{{json .}}" if template == "json" else template, item))
+    for text in errors:
+        click.echo(text, err=True)
     if errors:
         ctx.exit(1)
 

@@ -19,8 +19,8 @@ _PADDING = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """`columns` make the plain table; `headers` name every key that a template may use. A key that starts with
-    `_` is for the plain table only. `type_name` is what Docker's error calls a row.
+    """`columns` make the plain table; `headers` name every key that a template may use. A key that starts
+    with `_` is for the plain table only. `type_name` is what Docker's error calls a row.
     """
 
     type_name: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from swarm.api.client import ApiError, Client
+from swarm.api.client import ApiError, Client, JsonValue
 
 Json = Mapping[str, Any]
 
@@ -34,7 +34,7 @@ def node_name(node: Json) -> str:
     return str(name)
 
 
-def find(client: Client, path: str) -> Any:
+def find(client: Client, path: str) -> JsonValue:
     """The object at `path`, or None when there is none.
 
     Raises:

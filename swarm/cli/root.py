@@ -1,4 +1,4 @@
-"""The top of the command tree, and the one place where an error becomes a line on stderr and an exit status."""
+"""The top of the command tree; here alone an error becomes a line on stderr and an exit status."""
 
 from __future__ import annotations
 
@@ -68,6 +68,10 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         return 0
+    except click.UsageError as error:
+        about = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
+        click.echo(error.format_message().rstrip(".") + about, err=True)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -77,6 +81,9 @@ def run(arguments: list[str]) -> int:
         # Whoever read our output has left; keep the interpreter from complaining when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (SwarmError, OSError) as error:
+    except SwarmError as error:
         click.echo(str(error), err=True)
+        return 1
+    except OSError as error:
+        click.echo(f"{error.filename or 'swarm'}: {error.strerror or error}", err=True)
         return 1

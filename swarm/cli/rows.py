@@ -1,4 +1,4 @@
-"""Objects of the API in, table rows out: what each column of Docker's listings shows. Pure; `now` is given."""
+"""Objects of the API in, table rows out: the columns of Docker's listings. Pure; `now` is given."""
 
 from __future__ import annotations
 
@@ -60,6 +60,10 @@ IMAGES = Table(
         "CreatedSince": "CREATED",
         "CreatedAt": "CREATED AT",
         "Size": "SIZE",
+        "Containers": "CONTAINERS",
+        "SharedSize": "SHARED SIZE",
+        "UniqueSize": "UNIQUE SIZE",
+        "VirtualSize": "SIZE",
     },
 )
 NETWORKS = Table(
@@ -92,13 +96,15 @@ CONTAINERS = Table(
         "Names": "NAMES",
         "Labels": "LABELS",
         "Networks": "NETWORKS",
+        "Mounts": "MOUNTS",
+        "LocalVolumes": "LOCAL VOLUMES",
     },
 )
 
 
 def node_rows(nodes: Iterable[Json], self_id: str) -> list[Row]:
     """Sorted by host name."""
-    rows = []
+    rows: list[Row] = []
     for node in sorted(nodes, key=lambda n: natural_key(n["Description"].get("Hostname", ""))):
         manager = node.get("ManagerStatus") or {}
         role = "Leader" if manager.get("Leader") else manager.get("Reachability", "").capitalize()
@@ -195,12 +201,12 @@ def task_rows(
     trunc: bool,
     indent: bool,
 ) -> list[Row]:
-    """Sorted by name, newest first; older tasks of a slot are indented. `names` resolves services and nodes."""
+    """Sorted by name, newest first; older tasks of a slot are indented. `names` resolves ids."""
     named = [(task_name(t, names.get(t["ServiceID"], t["ServiceID"])), t) for t in tasks]
     named.sort(key=lambda pair: pair[1]["CreatedAt"], reverse=True)
     named.sort(key=lambda pair: natural_key(pair[0]))
     before = ["", *(name for name, _ in named)]
-    rows = []
+    rows: list[Row] = []
     for previous, (name, task) in zip(before, named, strict=False):
         status = task["Status"]
         age = human_duration((now - parse_time(status["Timestamp"])).total_seconds()).lower()
@@ -232,7 +238,7 @@ def _quoted_error(error: str, *, trunc: bool) -> str:
 
 def image_rows(images: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:
     """One row per tag, newest image first; `<none>` where an image has lost its name."""
-    rows = []
+    rows: list[Row] = []
     for image in sorted(images, key=lambda i: i["Created"], reverse=True):
         digests = {d.partition("@")[0]: d.partition("@")[2] for d in image.get("RepoDigests") or ()}
         plain = image["Id"].removeprefix("sha256:")[:SHORT_ID] if trunc else image["Id"]
@@ -249,6 +255,10 @@ def image_rows(images: Iterable[Json], now: datetime, *, trunc: bool) -> list[Ro
                     "CreatedSince": human_duration((now - created).total_seconds()) + " ago",
                     "CreatedAt": created.strftime("%Y-%m-%d %H:%M:%S +0000 UTC"),
                     "Size": human_size(image["Size"]),
+                    "Containers": "N/A",
+                    "SharedSize": "N/A",
+                    "UniqueSize": "N/A",
+                    "VirtualSize": human_size(image["Size"], 4),
                 }
             )
     return rows
@@ -272,9 +282,9 @@ def network_rows(networks: Iterable[Json], *, trunc: bool) -> list[Row]:
 
 
 def container_rows(containers: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for container in containers:
-        command = container.get("Command", "")
+        command, mounts = container.get("Command", ""), container.get("Mounts") or ()
         created = datetime.fromtimestamp(container["Created"], tz=now.tzinfo)
         rows.append(
             {
@@ -288,6 +298,8 @@ def container_rows(containers: Iterable[Json], now: datetime, *, trunc: bool) ->
                 "Ports": _container_ports(container.get("Ports") or ()),
                 "Names": ",".join(name.removeprefix("/") for name in container.get("Names") or ()),
                 "Labels": _labels(container.get("Labels")),
+                "Mounts": ",".join(m.get("Name") or m.get("Source", "") for m in mounts),
+                "LocalVolumes": str(sum(m.get("Driver") == "local" for m in mounts)),
                 "Networks": ",".join((container.get("NetworkSettings") or {}).get("Networks") or ()),
             }
         )

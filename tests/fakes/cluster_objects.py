@@ -1,4 +1,4 @@
-"""The objects of a small cluster as the API returns them: three nodes, two services, their tasks, one network."""
+"""A small cluster as the API returns it: three nodes, two services, their tasks, an image, a network."""
 
 from __future__ import annotations
 
@@ -151,7 +151,11 @@ def network(now: datetime) -> Json:
         "Driver": "overlay",
         "EnableIPv4": True,
         "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}]},
+        "IPAM": {
+            "Driver": "default",
+            "Options": None,
+            "Config": [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}],
+        },
         "Internal": False,
         "Attachable": False,
         "Ingress": True,
@@ -201,7 +205,12 @@ def cluster(now: datetime) -> Json:
             "Name": "default",
             "Labels": {},
             "Orchestration": {"TaskHistoryRetentionLimit": 5},
-            "Raft": {"SnapshotInterval": 10000, "KeepOldSnapshots": 0, "HeartbeatTick": 1, "ElectionTick": 10},
+            "Raft": {
+                "SnapshotInterval": 10000,
+                "KeepOldSnapshots": 0,
+                "HeartbeatTick": 1,
+                "ElectionTick": 10,
+            },
             "Dispatcher": {"HeartbeatPeriod": 5_000_000_000},
             "CAConfig": {"NodeCertExpiry": 7_776_000_000_000_000},
             "TaskDefaults": {},
@@ -231,7 +240,12 @@ def info(now: datetime) -> Json:
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": "2",
-        "Plugins": {"Volume": ["local"], "Network": ["bridge", "overlay"], "Authorization": None, "Log": ["json-file"]},
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "overlay"],
+            "Authorization": None,
+            "Log": ["json-file"],
+        },
         "Runtimes": {"crun": {"path": "crun"}},
         "DefaultRuntime": "crun",
         "KernelVersion": "6.1.0",
@@ -312,7 +326,10 @@ def fake_cluster(now: datetime) -> FakeApi:
             "GET /nodes": nodes,
             "GET /nodes/[^/]+": by_id_or_name(nodes, "node"),
             "POST /nodes/[^/]+/update": None,
-            "DELETE /nodes/h3": (400, {"message": "rpc error: code = FailedPrecondition desc = node h3 is not down"}),
+            "DELETE /nodes/h3": (
+                400,
+                {"message": "rpc error: code = FailedPrecondition desc = node h3 is not down"},
+            ),
             "DELETE /nodes/[^/]+": None,
             "GET /services": list_services,
             "POST /services/create": create,
@@ -328,7 +345,10 @@ def fake_cluster(now: datetime) -> FakeApi:
             "GET /networks/ingress": network(now),
             "GET /images/json": [image(now)],
             "GET /images/web:demo/json": image(now),
-            "DELETE /images/web:demo": [{"Untagged": "web:demo"}, {"Deleted": "sha256:" + "0123456789abcdef" * 4}],
+            "DELETE /images/web:demo": [
+                {"Untagged": "web:demo"},
+                {"Deleted": "sha256:" + "0123456789abcdef" * 4},
+            ],
             "POST /images/load": Raw([b'{"stream":"Loaded image: web:demo\\n"}\r\n']),
             "POST /images/create": Raw(
                 [
@@ -351,4 +371,6 @@ def _filter(request: Request, key: str) -> list[str]:
 
 def _matches(id: str, name: str, request: Request) -> bool:
     ids, names = _filter(request, "id"), _filter(request, "name")
-    return any(id.startswith(i) for i in ids) if ids else (not names or any(name.startswith(n) for n in names))
+    return (
+        any(id.startswith(i) for i in ids) if ids else (not names or any(name.startswith(n) for n in names))
+    )

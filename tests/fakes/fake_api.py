@@ -39,7 +39,7 @@ class Raw:
 
 @dataclass
 class FakeApi:
-    """`routes` maps "METHOD /path-regex" to an answer: JSON, Raw, (status, JSON), or a function of the request."""
+    """`routes` maps "METHOD /path-regex" to JSON, Raw, (status, JSON), or a function of the request."""
 
     routes: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -149,7 +149,11 @@ def by_id_or_name(items: list[Json], kind: str) -> Callable[[Request], tuple[int
     def find(request: Request) -> tuple[int, Any]:
         key = request.path.split("/")[2]
         for item in items:
-            if key in (item.get("ID"), item.get("Spec", {}).get("Name"), item.get("Description", {}).get("Hostname")):
+            if key in (
+                item.get("ID"),
+                item.get("Spec", {}).get("Name"),
+                item.get("Description", {}).get("Hostname"),
+            ):
                 return 200, item
         matches = [item for item in items if str(item.get("ID", "")).startswith(key)]
         if len(matches) == 1:

@@ -74,8 +74,8 @@ def ps(
 
     with connect(ctx) as client:
         wanted = list(filters)
-        for name in names or ("self",):
-            wanted.append(("node", client.get(f"/nodes/{_resolve_self(client, name)}")["ID"]))
+        chosen = [client.get(f"/nodes/{_resolve_self(client, name)}") for name in names or ("self",)]
+        wanted.extend(("node", found["ID"]) for found in chosen)
         tasks = client.get("/tasks", filters=filters_of(wanted))
         resolved = {} if flags["no_resolve"] else names_of_tasks(client, tasks)
     rows = task_rows(

@@ -41,9 +41,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """`type_name` is what a missing field of the data is reported on (a plain map when empty); `optional` are keys
-    that are nil where they are missing: an API leaves out what is empty. `header` turns the functions that shape
-    a value into no-ops, for the header line of a table.
+    """`type_name` is what a missing field of the data is reported on (a plain map when empty); `optional` are
+    keys that are nil where they are missing: an API leaves out what is empty. `header` turns the functions
+    that shape a value into no-ops, for the header line of a table.
     """
 
     type_name: str = ""
@@ -161,12 +161,12 @@ class _Run:
             raise self._error(command.position, name, text)
         return self._operand(first, dot)
 
-    def _operand(self, operand: Operand, dot: object) -> object:
+    def _operand(self, operand: Operand, dot: object) -> object:  # noqa: PLR0911 - one line per kind of node
         match operand:
             case Dot():
                 return dot
-            case Literal(value=value):
-                return value
+            case Literal(value=constant):
+                return constant
             case Field(names=names, position=position):
                 return self._fields(dot, names, position, operand)
             case Variable(name=name, names=names, position=position):

@@ -1,7 +1,8 @@
-"""The functions a template may call. Arguments in, a value out; a wrong argument raises ValueError with Go's words.
+"""The functions a template may call. Arguments in, a value out, or ValueError with Go's words.
 
 `and` and `or` are not here: they evaluate their arguments one by one, which only the executor can do.
-Source: Go's text/template builtins; the Docker command's json, join, lower, upper, title, split, pad, truncate.
+Source: Go's text/template builtins; the Docker command's json, join, lower, upper, title, split, pad and
+truncate.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A template's text in; literal pieces and actions cut into tokens out. Trim markers and comments are done here."""
+"""A template's text in; literal pieces and tokens of actions out, trimmed and without comments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _TOKEN = re.compile(
       | (?P<string>"(?:\\.|[^"\\\n])*")
       | (?P<raw>`[^`]*`)
       | (?P<char>'(?:\\.[^']*|[^'\\\n])')
-      | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))
+      | (?P<number>[+-]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+
+                          |(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?))
       | (?P<field>\.[^\W\d]\w*)
       | (?P<dot>\.)
       | (?P<variable>\$\w*)
@@ -82,7 +83,7 @@ def _close(text: str, offset: int) -> tuple[int, bool] | None:
 
 
 def _lex_action(text: str, offset: int) -> tuple[list[Token] | None, int, bool]:
-    """Tokens from `offset` to the end of the action (None for a comment), the offset behind it, and its trim."""
+    """Tokens from `offset` to the action's end (None for a comment), the offset behind it, and its trim."""
     line = position_of(text, offset).line
     comment = _COMMENT.match(text, offset + len(text[offset:]) - len(text[offset:].lstrip(_SPACE)))
     if comment:

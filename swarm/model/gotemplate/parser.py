@@ -1,4 +1,4 @@
-"""Tokens in, a syntax tree out. Unknown functions and undeclared variables are found here, not when executing."""
+"""Tokens in, a syntax tree out. Unknown functions and undeclared variables are found here already."""
 
 from __future__ import annotations
 

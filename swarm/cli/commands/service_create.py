@@ -1,0 +1,92 @@
+"""service create."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from swarm.api.client import JsonValue
+from swarm.cli.mounts import parse_mount
+from swarm.cli.options import Parsed, connect
+from swarm.cli.publish import parse_publish
+from swarm.cli.service_spec import parse_command, parse_constraint, parse_env, parse_label, service_spec
+from swarm.cli.values import (
+    parse_bytes,
+    parse_cpus,
+    parse_integer,
+    parse_positive_duration,
+    parse_unsigned,
+)
+
+_CPUS = Parsed("decimal", parse_cpus)
+_BYTES = Parsed("bytes", parse_bytes)
+_DURATION = Parsed("duration", parse_positive_duration)
+_UNSIGNED = Parsed("uint", parse_unsigned)
+_LABEL = Parsed("key=value", parse_label)
+
+
+@click.command(
+    context_settings={"allow_interspersed_args": False},
+    epilog="Example: swarm service create --name web --replicas 5 -p 8080:80 nginx",
+)
+@click.argument("image", metavar="IMAGE")
+@click.argument("arguments", metavar="[COMMAND] [ARG...]", nargs=-1, type=click.UNPROCESSED)
+@click.option("--name", default="", help="Service name")
+@click.option("--mode", default="replicated", show_default=True, help="replicated or global")
+@click.option("--replicas", type=_UNSIGNED, help="Number of tasks (default 1)")
+@click.option("--replicas-max-per-node", type=_UNSIGNED, help="Most tasks on one node (default no limit)")
+@click.option(
+    "-p", "--publish", multiple=True, type=Parsed("port", parse_publish), help="[PUBLISHED:]TARGET[/PROTOCOL]"
+)
+@click.option("-e", "--env", multiple=True, type=Parsed("env", parse_env), help="KEY=VALUE, or KEY of here")
+@click.option("-l", "--label", multiple=True, type=_LABEL, help="Service label")
+@click.option("--container-label", multiple=True, type=_LABEL, help="Container label")
+@click.option(
+    "--constraint",
+    multiple=True,
+    type=Parsed("constraint", parse_constraint),
+    help="Where tasks may run, such as node.role==worker",
+)
+@click.option("--limit-cpu", type=_CPUS, help="Limit CPUs, such as 0.5")
+@click.option("--limit-memory", type=_BYTES, help="Limit memory, such as 512m")
+@click.option("--limit-pids", type=Parsed("int", parse_integer), help="Limit the number of processes")
+@click.option("--reserve-cpu", type=_CPUS, help="Reserve CPUs")
+@click.option("--reserve-memory", type=_BYTES, help="Reserve memory")
+@click.option("--restart-condition", type=click.Choice(["none", "on-failure", "any"]), help="Default any")
+@click.option("--restart-delay", type=_DURATION, help="Delay between restarts (default 5s)")
+@click.option("--restart-max-attempts", type=_UNSIGNED, help="Restarts before giving up")
+@click.option("-u", "--user", default="", help="NAME|UID[:GROUP|GID]")
+@click.option("-w", "--workdir", default="", help="Working directory inside the container")
+@click.option("--entrypoint", type=Parsed("command", parse_command), help="Replace the image's entrypoint")
+@click.option(
+    "--mount",
+    multiple=True,
+    type=Parsed("mount", parse_mount),
+    help="type=volume|bind|tmpfs,source=...,target=...[,readonly]",
+)
+@click.option("--stop-grace-period", type=_DURATION, help="Wait before SIGKILL (default 10s)")
+@click.option("--stop-signal", default="", help="Signal that stops the container")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until the service has converged")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
+@click.pass_context
+def create(
+    ctx: click.Context,
+    /,
+    image: str,
+    arguments: tuple[str, ...],
+    detach: bool,
+    quiet: bool,
+    **flags: JsonValue,
+) -> None:
+    """Create a new service. Options go before IMAGE; what follows it is the container's command."""
+    spec = service_spec(image, arguments, flags, os.environ)
+    with connect(ctx) as client:
+        created = client.post("/services/create", spec)
+        for warning in created.get("Warnings") or ():
+            click.echo(f"WARNING: {warning}", err=True)
+        click.echo(created["ID"])
+        if not detach:
+            from swarm.cli.progress import watch_service
+
+            watch_service(client, created["ID"], quiet=quiet)

@@ -1,0 +1,53 @@
+"""info and version."""
+
+from __future__ import annotations
+
+import json
+import platform
+
+import click
+
+from swarm import __version__
+from swarm.api.client import CannotConnect
+from swarm.cli.inspect import render_object
+from swarm.cli.options import FORMAT_HELP, connect
+from swarm.cli.system_text import info_text, version_text
+
+
+@click.command()
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.pass_context
+def info(ctx: click.Context, /, template: str) -> None:
+    """Display what this node knows of itself and the swarm."""
+    with connect(ctx) as client:
+        found = client.get("/info")
+    if template == "json":
+        click.echo(json.dumps(found, ensure_ascii=False, separators=(",", ":")))
+    elif template:
+        click.echo(render_object(template, found))
+    else:
+        click.echo(info_text(found, __version__), nl=False)
+
+
+@click.command()
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.pass_context
+def version(ctx: click.Context, /, template: str) -> None:
+    """Show the versions of the command and the daemon."""
+    server, unreachable = None, None
+    try:
+        with connect(ctx) as client:
+            server = client.get("/version")
+    except CannotConnect as error:
+        unreachable = error
+    machine = f"{platform.system().lower()}/{platform.machine()}"
+    if template:
+        both = {"Client": {"Version": __version__, "ApiVersion": "1.50"}, "Server": server}
+        text = (
+            json.dumps(both, separators=(",", ":")) if template == "json" else render_object(template, both)
+        )
+        click.echo(text)
+    else:
+        click.echo(version_text(__version__, machine, server), nl=False)
+    if unreachable is not None:
+        raise unreachable

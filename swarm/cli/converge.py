@@ -1,0 +1,190 @@
+"""Whether a service has converged, and what to show meanwhile. Observations in, a view out; no clock, no IO.
+
+A service has converged when as many tasks run as it wants (on a global service: a task on every node that got
+one), and this has stayed so for the monitor period. An update that pauses or rolls back ends the wait.
+
+Source: docker/cli's behaviour on `service create` and `scale`, seen in its traffic and output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from swarm.cli.values import natural_key
+
+Json = Mapping[str, Any]
+
+MAX_BARS = 20
+DEFAULT_MONITOR_S = 5.0
+OVERALL = "overall progress"
+VERIFY = "verify"
+
+_ORDER = (
+    "new",
+    "allocated",
+    "pending",
+    "assigned",
+    "accepted",
+    "preparing",
+    "ready",
+    "starting",
+    "running",
+    "complete",
+    "shutdown",
+    "failed",
+    "rejected",
+    "remove",
+    "orphaned",
+)
+_RANK = {state: rank for rank, state in enumerate(_ORDER, 1)}
+_RUNNING = _RANK["running"]
+_LONGEST = max(len(state) for state in _ORDER[:_RUNNING])
+_ERROR_LENGTH = 75
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of the display: `id: text`, and a bar of `current` out of 9 steps if that is set."""
+
+    id: str
+    text: str
+    current: int | None = None
+    is_error: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Converging:
+    """`lines` replace those of the same id; `failure` and `done` end the wait."""
+
+    lines: tuple[Line, ...]
+    done: bool = False
+    failure: str = ""
+
+
+class Convergence:
+    """A machine over observations of one service; `now_s` is any monotonic count of seconds."""
+
+    def __init__(self) -> None:
+        self._slots: dict[object, int] = {}
+        self._reached = False
+        self._since_s: float | None = None
+        self._rolling_back = False
+
+    def handle(self, service: Json, tasks: Sequence[Json], nodes: Sequence[Json], now_s: float) -> Converging:
+        lines: list[Line] = []
+        state = (service.get("UpdateStatus") or {}).get("State", "")
+        message = (service.get("UpdateStatus") or {}).get("Message", "")
+        if state in ("paused", "rollback_paused"):
+            what = "update" if state == "paused" else "rollback"
+            return Converging(lines=(), failure=f"service {what} paused: {message}")
+        if state == "rollback_started" and not self._rolling_back:
+            lines.append(Line(id="rollback", text=message))
+        self._rolling_back = state.startswith("rollback") if state else self._rolling_back
+        monitor_s = _monitor_s(service)
+        if self._since_s is not None and now_s - self._since_s >= monitor_s:
+            lines.append(Line(id=VERIFY, text=f"Service {service['ID']} converged"))
+            if state == "rollback_completed":
+                lines.append(Line(id="rollback", text=message))
+            return Converging(lines=tuple(lines), done=True)
+        active = {node["ID"] for node in nodes if node["Status"]["State"] != "down"}
+        converged = self._observe(service, tasks, active, lines)
+        self._verify(converged, monitor_s, now_s, lines)
+        return Converging(lines=tuple(lines))
+
+    @property
+    def has_converged(self) -> bool:
+        return self._since_s is not None
+
+    def _verify(self, converged: bool, monitor_s: float, now_s: float, lines: list[Line]) -> None:
+        if converged:
+            self._since_s = now_s if self._since_s is None else self._since_s
+            left = int(monitor_s - (now_s - self._since_s))
+            if monitor_s > 0:
+                text = f"Waiting {left + 1} seconds to verify that tasks are stable..."
+                lines.append(Line(id=VERIFY, text=text))
+        elif self._since_s is not None:
+            lines.append(Line(id=VERIFY, text="Detected task failure"))
+            self._since_s = None
+
+    def _observe(self, service: Json, tasks: Sequence[Json], active: set[str], lines: list[Line]) -> bool:
+        replicated = service["Spec"]["Mode"].get("Replicated")
+        if replicated is None:
+            chosen = _newest(tasks, lambda task: task.get("NodeID") or None, active)
+            wanted = len(chosen)
+            if not chosen:
+                lines.append(Line(id=OVERALL, text="waiting for new tasks"))
+                return False
+        else:
+            chosen = _newest(tasks, lambda task: task.get("Slot", 0), active)
+            wanted = int(replicated.get("Replicas", 1))
+        running = sum(map(_is_running, chosen.values()))
+        self._reached = self._reached and all(_state(task) == "running" for task in chosen.values())
+        if not self._reached:
+            lines.append(self._overall(running, wanted))
+            if wanted <= MAX_BARS:
+                lines.extend(self._bars(chosen, wanted, is_global=replicated is None))
+            self._reached = running == wanted
+        return running == wanted
+
+    def _overall(self, running: int, wanted: int) -> Line:
+        prefix = "rolling back update: " if self._rolling_back else ""
+        return Line(id=OVERALL, text=f"{prefix}{running} out of {wanted} tasks")
+
+    def _bars(self, chosen: Mapping[Any, Json], wanted: int, *, is_global: bool) -> list[Line]:
+        """One line for each slot, in order; a slot without a task yet has an empty one."""
+        shown: dict[str, Line] = {}
+        if not is_global:
+            shown = {id: Line(id=id, text="") for id in (f"{n}/{wanted}" for n in range(1, wanted + 1))}
+        for slot in sorted(chosen, key=lambda key: natural_key(str(key))):
+            number = self._slots.setdefault(slot, len(self._slots) + 1)
+            id = slot[:12] if is_global else f"{number}/{wanted}"
+            line = _bar(id, chosen[slot])
+            if line is not None and (is_global or number <= wanted):
+                shown[id] = line
+        return list(shown.values())
+
+
+def _bar(id: str, task: Json) -> Line | None:
+    error = task["Status"].get("Err", "")
+    if error:
+        text = error.replace("\n", " ")
+        text = text if len(text) <= _ERROR_LENGTH else text[: _ERROR_LENGTH - 1] + "…"
+        return Line(id=id, text=text, is_error=True)
+    rank = _RANK.get(_state(task), 0)
+    if rank > _RUNNING or _RANK[task["DesiredState"]] > _RUNNING:
+        return None
+    return Line(id=id, text=_state(task).ljust(_LONGEST), current=rank)
+
+
+def _state(task: Json) -> str:
+    return str(task["Status"]["State"])
+
+
+def _is_running(task: Json) -> bool:
+    return _state(task) == "running" and _RANK.get(task["DesiredState"], 0) <= _RUNNING
+
+
+def _newest(tasks: Sequence[Json], key_of: Callable[[Json], object], active: set[str]) -> dict[Any, Json]:
+    """For each slot the task with the lowest desired state, then the lowest state; not on a down node."""
+    chosen: dict[Any, Json] = {}
+    for task in tasks:
+        key = key_of(task)
+        desired, state = _RANK.get(task["DesiredState"], 0), _RANK.get(_state(task), 0)
+        if key is None or not desired or not state:
+            continue
+        if task.get("NodeID") and task["NodeID"] not in active:
+            continue
+        rival = chosen.get(key)
+        if rival is not None:
+            ranks = (_RANK[rival["DesiredState"]], _RANK[_state(rival)])
+            if ranks <= (desired, state):
+                continue
+        chosen[key] = task
+    return chosen
+
+
+def _monitor_s(service: Json) -> float:
+    configured = (service["Spec"].get("UpdateConfig") or {}).get("Monitor", 0)
+    return configured / 1e9 if configured else DEFAULT_MONITOR_S
