@@ -1,7 +1,7 @@
 """The allocator: networks, hosts and new tasks in; subnets, addresses and NEW -> PENDING out.
 
-Invariant: an address belongs to one task or host at a time. A task has its address for as long as its container
-may live: until it is dead and nobody wants it, or its record is gone.
+Invariant: an address belongs to one task or host at a time. A task has its address for as long as its
+container may live: until it is dead and nobody wants it, or its record is gone.
 Tasks that no network can serve stay NEW and say why.
 Source: SwarmKit manager/allocator/network.go (which tells only the manager's log why).
 """
@@ -66,7 +66,8 @@ def _pool(view: ClusterView, network: Network) -> AddressPool:
 
 
 def _holders(view: ClusterView, network: Network) -> Iterator[tuple[Task | Node, NetworkAttachment]]:
-    for holder in (*view.list(Node), *view.list(Task)):
+    holders: list[Task | Node] = [*view.list(Node), *view.list(Task)]
+    for holder in holders:
         for attachment in holder.attachments:
             if attachment.network_id == network.id:
                 yield holder, attachment

@@ -1,8 +1,7 @@
 """Addresses of one network: those in use in, the next free ones out.
 
-Invariant: an address is given to one holder at a time. The next-fit order starts behind the one given last, so
-an address that was just freed is the last to be given again (something on the way may still be meant for its
-old holder).
+Invariant: an address is given to one holder at a time. The next-fit order starts behind the one given last,
+so an address just freed is the last to be given again: something on the way may be meant for its old holder.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Published ports: a service's spec and the other services in, the ports that it really gets out.
 
-Invariant: no two services answer on one ingress port of one protocol, and an ingress port is nobody's host-mode
-port, since every host answers on it. A port given dynamically stays the same for as long as it is asked for.
+Invariant: no two services answer on one ingress port of one protocol, and an ingress port is nobody's
+host-mode port, since every host answers on it. A port given dynamically stays for as long as it is asked for.
 Source: SwarmKit manager/controlapi/service.go (checkPortConflicts), manager/allocator/portallocator.go.
 """
 
@@ -90,7 +90,8 @@ def _published(port: PortConfig, before: Endpoint, taken: set[PortKey]) -> int:
         if (port.protocol, number) not in taken:
             return number
     raise FailedPrecondition(
-        f"no port left from {DYNAMIC_PORTS[0]} to {DYNAMIC_PORTS[-1]} for {port.protocol}: name a published port"
+        f"no {port.protocol} port is free from {DYNAMIC_PORTS[0]} to {DYNAMIC_PORTS[-1]}: "
+        "name a published port"
     )
 
 

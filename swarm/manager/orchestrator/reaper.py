@@ -2,8 +2,8 @@
 
 The view in, deletions out. A record goes when it was only to be removed and no agent has anything left to
 report of it, or when its slot has more dead tasks than the history keeps.
-Invariant: a task that an agent may still run keeps its record, and so does the one that tells a restart policy
-that its slot is spent.
+Invariant: a task that an agent may still run keeps its record, and so does the one that tells a restart
+policy that its slot is spent.
 Source: SwarmKit manager/orchestrator/taskreaper/task_reaper.go.
 """
 

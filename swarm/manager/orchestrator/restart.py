@@ -5,7 +5,7 @@ Invariant: everything is derived from stored tasks, so a new leader goes on wher
 delay is longer than the policy's. Delays count from the moment of the decision: no host's clock is trusted.
 
 A restart that follows a long life waits FIRST_DELAY; each one after a short life twice as long as the last,
-up to the policy's delay. That needs no history: the last delay is the ended task's `start_after - created_at`.
+up to the policy's delay. That needs no history: an ended task's delay is its `start_after - created_at`.
 Source: SwarmKit manager/orchestrator/restart/restart.go, which always waits the whole delay.
 """
 
@@ -19,7 +19,7 @@ from itertools import pairwise
 from swarm.model.defaults import RESTART_POLICY
 from swarm.model.objects import Service, Task
 from swarm.model.task_state import TaskState
-from swarm.model.types import RestartCondition, RestartPolicy, Version
+from swarm.model.types import RestartCondition, RestartPolicy
 
 FIRST_DELAY = timedelta(seconds=0.5)
 """A crash now and then should hardly be noticed."""
@@ -54,19 +54,23 @@ def plan_restart(tasks: Sequence[Task], service: Service, now: datetime) -> Rest
         return None
     if policy.condition is RestartCondition.ON_FAILURE and last.status.state is TaskState.COMPLETE:
         return None
-    if policy.max_attempts and _attempts(tasks, service.spec_version, policy, now) >= policy.max_attempts:
+    if policy.max_attempts and _attempts(tasks, policy, now) >= policy.max_attempts:
         return None
     return Restart(delay=_delay(last, policy, now))
 
 
-def _attempts(tasks: Sequence[Task], version: Version, policy: RestartPolicy, now: datetime) -> int:
-    """Restarts already made within the policy's window."""
+def _attempts(tasks: Sequence[Task], policy: RestartPolicy, now: datetime) -> int:
+    """Restarts already made within the policy's window when the newest task ended."""
+    last = tasks[-1]
+    # Not `now`: a slot that was given up must not come to life when its attempts grow old. The host's clock
+    # is believed only between two times of our own.
+    ended_at = min(max(last.status.timestamp or now, last.meta.created_at or now), now)
     return sum(
         1
         for ended, successor in pairwise(tasks)
         if ended.status.state in OWN_ENDS
-        and ended.spec_version == version
-        and (not policy.window or now - (successor.meta.created_at or now) < policy.window)
+        and ended.spec_version == last.spec_version
+        and (not policy.window or ended_at - (successor.meta.created_at or now) < policy.window)
     )
 
 

@@ -1,0 +1,338 @@
+"""The words that scenarios are written in: one line of text in, lines of text out, on a pure cluster.
+
+`settle` and `tick` let everything happen, `step` one round of the leader only; `plan` shows what the
+orchestrator would write now without writing it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from datetime import timedelta
+
+from swarm.base.errors import SwarmError
+from swarm.base.ids import NodeID, ServiceID
+from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.orchestrator.service import plan_service
+from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Task, TaskStatus
+from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.specs import GlobalMode, NodeSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
+from swarm.model.task_state import TaskState
+from swarm.model.types import (
+    Availability,
+    EndpointSpec,
+    NodeDescription,
+    NodeState,
+    Placement,
+    Platform,
+    PortConfig,
+    Protocol,
+    PublishMode,
+    ResourceRequirements,
+    Resources,
+    RestartCondition,
+    RestartPolicy,
+    Version,
+)
+from swarm.model.view import find
+from swarm.scheduler.constraint import parse_constraints
+from tests.scenarios.cluster import PureCluster
+
+UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+Options = dict[str, list[str]]
+
+
+class Scenario:
+    def __init__(self) -> None:
+        self.cluster = PureCluster()
+        self._service_ids = 0
+
+    def run(self, line: str) -> str:
+        """The output of one command."""
+        word, *rest = shlex.split(line)
+        positional = [item for item in rest if "=" not in item]
+        options: Options = {}
+        for item in rest:
+            key, found, value = item.partition("=")
+            if found:
+                options.setdefault(key, []).append(value)
+        try:
+            return getattr(self, "do_" + word.replace("-", "_"))(*positional, **options) or "ok"
+        except SwarmError as error:
+            return f"error: {error}"
+
+    # -- nodes ---------------------------------------------------------------------------------------------
+
+    def do_add_node(self, name: str, **options: list[str]) -> None:
+        cpu, memory, arch = (
+            one(options, "cpu", "4"),
+            one(options, "mem", "8g"),
+            one(options, "arch", "x86_64"),
+        )
+        node = Node(
+            id=NodeID(name),
+            spec=NodeSpec(labels=labels(options)),
+            description=NodeDescription(
+                hostname=name,
+                platform=Platform(os="linux", architecture=arch),
+                resources=Resources(nano_cpus=nano(cpu), memory_bytes=size(memory)),
+            ),
+            status=NodeStatus(state=NodeState.READY, addr=one(options, "ip", "")),
+        )
+        self.cluster.add_node(node)
+
+    def do_node_down(self, name: str) -> None:
+        """A power cut, as the manager sees it a few seconds later."""
+        self.cluster.set_node_state(NodeID(name), NodeState.DOWN, power_cut=True)
+
+    def do_cut_off(self, name: str) -> None:
+        """The node cannot be reached any more and is taken for down; its containers run on."""
+        self.cluster.set_node_state(NodeID(name), NodeState.DOWN)
+
+    def do_node_unknown(self, name: str) -> None:
+        self.cluster.set_node_state(NodeID(name), NodeState.UNKNOWN)
+
+    def do_node_up(self, name: str) -> None:
+        self.cluster.set_node_state(NodeID(name), NodeState.READY)
+
+    def do_rm_node(self, name: str) -> None:
+        self.cluster.remove_node(NodeID(name))
+
+    def do_drain(self, name: str) -> None:
+        self._set_availability(name, Availability.DRAIN)
+
+    def do_pause(self, name: str) -> None:
+        self._set_availability(name, Availability.PAUSE)
+
+    def do_activate(self, name: str) -> None:
+        self._set_availability(name, Availability.ACTIVE)
+
+    def do_label_node(self, name: str, **options: list[str]) -> None:
+        node = find(self.cluster.objects, Node, name)
+        self.cluster.write(replace(node, spec=replace(node.spec, labels=labels(options))))
+
+    def do_slow_stops(self, name: str, mode: str) -> None:
+        self.cluster.hosts[NodeID(name)].is_stopping_slowly = mode == "on"
+
+    def _set_availability(self, name: str, availability: Availability) -> None:
+        self.cluster.set_availability(NodeID(name), availability)
+
+    def do_set_history(self, limit: str) -> None:
+        cluster = self.cluster.objects.list(Cluster)[0]
+        spec = replace(cluster.spec, task_history_retention_limit=int(limit))
+        self.cluster.write(replace(cluster, spec=spec))
+
+    def do_set_ingress(self, subnet: str) -> None:
+        network = self.cluster.objects.list(Network)[0]
+        self.cluster.write(replace(network, spec=replace(network.spec, subnet=subnet)))
+
+    # -- services ------------------------------------------------------------------------------------------
+
+    def do_create_service(self, name: str, **options: list[str]) -> None:
+        spec = service_spec(name, options)
+        endpoint = allocate_ports(self.cluster.objects, spec, None)
+        self._service_ids += 1
+        self.cluster.write(
+            Service(
+                id=ServiceID(f"service{self._service_ids}"),
+                spec=spec,
+                spec_version=Version(index=1),
+                endpoint=endpoint,
+            )
+        )
+
+    def do_scale(self, name: str, replicas: str) -> None:
+        self.cluster.scale(find(self.cluster.objects, Service, name), int(replicas))
+
+    def do_rm(self, name: str) -> None:
+        self.cluster.remove_service(find(self.cluster.objects, Service, name).id)
+
+    def do_ports(self, name: str) -> str:
+        ports = find(self.cluster.objects, Service, name).endpoint.ports
+        return "\n".join(f"{p.publish_mode} {p.published_port}->{p.target_port}/{p.protocol}" for p in ports)
+
+    # -- tasks ---------------------------------------------------------------------------------------------
+
+    def do_fail_task(self, name: str, exit: list[str]) -> None:
+        self.cluster.end_task(self._live(name), TaskState.FAILED, f"task: non-zero exit ({exit[0]})")
+
+    def do_complete_task(self, name: str) -> None:
+        self.cluster.end_task(self._live(name), TaskState.COMPLETE)
+
+    def do_always_fail(self, name: str, exit: list[str]) -> None:
+        """From now on every task of the service ends as soon as it has started."""
+        err = f"task: non-zero exit ({exit[0]})"
+        self.cluster.ends[name] = TaskStatus(state=TaskState.FAILED, err=err)
+
+    def do_always_reject(self, name: str, reason: str) -> None:
+        self.cluster.ends[name] = TaskStatus(state=TaskState.REJECTED, err=reason)
+
+    def do_work_again(self, name: str) -> None:
+        self.cluster.ends.pop(name)
+
+    def do_tasks(self, *names: str, **_: list[str]) -> str:
+        """SLOT#id, node, desired/observed state, ingress address, when it was made, its delay, and why."""
+        rows = [self._row(task) for task in self._sorted() if not names or task.service_name in names]
+        widths = [max(len(row[column]) for row in rows) for column in range(3)] if rows else []
+        return (
+            "\n".join(
+                "  ".join(
+                    [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), *row[3:]]
+                ).rstrip()
+                for row in rows
+            )
+            or "none"
+        )
+
+    def do_containers(self) -> str:
+        """Where containers really run, whatever the tasks say."""
+        lines = []
+        for node_id, host in self.cluster.hosts.items():
+            running = [self._label(t) for t in self._sorted() if t.id in host.containers]
+            lines.append(f"{node_id}: {' '.join(running) or '-'}")
+        return "\n".join(lines)
+
+    def do_nodes(self) -> str:
+        return "\n".join(
+            f"{node.id} {node.status.state} {node.spec.availability} "
+            + " ".join(address for found in node.attachments for address in found.addresses)
+            for node in self.cluster.objects.list(Node)
+        )
+
+    def do_networks(self) -> str:
+        return "\n".join(
+            f"{n.spec.name} {n.subnet or '-'} gateway={n.gateway or '-'} vni={n.vni}"
+            for n in self.cluster.objects.list(Network)
+        )
+
+    def _sorted(self) -> list[Task]:
+        return sorted(
+            self.cluster.objects.list(Task),
+            key=lambda t: (t.service_name, t.slot or t.node_id, t.meta.created_at, t.id),
+        )
+
+    def _live(self, name: str) -> Task:
+        """`web.1` or `agent.n1`: the task of that slot that is wanted."""
+        service, _, slot = name.partition(".")
+        return next(
+            task
+            for task in self.cluster.objects.list(Task)
+            if task.service_name == service
+            and str(task.slot or task.node_id) == slot
+            and task.desired_state <= TaskState.RUNNING
+        )
+
+    def _label(self, task: Task) -> str:
+        return f"{task.service_name}.{task.slot or task.node_id}#{int(task.id)}"
+
+    def _row(self, task: Task) -> list[str]:
+        made = task.meta.created_at
+        assert made is not None
+        details = [address for found in task.attachments for address in found.addresses]
+        if made > self.cluster.started:
+            details.append(f"made +{(made - self.cluster.started).total_seconds():g}s")
+        if task.start_after is not None:
+            details.append(f"start after {(task.start_after - made).total_seconds():g}s")
+        if task.status.err:
+            details.append(f'"{task.status.err}"')
+        state = f"{task.desired_state.word}/{task.status.state.word}"
+        return [self._label(task), task.node_id or "-", state, *details]
+
+    # -- time ----------------------------------------------------------------------------------------------
+
+    def do_settle(self) -> None:
+        self.cluster.settle()
+
+    def do_step(self) -> None:
+        self.cluster.lead()
+
+    def do_lead(self, ops: str) -> None:
+        """A leader that dies after its first `ops` writes of each plan."""
+        self.cluster.lead(int(ops))
+
+    def do_tick(self, duration: str) -> None:
+        self.cluster.tick(seconds(duration))
+
+    def do_plan(self, name: str) -> str:
+        service = find(self.cluster.objects, Service, name)
+        plan = plan_service(self.cluster.objects, service.id, self.cluster.clock.now(), lambda: "0")
+        lines = [self._describe(op) for op in plan.ops]
+        if plan.wake_at:
+            lines.append(f"wake in {(plan.wake_at - self.cluster.clock.now()).total_seconds():g}s")
+        return "\n".join(lines) or "nothing"
+
+    def _describe(self, op: Op) -> str:
+        task = op.object
+        assert isinstance(task, Task)
+        match op:
+            case Create():
+                return f"create {task.service_name}.{task.slot or task.node_id} {task.desired_state.word}"
+            case Update():
+                return f"set {self._label(task)} {task.desired_state.word}"
+            case Delete():
+                return f"delete {self._label(task)}"
+
+
+def service_spec(name: str, options: Options) -> ServiceSpec:
+    constraints = tuple(options.get("constraint", ()))
+    parse_constraints(constraints)
+    is_global = one(options, "mode", "") == "global"
+    replicated = ReplicatedMode(replicas=int(one(options, "replicas", "1")))
+    reserved = Resources(
+        nano_cpus=nano(one(options, "reserve_cpu", "0")),
+        memory_bytes=size(one(options, "reserve_memory", "0")),
+    )
+    platform = one(options, "platform", "")
+    template = TaskSpec(
+        resources=ResourceRequirements(reservations=reserved),
+        restart_policy=RestartPolicy(
+            condition=RestartCondition(one(options, "restart", "any")),
+            delay=seconds(one(options, "delay", "5s")),
+            max_attempts=int(one(options, "attempts", "0")),
+            window=seconds(one(options, "window", "0s")),
+        ),
+        placement=Placement(
+            constraints=constraints,
+            max_replicas=int(one(options, "max_per_node", "0")),
+            platforms=(Platform(os="linux", architecture=platform),) if platform else (),
+        ),
+    )
+    ports = tuple(port(text) for text in options.get("publish", ()))
+    return ServiceSpec(
+        name=name,
+        task_template=template,
+        mode=ServiceMode(global_=GlobalMode()) if is_global else ServiceMode(replicated=replicated),
+        endpoint_spec=EndpointSpec(mode=one(options, "endpoint", ""), ports=ports),
+    )
+
+
+def one(options: Options, key: str, default: str) -> str:
+    return options.get(key, [default])[-1]
+
+
+def labels(options: Options) -> dict[str, str]:
+    return dict(text.split(":", 1) for text in options.get("label", ()))
+
+
+def nano(text: str) -> int:
+    return int(float(text) * 1_000_000_000)
+
+
+def size(text: str) -> int:
+    return int(text[:-1]) * UNITS[text[-1]] if text[-1] in UNITS else int(text)
+
+
+def seconds(text: str) -> timedelta:
+    return timedelta(seconds=float(text.removesuffix("s")))
+
+
+def port(text: str) -> PortConfig:
+    """`8080:80`, `80` (published dynamically), with `/udp` and `/host` behind."""
+    numbers, *flags = text.split("/")
+    published, _, target = numbers.rpartition(":")
+    return PortConfig(
+        protocol=Protocol.UDP if "udp" in flags else Protocol.TCP,
+        target_port=int(target),
+        published_port=int(published or 0),
+        publish_mode=PublishMode.HOST if "host" in flags else PublishMode.INGRESS,
+    )
