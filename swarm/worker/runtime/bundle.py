@@ -89,6 +89,7 @@ class Bundles:
         self.exits_dir = run_dir / "exits"
         self._volumes = volumes
         self._host = host
+        self._filters: dict[frozenset[str], str] = {}
 
     def paths(self, container_id: str) -> BundlePaths:
         return BundlePaths(self.containers_dir / container_id, self.run_dir / container_id, self.exits_dir)
@@ -129,8 +130,15 @@ class Bundles:
         finally:
             os.close(root_fd)
         resolved = Resolved(rootfs=paths.rootfs, user=user, mounts=mounts)
-        _write(paths.bundle / "config.json", json.dumps(oci_spec(config, resolved, self._host)))
+        known = self._filters.get(config.capabilities, "")
+        text = json.dumps(oci_spec(config, resolved, self._host, seccomp_bpf=known))
+        _write(paths.bundle / "config.json", text)
         return paths
+
+    def keep_filter(self, capabilities: frozenset[str], compiled: str) -> None:
+        """Remember the seccomp filter that the runtime compiled for `capabilities`; nothing is ignored."""
+        if compiled:
+            self._filters.setdefault(capabilities, compiled)
 
     def remove(self, container_id: str) -> None:
         """Take away the bundle, mount and anonymous volumes of a dead container. Missing is fine."""

@@ -81,6 +81,11 @@ class Containers:
     def is_alive(self, container_id: str) -> bool:
         return self.pid(container_id) is not None
 
+    def has_log_ended(self, container_id: str) -> bool:
+        """Nobody writes the container's log any more: its conmon has ended, or there is none."""
+        conmon = self._pair(container_id).conmon
+        return conmon is None or conmon.has_ended
+
     def stats(self, container_id: str) -> cgroups.Stats:
         """What the container uses now.
 
@@ -112,6 +117,7 @@ class Containers:
                 await asyncio.to_thread(self._bundles.prepare, config)
                 await self._conmon.create(config.id, config.name, paths, config.args[0])
                 _created_mark(paths).touch()
+            self._bundles.keep_filter(config.capabilities, self._runtime.compiled_filter(config.id))
         except BaseException:
             await self._undo(config.id)
             raise

@@ -69,10 +69,11 @@ def read_in_root(root_fd: int, path: str, *, limit_bytes: int = 1 << 20) -> byte
         descriptor = open_in_root(root_fd, path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return file.read(limit_bytes)
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return os.read(descriptor, limit_bytes) if is_file else None
+    finally:
+        os.close(descriptor)
 
 
 def make_dirs_in_root(root_fd: int, path: str) -> int:

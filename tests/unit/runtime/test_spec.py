@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from swarm.base.errors import Fatal
+from swarm.model.types import Resources
+from swarm.worker.runtime.seccomp import seccomp_profile
+from swarm.worker.runtime.spec import (
+    DEFAULT_CAPABILITIES,
+    ContainerConfig,
+    HostFacts,
+    Resolved,
+    ResolvedMount,
+    User,
+    check_config,
+    hosts_file,
+    oci_spec,
+    process_args,
+    process_env,
+    resolv_conf,
+)
+
+CONFIG = ContainerConfig(id="a" * 25, args=("/bin/true",))
+HOST = HostFacts(architecture="x86_64", swap_limit=True)
+
+
+def spec(config=CONFIG, user=User(), mounts=(), host=HOST, **more):  # noqa: B008 - frozen
+    return oci_spec(config, Resolved(rootfs=Path("/r"), user=user, mounts=mounts), host, **more)
+
+
+def test_args_compose_as_docker_composes_them():
+    image = {"entrypoint": ("/entry",), "cmd": ("serve",)}
+    assert process_args(command=(), args=(), **image) == ("/entry", "serve")
+    assert process_args(command=(), args=("x",), **image) == ("/entry", "x")
+    assert process_args(command=("/c",), args=(), **image) == ("/c",)
+    assert process_args(command=("/c",), args=("x",), **image) == ("/c", "x")
+    with pytest.raises(Fatal, match="no command specified"):
+        process_args(command=(), args=(), entrypoint=(), cmd=())
+
+
+def test_the_users_environment_wins_and_a_bare_key_removes():
+    env = process_env(image=("PATH=/x", "A=1", "B=2"), user=("A=3", "B", "C="), hostname="h")
+    assert env == ("PATH=/x", "HOSTNAME=h", "A=3", "C=")
+
+
+def test_capabilities_are_never_inheritable_or_ambient():
+    for user in (User(), User(uid=5, gid=6)):
+        capabilities = spec(user=user)["process"]["capabilities"]
+        assert capabilities["inheritable"] == []
+        assert capabilities["ambient"] == []
+        assert set(capabilities["bounding"]) == DEFAULT_CAPABILITIES
+        assert bool(capabilities["effective"]) is (user.uid == 0)
+
+
+def test_the_primary_group_is_among_the_additional_ones():
+    user = spec(user=User(uid=5, gid=6, additional_gids=(7, 6)))["process"]["user"]
+    assert user == {"uid": 5, "gid": 6, "additionalGids": [6, 7]}
+
+
+def test_limits_become_cgroup_values_and_pids_are_always_limited():
+    resources = spec()["linux"]["resources"]
+    assert resources["pids"] == {"limit": 4096}
+    assert "cpu" not in resources
+    assert "memory" not in resources
+    limits = Resources(nano_cpus=500_000_000, memory_bytes=1 << 24, pids=32)
+    resources = spec(dataclasses.replace(CONFIG, limits=limits))["linux"]["resources"]
+    assert resources["pids"] == {"limit": 32}
+    assert resources["cpu"] == {"quota": 50_000, "period": 100_000}
+    assert resources["memory"] == {"limit": 1 << 24, "swap": 1 << 24}
+    without_swap = HostFacts(architecture="x86_64", swap_limit=False)
+    resources = spec(dataclasses.replace(CONFIG, limits=limits), host=without_swap)["linux"]["resources"]
+    assert resources["memory"] == {"limit": 1 << 24}
+
+
+def test_devices_are_denied_first():
+    rules = spec()["linux"]["resources"]["devices"]
+    assert rules[0] == {"allow": False, "access": "rwm"}
+    assert {"allow": True, "type": "c", "major": 136, "access": "rwm"} in rules
+
+
+def test_the_network_namespace_is_entered_by_path_or_new():
+    assert {"type": "network"} in spec()["linux"]["namespaces"]
+    config = dataclasses.replace(CONFIG, netns=Path("/run/netns/x"))
+    assert {"type": "network", "path": "/run/netns/x"} in spec(config)["linux"]["namespaces"]
+
+
+def test_inner_mounts_come_after_outer_ones():
+    mounts = (ResolvedMount(target="/a/b"), ResolvedMount(target="/a"))
+    targets = [mount["destination"] for mount in spec(mounts=mounts)["mounts"]]
+    assert targets.index("/a") < targets.index("/a/b")
+    assert targets[0] == "/proc"
+
+
+def test_annotations_hold_the_compiled_filter_only():
+    assert spec()["annotations"] == {}
+    assert spec(seccomp_bpf="QQ==")["annotations"] == {"run.oci.seccomp_bpf_data": "QQ=="}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"args": ()},
+        {"args": ("a\0b",)},
+        {"env": ("A=\0",)},
+        {"hostname": "a\nb"},
+        {"hostname": "x" * 65},
+        {"nameservers": ("1.1.1.1\noptions x",)},
+        {"hosts": (("10.0.0.1", "a b"),)},
+        {"dns_search": ("",)},
+        {"cwd": "relative"},
+        {"cwd": "/proc/self/fd/7"},
+    ],
+)
+def test_text_that_would_mean_something_else_is_refused(change):
+    with pytest.raises(Fatal):
+        check_config(dataclasses.replace(CONFIG, **change))
+
+
+def test_the_written_files():
+    config = dataclasses.replace(CONFIG, hosts=(("10.0.0.5", "web"),), dns_search=("example.com",))
+    check_config(config)
+    assert hosts_file(config).endswith("10.0.0.5\tweb\n")
+    assert resolv_conf(config) == "search example.com\nnameserver 127.0.0.11\noptions ndots:0\n"
+
+
+def actions(profile):
+    plain = {}
+    for rule in profile["syscalls"]:
+        if "args" not in rule:
+            plain.update(dict.fromkeys(rule["names"], rule["action"]))
+    return plain
+
+
+def test_seccomp_refuses_what_is_dangerous_and_what_it_does_not_know():
+    profile = seccomp_profile(capabilities=DEFAULT_CAPABILITIES, architecture="x86_64")
+    assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
+    assert profile["defaultErrnoRet"] == 38
+    known = actions(profile)
+    for name in (
+        "mount",
+        "unshare",
+        "setns",
+        "bpf",
+        "keyctl",
+        "io_uring_setup",
+        "kexec_load",
+        "perf_event_open",
+    ):
+        assert known[name] == "SCMP_ACT_ERRNO"
+    for name in ("read", "execve", "futex", "openat2", "chroot", "mknod"):
+        assert known[name] == "SCMP_ACT_ALLOW"
+    assert not {"clone", "clone3", "socket", "personality"} & known.keys()
+
+
+def test_seccomp_follows_the_capabilities():
+    more = seccomp_profile(capabilities=DEFAULT_CAPABILITIES | {"CAP_SYS_ADMIN"}, architecture="x86_64")
+    assert actions(more)["mount"] == "SCMP_ACT_ALLOW"
+    less = seccomp_profile(capabilities=frozenset(), architecture="x86_64")
+    assert "chroot" not in actions(less)
+    assert seccomp_profile(capabilities=DEFAULT_CAPABILITIES, architecture="vax") is None
