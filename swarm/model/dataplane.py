@@ -19,6 +19,14 @@ class OverlayEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkEndpoint:
+    """An endpoint as an assignment of its own, so that a change of one costs its own size."""
+
+    network_id: str = ""
+    endpoint: OverlayEndpoint = field(default_factory=OverlayEndpoint)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayNetwork:
     id: str = ""
     name: str = ""

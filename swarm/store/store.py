@@ -119,7 +119,7 @@ class Store:
         await self._shown(revision)
         return revision
 
-    async def apply(self, ops: Iterable[Op], *, epoch: int) -> int:
+    async def apply(self, ops: Iterable[Op], *, epoch: int | None = None) -> int:
         """Write a plan in bounded transactions, dropping ops that lost a race; returns how many were written.
 
         Raises: LeadershipLost, Unavailable.
@@ -138,7 +138,7 @@ class Store:
         failed, revision = await self._attempt(_Txn(tuple(compares), tuple(writes)))
         return None if failed else revision
 
-    async def _apply_chunk(self, chunk: list[_Txn], epoch: int) -> tuple[int, int]:
+    async def _apply_chunk(self, chunk: list[_Txn], epoch: int | None) -> tuple[int, int]:
         while chunk:
             failed, revision = await self._attempt(_joined(chunk, epoch))
             if not failed:

@@ -149,7 +149,7 @@ class Assignment(_message.Message):
     @_builtins.property
     def network(self) -> _model_pb2.OverlayNetwork: ...
     @_builtins.property
-    def endpoint(self) -> Global___NetworkEndpoint: ...
+    def endpoint(self) -> _model_pb2.NetworkEndpoint: ...
     @_builtins.property
     def port(self) -> _model_pb2.PublishedPort: ...
     def __init__(
@@ -158,7 +158,7 @@ class Assignment(_message.Message):
         key: _builtins.str = ...,
         task: _model_pb2.Task | None = ...,
         network: _model_pb2.OverlayNetwork | None = ...,
-        endpoint: Global___NetworkEndpoint | None = ...,
+        endpoint: _model_pb2.NetworkEndpoint | None = ...,
         port: _model_pb2.PublishedPort | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "network", b"network", "port", b"port", "task", b"task"]  # noqa: Y015
@@ -170,31 +170,6 @@ class Assignment(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
 Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
-
-@_typing.final
-class NetworkEndpoint(_message.Message):
-    """An address on an overlay, as an item of its own so that a change costs its own size."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NETWORK_ID_FIELD_NUMBER: _builtins.int
-    ENDPOINT_FIELD_NUMBER: _builtins.int
-    network_id: _builtins.str
-    @_builtins.property
-    def endpoint(self) -> _model_pb2.OverlayEndpoint: ...
-    def __init__(
-        self,
-        *,
-        network_id: _builtins.str = ...,
-        endpoint: _model_pb2.OverlayEndpoint | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "network_id", b"network_id"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___NetworkEndpoint: _TypeAlias = NetworkEndpoint  # noqa: Y015
 
 @_typing.final
 class AssignmentsMessage(_message.Message):

@@ -1373,6 +1373,29 @@ class OverlayEndpoint(_message.Message):
 Global___OverlayEndpoint: _TypeAlias = OverlayEndpoint  # noqa: Y015
 
 @_typing.final
+class NetworkEndpoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    @_builtins.property
+    def endpoint(self) -> Global___OverlayEndpoint: ...
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        endpoint: Global___OverlayEndpoint | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "network_id", b"network_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkEndpoint: _TypeAlias = NetworkEndpoint  # noqa: Y015
+
+@_typing.final
 class OverlayNetwork(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

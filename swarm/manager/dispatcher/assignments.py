@@ -1,0 +1,151 @@
+"""What each node must know, and how it differs from what the node was told last. Pure.
+
+A node gets its own tasks (until their records are gone: their containers keep the logs) and the network state
+that lets it carry traffic: networks, the endpoints on them, and published ports with their backends.
+Invariant: a node is told of no task but its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, replace
+
+from swarm.base.ids import NodeID
+from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.model.task_state import TaskState
+from swarm.model.types import NodeState, PublishMode
+from swarm.model.view import ClusterView
+
+Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort
+Items = Mapping[str, Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    updates: tuple[tuple[str, Item], ...]
+    removals: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.updates or self.removals)
+
+
+def difference(told: Items, now: Items) -> Difference:
+    """What to tell a node that knows `told`. A task counts as changed when its desired state did."""
+    updates = tuple((key, item) for key, item in now.items() if _changed(told.get(key), item))
+    return Difference(updates, tuple(key for key in told if key not in now))
+
+
+def shared_items(view: ClusterView, suspects: frozenset[NodeID]) -> dict[str, Item]:
+    """The part that every node gets: endpoints and published ports."""
+    items: dict[str, Item] = {}
+    for endpoint in _endpoints(view):
+        items[f"endpoint/{endpoint.network_id}/{endpoint.endpoint.address}"] = endpoint
+    for port in _ports(view, suspects):
+        items[f"port/{port.protocol}/{port.published_port}"] = port
+    return items
+
+
+def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, Item]:
+    """Everything that one node must know."""
+    items: dict[str, Item] = {f"task/{t.id}": t for t in view.tasks_on_node(node_id) if _is_assigned(t)}
+    node = view.get(Node, node_id)
+    if node is not None and node.attachments:
+        items.update(_networks(view, node))
+        items.update(shared)
+    return items
+
+
+def _is_assigned(task: Task) -> bool:
+    return task.status.state >= TaskState.ASSIGNED
+
+
+def _changed(told: Item | None, item: Item) -> bool:
+    if isinstance(told, Task) and isinstance(item, Task):
+        return told.desired_state != item.desired_state
+    return told != item
+
+
+def _networks(view: ClusterView, node: Node) -> dict[str, Item]:
+    clusters = view.list(Cluster)
+    port = clusters[0].data_path_port if clusters else OverlayNetwork().data_path_port
+    own = {a.network_id: _bare(a.addresses[0]) for a in node.attachments if a.addresses}
+    return {
+        f"network/{n.id}": OverlayNetwork(
+            id=n.id,
+            name=n.spec.name,
+            vni=n.vni,
+            subnet=n.subnet,
+            data_path_port=port,
+            host_address=own.get(n.id, ""),
+        )
+        for n in view.list(Network)
+        if n.subnet
+    }
+
+
+def _endpoints(view: ClusterView) -> Iterable[NetworkEndpoint]:
+    for node in view.list(Node):
+        host = node.description.data_path_address
+        if not host:
+            continue
+        holders = [node.attachments]
+        holders += [t.attachments for t in view.tasks_on_node(node.id) if t.status.state <= TaskState.RUNNING]
+        for attachment in (a for attachments in holders for a in attachments):
+            for address in attachment.addresses:
+                endpoint = OverlayEndpoint(address=_bare(address), host=host)
+                yield NetworkEndpoint(network_id=attachment.network_id, endpoint=endpoint)
+
+
+def _ports(view: ClusterView, suspects: frozenset[NodeID]) -> Iterable[PublishedPort]:
+    ingress = {n.id for n in view.list(Network) if n.spec.ingress}
+    for service in _published(view):
+        backends = _backends(view, service.tasks, ingress, suspects)
+        for port in service.ports:
+            yield replace(port, backends=backends)
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    tasks: tuple[Task, ...]
+    ports: tuple[PublishedPort, ...]
+
+
+def _published(view: ClusterView) -> Iterable[_Published]:
+    for service in view.list(Service):
+        ports = tuple(
+            PublishedPort(
+                service_id=service.id,
+                protocol=p.protocol,
+                published_port=p.published_port,
+                target_port=p.target_port,
+            )
+            for p in service.endpoint.ports
+            if p.publish_mode is PublishMode.INGRESS
+        )
+        if ports:
+            yield _Published(view.tasks_of_service(service.id), ports)
+
+
+def _backends(
+    view: ClusterView, tasks: Iterable[Task], ingress: Set[str], suspects: frozenset[NodeID]
+) -> tuple[Backend, ...]:
+    """Tasks that run, are meant to, and whose node is not down, in address order."""
+    found: list[Backend] = []
+    for task in tasks:
+        if task.status.state is not TaskState.RUNNING or task.desired_state is not TaskState.RUNNING:
+            continue
+        node = view.get(Node, task.node_id)
+        if node is None or node.status.state is NodeState.DOWN:
+            continue
+        found += [
+            Backend(address=_bare(address), suspect=task.node_id in suspects)
+            for attachment in task.attachments
+            if attachment.network_id in ingress
+            for address in attachment.addresses
+        ]
+    return tuple(sorted(found, key=lambda b: b.address))
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]

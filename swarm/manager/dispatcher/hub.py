@@ -1,0 +1,81 @@
+"""Keeps what every connected node must know up to date, and wakes the streams whose node is concerned.
+
+The shared part is computed once per batch of changes, not once per node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from swarm.base.ids import NodeID
+from swarm.manager.dispatcher.assignments import Difference, Item, difference, node_items, shared_items
+from swarm.manager.dispatcher.sessions import Sessions
+from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.store.store import Store
+
+QUIET_S = 0.02
+LIMIT_S = 0.2
+
+
+class AssignmentHub:
+    def __init__(self, store: Store, sessions: Sessions) -> None:
+        self._store = store
+        self._sessions = sessions
+        self._shared: dict[str, Item] = {}
+        self._streams: dict[NodeID, set[asyncio.Event]] = {}
+        self._poked = asyncio.Event()
+
+    def poke(self) -> None:
+        """Suspects have changed."""
+        self._poked.set()
+
+    async def run(self) -> None:
+        kinds = (Task, Service, Node, Network, Cluster)
+        with self._store.changes(*kinds) as changes:
+            self._shared = shared_items(self._store.view, self._sessions.suspects)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow_pokes())
+                while True:
+                    changed = await changes.settle(QUIET_S, LIMIT_S)
+                    tasks = (t for c in changed.values() for t in (c.old, c.new) if isinstance(t, Task))
+                    nodes = {NodeID(key[1]) for key in changed if key[0] is Node}
+                    self._refresh(nodes | {t.node_id for t in tasks})
+
+    async def _follow_pokes(self) -> None:
+        while True:
+            await self._poked.wait()
+            self._poked.clear()
+            self._refresh(set())
+
+    def _refresh(self, nodes: set[NodeID]) -> None:
+        shared = shared_items(self._store.view, self._sessions.suspects)
+        concerned = set(self._streams) if shared != self._shared else nodes
+        self._shared = shared
+        for node_id in concerned:
+            for event in self._streams.get(node_id, ()):
+                event.set()
+
+    async def differences(self, node_id: NodeID) -> AsyncIterator[Difference]:
+        """First everything, then each change, for one node's stream."""
+        with self._woken(node_id) as woken:
+            told = node_items(self._store.view, node_id, self._shared)
+            yield Difference(tuple(told.items()), ())
+            while True:
+                await woken.wait()
+                woken.clear()
+                now = node_items(self._store.view, node_id, self._shared)
+                changed = difference(told, now)
+                told = now
+                if changed:
+                    yield changed
+
+    @contextmanager
+    def _woken(self, node_id: NodeID) -> Iterator[asyncio.Event]:
+        event = asyncio.Event()
+        self._streams.setdefault(node_id, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._streams[node_id].discard(event)

@@ -1,0 +1,237 @@
+"""The dispatcher's RPCs: an agent opens a session, beats, gets its assignments and reports back.
+
+A report counts only from the task's own node in its current session, and only if it raises the task's state.
+Source: SwarmKit manager/dispatcher/dispatcher.go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
+from typing import Any
+
+from swarm.base.clock import Clock
+from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.ids import IdSource, NodeID
+from swarm.base.log import get_logger
+from swarm.manager.dispatcher.assignments import Difference, Item
+from swarm.manager.dispatcher.hub import AssignmentHub
+from swarm.manager.dispatcher.sessions import Sessions
+from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
+from swarm.model.objects import Cluster, Node, Task, TaskStatus
+from swarm.model.plan import Op, Update
+from swarm.model.specs import ClusterSpec
+from swarm.model.task_state import Owner, can_transition
+from swarm.model.types import NodeDescription, NodeState
+from swarm.proto import codec
+from swarm.proto.gen import dispatcher_pb2 as pb
+from swarm.proto.gen import dispatcher_pb2_grpc
+from swarm.proto.rpc import Context, caller
+from swarm.store import keys
+from swarm.store.store import Store
+
+EXPIRE_EVERY_S = 0.25
+WRITE_TRIES = 10
+
+log = get_logger("dispatcher")
+
+
+class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
+    def __init__(self, store: Store, clock: Clock, new_id: IdSource) -> None:
+        self._store = store
+        self._clock = clock
+        self._new_id = new_id
+        self._sessions = Sessions(HEARTBEATS_MISSED * ClusterSpec().heartbeat_period.total_seconds())
+        self._hub = AssignmentHub(store, self._sessions)
+        self._over: dict[NodeID, asyncio.Event] = {}
+
+    async def run(self) -> None:
+        """Expire silent nodes and feed the streams, until cancelled."""
+        for node in self._store.view.list(Node):
+            if node.status.state is NodeState.READY:
+                self._sessions.expect(node.id, self._clock.monotonic())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hub.run())
+            group.create_task(self._follow_removals())
+            while True:
+                await asyncio.sleep(EXPIRE_EVERY_S)
+                self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())
+                for node_id in self._sessions.expire(self._clock.monotonic()):
+                    group.create_task(self._mark_down(node_id))
+
+    async def Session(self, request: pb.SessionRequest, context: Context) -> AsyncIterator[pb.SessionMessage]:
+        node_id = caller().node_id
+        session_id = self._new_id()
+        over = self._begin(node_id)
+        description = codec.decode(NodeDescription, request.description)
+        await self._mark_ready(node_id, description, _peer_address(context))
+        self._sessions.open(node_id, session_id, self._clock.monotonic())
+        self._hub.poke()
+        log.info("session.opened", node_id=node_id)
+        try:
+            yield self._welcome(node_id, session_id)
+            await over.wait()
+            if self._sessions.is_current(node_id, session_id):
+                raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+            raise FailedPrecondition("a newer session of this node has taken over")
+        finally:
+            self._sessions.stream_ended(node_id, session_id)
+            self._hub.poke()
+            log.info("session.ended", node_id=node_id)
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
+        self._sessions.beat(caller().node_id, request.session_id, self._clock.monotonic())
+        response = pb.HeartbeatResponse()
+        response.period.FromTimedelta(self._spec().heartbeat_period)
+        return response
+
+    async def Assignments(
+        self, request: pb.AssignmentsRequest, context: Context
+    ) -> AsyncIterator[pb.AssignmentsMessage]:
+        node_id = caller().node_id
+        self._check_session(node_id, request.session_id)
+        sequence = 0
+        async for change in self._hub.differences(node_id):
+            leader = self._store.raw(keys.LEADER)
+            yield _message(change, sequence, leader.mod_revision if leader else 0)
+            sequence += 1
+
+    async def UpdateTaskStatus(
+        self, request: pb.UpdateTaskStatusRequest, context: Context
+    ) -> pb.UpdateTaskStatusResponse:
+        node_id = caller().node_id
+        self._check_session(node_id, request.session_id)
+        reports = {u.task_id: codec.decode(TaskStatus, u.status) for u in request.updates}
+        for _ in range(WRITE_TRIES):
+            ops = tuple(self._accept(node_id, reports))
+            if not ops or await self._store.apply(ops) == len(ops):
+                return pb.UpdateTaskStatusResponse()
+        raise Unavailable("the tasks kept changing; report again")
+
+    def _accept(self, node_id: NodeID, reports: dict[str, TaskStatus]) -> Iterable[Op]:
+        """Raises: PermissionDenied for another node's task."""
+        for task_id, status in reports.items():
+            task = self._store.view.get(Task, task_id)
+            if task is None:
+                continue
+            if task.node_id != node_id:
+                raise PermissionDenied("cannot update a task not assigned this node")
+            if status == task.status:
+                continue
+            if status.state == task.status.state or can_transition(
+                Owner.AGENT, task.status.state, status.state
+            ):
+                yield Update(object=replace(task, status=status))
+
+    def _spec(self) -> ClusterSpec:
+        clusters = self._store.view.list(Cluster)
+        return clusters[0].spec if clusters else ClusterSpec()
+
+    def _check_session(self, node_id: NodeID, session_id: str) -> None:
+        if not self._sessions.is_current(node_id, session_id):
+            raise FailedPrecondition("the session is over: open a new one")
+
+    def _begin(self, node_id: NodeID) -> asyncio.Event:
+        """End the node's older session, if there is one."""
+        if self._store.view.get(Node, node_id) is None:
+            raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+        previous = self._over.get(node_id)
+        if previous is not None:
+            previous.set()
+        self._over[node_id] = asyncio.Event()
+        return self._over[node_id]
+
+    def _welcome(self, node_id: NodeID, session_id: str) -> pb.SessionMessage:
+        node = self._store.view.get(Node, node_id)
+        if node is None:
+            raise NotFound("node", node_id)
+        managers = [
+            f"{n.manager_status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
+            for n in self._store.view.list(Node)
+            if n.manager_status is not None
+        ]
+        message = pb.SessionMessage(session_id=session_id, node=codec.encode(node), managers=managers)
+        message.heartbeat_period.FromTimedelta(self._spec().heartbeat_period)
+        return message
+
+    async def _mark_ready(self, node_id: NodeID, description: NodeDescription, address: str) -> None:
+        def ready(node: Node) -> Node:
+            status = replace(node.status, state=NodeState.READY, message="", addr=address)
+            if node.status.state is not NodeState.READY:
+                status = replace(status, changed_at=self._clock.now())
+            return replace(node, description=description, status=status)
+
+        await self._change_node(node_id, ready)
+
+    async def _mark_down(self, node_id: NodeID) -> None:
+        def down(node: Node) -> Node:
+            status = replace(
+                node.status,
+                state=NodeState.DOWN,
+                message="heartbeat failure",
+                changed_at=self._clock.now(),
+            )
+            return replace(node, status=status)
+
+        log.warning("node.down", node_id=node_id)
+        try:
+            await self._change_node(node_id, down)
+        except NotFound:
+            return
+        except Unavailable as error:
+            log.warning("node.down.unwritten", node_id=node_id, reason=str(error))
+            self._sessions.expect(node_id, self._clock.monotonic())
+
+    async def _change_node(self, node_id: NodeID, change: Any) -> None:  # noqa: ANN401 - Node -> Node
+        for _ in range(WRITE_TRIES):
+            node = self._store.view.get(Node, node_id)
+            if node is None:
+                raise NotFound("node", node_id)
+            try:
+                await self._store.commit([Update(object=change(node))])
+            except OutOfSequence:
+                await asyncio.sleep(0.01)
+            else:
+                return
+        raise Unavailable(f"node {node_id} kept changing; try again")
+
+    async def _follow_removals(self) -> None:
+        with self._store.changes(Node) as changes:
+            while True:
+                for (_, node_id), change in (await changes.wait()).items():
+                    over = self._over.get(NodeID(node_id))
+                    if change.new is None and over is not None:
+                        over.set()
+
+
+def _message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:
+    return pb.AssignmentsMessage(
+        complete=sequence == 0,
+        applies_to=sequence,
+        results_in=sequence + 1,
+        epoch=epoch,
+        updates=[_assignment(key, item) for key, item in change.updates],
+        removals=change.removals,
+    )
+
+
+def _assignment(key: str, item: Item) -> pb.Assignment:
+    message = codec.encode(item)
+    match item:
+        case Task():
+            return pb.Assignment(key=key, task=message)
+        case OverlayNetwork():
+            return pb.Assignment(key=key, network=message)
+        case NetworkEndpoint():
+            return pb.Assignment(key=key, endpoint=message)
+        case PublishedPort():
+            return pb.Assignment(key=key, port=message)
+
+
+def _peer_address(context: Context) -> str:
+    """`ipv4:172.16.0.2:4711` -> `172.16.0.2`."""
+    family, _, rest = context.peer().partition(":")
+    address = rest.rpartition(":")[0]
+    return address.replace("%5B", "").replace("%5D", "") if family == "ipv6" else address

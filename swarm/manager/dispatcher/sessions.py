@@ -1,0 +1,65 @@
+"""Who is connected: sessions and heartbeats as a machine. Pure; times are monotonic seconds.
+
+A node has at most one session, the newest; an older one is told that it is over. A node whose heartbeat stays
+away for `silence` is down. A node whose stream has broken is suspect until it beats again: its tasks live on,
+but traffic goes elsewhere while there is anywhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarm.base.errors import FailedPrecondition
+from swarm.base.ids import NodeID
+
+
+@dataclass(slots=True)
+class _Session:
+    id: str
+    last_beat: float
+    broken: bool = False
+
+
+class Sessions:
+    def __init__(self, silence_s: float) -> None:
+        self._silence_s = silence_s
+        self._by_node: dict[NodeID, _Session] = {}
+
+    @property
+    def suspects(self) -> frozenset[NodeID]:
+        return frozenset(node for node, session in self._by_node.items() if session.broken)
+
+    def set_silence(self, silence_s: float) -> None:
+        self._silence_s = silence_s
+
+    def expect(self, node_id: NodeID, now: float) -> None:
+        """A node known to be up from before this manager served: it has the usual time to turn up."""
+        self._by_node.setdefault(node_id, _Session("", now, broken=True))
+
+    def open(self, node_id: NodeID, session_id: str, now: float) -> None:
+        self._by_node[node_id] = _Session(session_id, now)
+
+    def is_current(self, node_id: NodeID, session_id: str) -> bool:
+        session = self._by_node.get(node_id)
+        return session is not None and session.id == session_id
+
+    def beat(self, node_id: NodeID, session_id: str, now: float) -> None:
+        """Raises: FailedPrecondition when the session is over."""
+        if not self.is_current(node_id, session_id):
+            raise FailedPrecondition("the session is over: open a new one")
+        session = self._by_node[node_id]
+        session.last_beat = now
+
+    def stream_ended(self, node_id: NodeID, session_id: str) -> None:
+        if self.is_current(node_id, session_id):
+            self._by_node[node_id].broken = True
+
+    def expire(self, now: float) -> tuple[NodeID, ...]:
+        """The nodes that have been silent too long; they are forgotten here."""
+        silent = tuple(n for n, s in self._by_node.items() if now - s.last_beat >= self._silence_s)
+        for node_id in silent:
+            del self._by_node[node_id]
+        return silent
+
+    def drop(self, node_id: NodeID) -> None:
+        self._by_node.pop(node_id, None)

@@ -1,0 +1,204 @@
+"""The agent: holds a session with a manager, does what it is assigned, reports what became of it.
+
+A lost manager stops nothing: tasks run on, the agent looks for another manager and takes up where it was.
+Order within one assignment: first the network, so that a stopping task has left the balancer of this host
+before it is told to stop, and a starting one finds its networks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import grpc
+import grpc.aio
+
+from swarm.base.clock import Clock
+from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unauthenticated, Unavailable
+from swarm.base.log import get_logger
+from swarm.overlay.data_path import DataPath
+from swarm.proto import codec
+from swarm.proto.gen import dispatcher_pb2 as pb
+from swarm.proto.gen import dispatcher_pb2_grpc
+from swarm.proto.identity import Identity
+from swarm.proto.rpc import certificate_problem, open_channel, translated
+from swarm.worker.assignments import Assignments
+from swarm.worker.host import describe_host
+from swarm.worker.journal import Journal
+from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.reporter import Reporter
+from swarm.worker.tasks import Tasks
+
+BACKOFF_FIRST_S = 0.1
+BACKOFF_LIMIT_S = 2.0
+OPEN_TIMEOUT_S = 5.0
+BEAT_TIMEOUT_S = 2.0
+VERIFY_EVERY_S = 3.0
+
+log = get_logger("agent")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentParts:
+    tasks: Tasks
+    network: DataPath
+    journal: Journal
+    reporter: Reporter
+    logs: LogPublisher
+    clock: Clock
+
+
+class Agent:
+    def __init__(
+        self,
+        parts: AgentParts,
+        identity: Callable[[], Identity],
+        managers: tuple[str, ...],
+        data_path_address: str,
+        remember: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        """`managers` are host:port of any managers known; `remember` is told of newer ones."""
+        self._parts = parts
+        self._identity = identity
+        self._managers = list(managers)
+        self._data_path_address = data_path_address
+        self._remember = remember
+        self._assignments = Assignments(epoch=parts.journal.load_epoch())
+        self._network_changed = asyncio.Event()
+        self._connected = asyncio.Event()
+        self._problem = ""
+
+    @property
+    def managers(self) -> tuple[str, ...]:
+        return tuple(self._managers)
+
+    @property
+    def problem(self) -> str:
+        """Why there is no session; empty while there is one."""
+        return self._problem
+
+    async def connected(self) -> None:
+        """Wait until the first session is open."""
+        await self._connected.wait()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._mend_network())
+            await self._keep_session()
+
+    async def _keep_session(self) -> None:
+        backoff = BACKOFF_FIRST_S
+        while True:
+            opened = asyncio.Event()
+            try:
+                await self._session(self._managers[0], opened)
+            except* (SwarmError, grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as errors:
+                self._problem = self._explain(errors)
+            log.warning("session.lost", manager=self._managers[0], reason=self._problem)
+            if opened.is_set():
+                backoff = BACKOFF_FIRST_S
+            self._managers.append(self._managers.pop(0))
+            await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
+            backoff = min(backoff * 2, BACKOFF_LIMIT_S)
+
+    async def _session(self, manager: str, opened: asyncio.Event) -> None:
+        identity = self._identity()
+        async with open_channel(manager, identity) as channel, asyncio.TaskGroup() as group:
+            stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
+            broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
+            description = describe_host(identity.root_pem, self._data_path_address)
+            stream = stub.Session(pb.SessionRequest(description=codec.encode(description)))
+            async with asyncio.timeout(OPEN_TIMEOUT_S):
+                welcome = await stream.read()
+            if not isinstance(welcome, pb.SessionMessage):
+                raise Unavailable("the manager ended the session")
+            opened.set()
+            self._welcomed(manager, welcome)
+            session_id = welcome.session_id
+            self._parts.reporter.put_all(self._parts.tasks.list())
+            period = welcome.heartbeat_period.ToTimedelta()
+            for work in (
+                self._beat(stub, session_id, period),
+                self._follow(stub, session_id),
+                self._parts.reporter.run(stub, session_id),
+                self._parts.logs.run(broker),
+                _until_ended(stream),
+            ):
+                group.create_task(work)
+
+    def _welcomed(self, manager: str, welcome: pb.SessionMessage) -> None:
+        others = [m for m in welcome.managers if m != manager]
+        self._managers = [manager, *others]
+        self._remember(tuple(self._managers))
+        self._problem = ""
+        self._connected.set()
+        log.info("session.open", manager=manager)
+
+    async def _beat(
+        self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, period: timedelta
+    ) -> None:
+        while True:
+            await asyncio.sleep(period.total_seconds())
+            request = pb.HeartbeatRequest(session_id=session_id)
+            response = await translated(stub.Heartbeat(request, timeout=BEAT_TIMEOUT_S))
+            period = response.period.ToTimedelta()
+
+    async def _follow(self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str) -> None:
+        async for message in stub.Assignments(pb.AssignmentsRequest(session_id=session_id)):
+            known = self._assignments.epoch
+            changes = self._assignments.take(message)
+            if changes is None:
+                log.warning("assignments.refused", epoch=message.epoch, known=known)
+                continue
+            if self._assignments.epoch != known:
+                self._parts.journal.save_epoch(self._assignments.epoch)
+            if changes.network_changed:
+                await self._apply_network()
+            for task in changes.assigned:
+                self._parts.tasks.assign(task)
+            if changes.is_complete:
+                self._parts.tasks.keep_only(frozenset(t.id for t in changes.assigned))
+            self._parts.tasks.withdraw(changes.withdrawn)
+        raise FailedPrecondition("the manager ended the assignments")
+
+    async def _apply_network(self) -> None:
+        try:
+            await self._parts.network.apply(self._assignments.data_plane())
+        except (SwarmError, OSError) as error:
+            log.warning("network.unapplied", reason=str(error))
+
+    async def _mend_network(self) -> None:
+        while True:
+            await asyncio.sleep(VERIFY_EVERY_S)
+            try:
+                await self._parts.network.verify()
+            except (SwarmError, OSError) as error:
+                log.warning("network.unverified", reason=str(error))
+
+    def _explain(self, errors: BaseExceptionGroup[BaseException]) -> str:
+        problem = certificate_problem(self._identity(), self._parts.clock.now())
+        if problem is not None:
+            return problem
+        leaves = list(_leaves(errors))
+        for error in leaves:
+            if isinstance(error, (PermissionDenied, Unauthenticated)):
+                return str(error)
+        first = leaves[0]
+        return (
+            (first.details() or first.code().name) if isinstance(first, grpc.aio.AioRpcError) else str(first)
+        )
+
+
+async def _until_ended(stream: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]) -> None:
+    async for _ in stream:
+        continue
+    raise Unavailable("the manager ended the session")
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]

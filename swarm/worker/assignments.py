@@ -1,0 +1,88 @@
+"""What the manager has told this node, folded from complete and incremental messages. Pure.
+
+Invariant: nothing from an older leader's epoch, and nothing out of sequence, is ever taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from swarm.base.errors import FailedPrecondition
+from swarm.model.dataplane import DataPlane, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.objects import Task
+from swarm.proto import codec
+from swarm.proto.gen import dispatcher_pb2 as pb
+
+_NETWORKS = ("network", "endpoint", "port")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanges:
+    """What a message means for the tasks of the node."""
+
+    assigned: tuple[Task, ...]
+    withdrawn: tuple[str, ...]
+    is_complete: bool
+    network_changed: bool
+
+
+@dataclass(slots=True)
+class Assignments:
+    epoch: int = 0
+    _sequence: int = 0
+    _networks: dict[str, OverlayNetwork] = field(default_factory=dict)
+    _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
+    _ports: dict[str, PublishedPort] = field(default_factory=dict)
+
+    def take(self, message: pb.AssignmentsMessage) -> TaskChanges | None:
+        """None when the message is of a deposed leader.
+
+        Raises: FailedPrecondition when messages are missing: open the stream anew.
+        """
+        if message.epoch < self.epoch:
+            return None
+        if not message.complete and message.applies_to != self._sequence:
+            raise FailedPrecondition(f"assignments jump from {self._sequence} to {message.applies_to}")
+        self.epoch = message.epoch
+        self._sequence = message.results_in
+        if message.complete:
+            self._networks.clear()
+            self._endpoints.clear()
+            self._ports.clear()
+        withdrawn = [key.partition("/")[2] for key in message.removals if key.startswith("task/")]
+        self._forget(message)
+        assigned = [task for update in message.updates if (task := self._learn(update)) is not None]
+        keys = [*message.removals, *(u.key for u in message.updates)]
+        return TaskChanges(
+            tuple(assigned),
+            tuple(withdrawn),
+            message.complete,
+            message.complete or any(k.startswith(_NETWORKS) for k in keys),
+        )
+
+    def data_plane(self) -> DataPlane:
+        endpoints: dict[str, list[OverlayEndpoint]] = {}
+        for item in self._endpoints.values():
+            endpoints.setdefault(item.network_id, []).append(item.endpoint)
+        networks = (
+            replace(n, endpoints=tuple(sorted(endpoints.get(n.id, ()), key=lambda e: e.address)))
+            for n in self._networks.values()
+        )
+        return DataPlane(networks=tuple(networks), ports=tuple(self._ports.values()))
+
+    def _forget(self, message: pb.AssignmentsMessage) -> None:
+        for key in message.removals:
+            for known in (self._networks, self._endpoints, self._ports):
+                known.pop(key, None)
+
+    def _learn(self, update: pb.Assignment) -> Task | None:
+        match update.WhichOneof("item"):
+            case "task":
+                return codec.decode(Task, update.task)
+            case "network":
+                self._networks[update.key] = codec.decode(OverlayNetwork, update.network)
+            case "endpoint":
+                self._endpoints[update.key] = codec.decode(NetworkEndpoint, update.endpoint)
+            case "port":
+                self._ports[update.key] = codec.decode(PublishedPort, update.port)
+        return None

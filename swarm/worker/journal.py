@@ -1,0 +1,59 @@
+"""What an agent knows of its tasks, on disk: it survives swarmd, whatever the managers do meanwhile.
+
+One file a task, replaced atomically. Nothing is fsynced: what a power cut takes, the container has gone with,
+and the managers' record tells the rest; a file that cannot be read counts as none. The highest leader epoch
+seen is kept too, so that a deposed leader's assignments stay refused after a restart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+
+from swarm.base.log import get_logger
+from swarm.model.objects import Task
+from swarm.proto import codec
+
+log = get_logger("journal")
+
+
+class Journal:
+    def __init__(self, directory: Path) -> None:
+        self._tasks = directory / "tasks"
+        self._epoch = directory / "epoch"
+        self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def load(self) -> dict[str, Task]:
+        """All tasks by id, each with the status last saved."""
+        tasks: dict[str, Task] = {}
+        for path in self._tasks.iterdir():
+            if path.name.startswith("."):
+                path.unlink()
+                continue
+            try:
+                tasks[path.name] = codec.loads(Task, path.read_bytes())
+            except (DecodeError, ValueError) as error:
+                log.warning("journal.unreadable", task_id=path.name, reason=str(error))
+        return tasks
+
+    def save(self, task: Task) -> None:
+        _replace(self._tasks / task.id, codec.dumps(task))
+
+    def forget(self, task_id: str) -> None:
+        (self._tasks / task_id).unlink(missing_ok=True)
+
+    def load_epoch(self) -> int:
+        try:
+            return int(self._epoch.read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def save_epoch(self, epoch: int) -> None:
+        _replace(self._epoch, str(epoch).encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_bytes(content)
+    temporary.replace(path)
