@@ -1,0 +1,199 @@
+"""The host's part of the network, as the worker's agent uses it.
+
+In: the desired `DataPlane` as a manager pushes it; tasks that come and go. Out: namespaces, links, tunnels
+and firewall rules in the kernel, in the network namespace of this process. No packet passes through Python.
+
+Invariant: everything may be repeated, and works from what the kernel holds and not from memory; so it goes on
+after kill -9 at any step, and `verify` mends what others break. What runs is never disturbed by a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from swarm.base.errors import FailedPrecondition
+from swarm.base.log import Logger, get_logger
+from swarm.model.dataplane import DataPlane, TaskNetwork
+from swarm.model.types import PortConfig
+from swarm.overlay import conntrack, nft
+from swarm.overlay.balance import (
+    TABLE,
+    Rules,
+    dropped_targets,
+    opened_ports,
+    plan_rules,
+    render_change,
+    render_table,
+    shape_of,
+)
+from swarm.overlay.kernel import Kernel
+from swarm.overlay.records import TaskRecord
+
+_T = TypeVar("_T")
+CALL_TIMEOUT_S = 60.0
+"""For one call into the kernel's thread; each netlink request in it has a much shorter one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskLink:
+    """What `attach` gave a task."""
+
+    netns: Path
+    """Where the runtime finds the network namespace."""
+    gateway_address: str
+    """The host's address on the gateway network, as the task sees it."""
+    address: str
+    """The task's own address there: where its host ports lead."""
+    host_ports: tuple[PortConfig, ...] = field(default_factory=tuple)
+    """With the numbers that were chosen for ports that asked for any."""
+
+
+class DataPath:
+    """One per process and network namespace. Calls may overlap; they are carried out one after the other."""
+
+    def __init__(
+        self,
+        *,
+        local_address: str,
+        run_dir: Path = Path("/run/swarm"),
+        gateway_subnet: str = "",
+        log: Logger | None = None,
+    ) -> None:
+        self._kernel = Kernel(local_address, run_dir, gateway_subnet)
+        self._log = log or get_logger("overlay")
+        self._thread: ThreadPoolExecutor | None = None
+        self._lock = asyncio.Lock()
+        self._desired: DataPlane | None = None
+        self._applied: Rules | None = None
+        self._generation = -1
+
+    async def start(self) -> None:
+        """Take over what is there. The firewall stays as it is until the first `apply`.
+
+        Raises: FailedPrecondition when the host lacks something that only its owner can give.
+        """
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="overlay")
+        async with self._lock:
+            await self._call(self._kernel.start)
+            for chain in await nft.list_dropping_forward_chains():
+                self._log.warning(
+                    "forwarding dropped by another firewall",
+                    chain=chain,
+                    hint="let it accept what comes from or goes to swarm-gw and swl*",
+                )
+
+    async def apply(self, desired: DataPlane) -> None:
+        """Make networks and published ports as desired, by the difference only."""
+        async with self._lock:
+            self._desired = desired
+            changed = await self._call(lambda: self._kernel.apply_networks(desired.networks))
+            if changed:
+                self._log.info("networks applied", operations=len(changed))
+            await self._apply_rules(desired)
+
+    async def attach(self, task: TaskNetwork) -> TaskLink:
+        """Make the task's network namespace and its links; again gives the same.
+
+        Raises: Temporary while a network is not on this host yet, or a host port is another task's.
+        """
+        async with self._lock:
+            record = await self._call(lambda: self._kernel.attach(task))
+            # Rules of a former process stand until it is known which ports are published.
+            is_adopted = self._applied is None and self._desired is None and await nft.read_shape()
+            if not is_adopted and (self._applied is None or record.host_ports):
+                await self._apply_rules(self._desired or DataPlane())
+        return self._link_of(record)
+
+    async def detach(self, task_id: str) -> None:
+        """Take the task's links and namespace away. Call it when the task's processes have ended."""
+        async with self._lock:
+            record = await self._call(lambda: self._kernel.detach(task_id))
+            if record and record.host_ports and self._applied is not None:
+                await self._apply_rules(self._desired or DataPlane())
+
+    async def verify(self) -> int:
+        """Compare with the kernel and mend. Cheap; call it every few seconds. Returns how much was mended."""
+        async with self._lock:
+            if self._desired is None:
+                return 0
+            desired = self._desired
+            mended = await self._call(lambda: self._kernel.mend(desired.networks))
+            mended += await self._apply_rules(desired)
+            if mended:
+                self._log.warning("network mended", operations=mended)
+            return mended
+
+    async def close(self, *, remove: bool = False) -> None:
+        """Let go. With `remove`, at `swarm leave`: take everything out of the kernel."""
+        if self._thread is None:
+            return
+        async with self._lock:
+            if remove:
+                await self._call(self._kernel.remove)
+                await nft.apply_rules(f"add table {TABLE}\ndelete table {TABLE}\n")
+                self._desired = self._applied = None
+            await self._call(self._kernel.close)
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    async def _apply_rules(self, desired: DataPlane) -> int:
+        """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""
+        rules = plan_rules(desired, tuple(self._kernel.records.values()), str(self._kernel.subnet))
+        former = self._applied
+        is_whole = former is None or not await self._is_untouched(former)
+        text = render_table(rules) if former is None or is_whole else render_change(former, rules)
+        if not text:
+            return 0
+        self._applied = None  # until the outcome is known
+        await nft.apply_rules(text)
+        self._generation = nft.read_generation()
+        self._applied = rules
+        if former:
+            await self._forget_flows(former, rules)
+        return 1
+
+    async def _is_untouched(self, applied: Rules) -> bool:
+        """The generation moves with anybody's change to any table: only then is ours read."""
+        generation = nft.read_generation()
+        if generation == self._generation:
+            return True
+        if await nft.read_shape() != shape_of(applied):
+            return False
+        self._generation = generation
+        return True
+
+    async def _forget_flows(self, former: Rules, rules: Rules) -> None:
+        gone = dropped_targets(former, rules)
+        opened = opened_ports(former, rules)
+
+        def forget() -> int:
+            flows = sum(conntrack.forget_target(protocol, address) for protocol, address in gone)
+            return flows + sum(conntrack.forget_untranslated(key.protocol, key.port) for key in opened)
+
+        if gone or opened:
+            try:
+                await self._call(forget)
+            except OSError as error:  # the flows end by themselves, only later
+                self._log.warning("flows not forgotten", error=str(error))
+
+    def _link_of(self, record: TaskRecord) -> TaskLink:
+        return TaskLink(
+            netns=self._kernel.namespaces.path(record.task_id),
+            gateway_address=str(ipaddress.IPv4Address(self._kernel.subnet.network_address + 1)),
+            address=record.gateway_address,
+            host_ports=record.host_ports,
+        )
+
+    async def _call(self, call: Callable[[], _T]) -> _T:
+        """`call` in the one thread that speaks to the kernel, so that calls never overlap."""
+        if self._thread is None:
+            raise FailedPrecondition("the data path is not started")
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)

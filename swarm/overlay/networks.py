@@ -1,0 +1,231 @@
+"""This host's overlay networks in the kernel: a namespace with a bridge and a VXLAN link for each.
+
+In: operations from `swarm.overlay.plan`, tasks to connect. Out: the kernel changed, and what it holds.
+
+    ov-<network id>   br0 ─┬─ vxlan0    made in the host's namespace, where its UDP socket stays
+                           ├─ host0 ─── swl<vni> in the host: the host's own leg, with its address
+                           └─ p<address> ─── ethN in a task's namespace
+
+Invariant: every call may be repeated after a crash at any step. Blocking: called from one thread only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import assert_never
+
+from swarm.base.errors import Temporary
+from swarm.overlay.netlink import LINK_GROUP, Netlink, PortFlags, VethEnd
+from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
+from swarm.overlay.plan import (
+    CreateSandbox,
+    DeleteEndpoint,
+    DeleteLeg,
+    ObservedNetwork,
+    Op,
+    RemoveSandbox,
+    SetEndpoint,
+    SetLeg,
+    SetTunnel,
+    Tunnel,
+    address_of,
+    leg_name,
+    mac_of,
+    port_name,
+)
+
+PREFIX = "ov-"
+_BRIDGE, _VXLAN, _LEG_PORT, _TASK_PORT = "br0", "vxlan0", "host0", "p"
+
+
+class Networks:
+    def __init__(self, namespaces: Namespaces, host: Netlink) -> None:
+        self._namespaces = namespaces
+        self._host = host
+        self._channels: dict[str, Netlink] = {}
+
+    def close(self) -> None:
+        for channel in self._channels.values():
+            channel.close()
+        self._channels.clear()
+
+    def observe(self) -> dict[str, ObservedNetwork]:
+        names = self._namespaces.list_names()
+        ids = [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
+        return {network_id: self._observe(network_id) for network_id in ids}
+
+    def apply(self, op: Op) -> None:
+        match op:
+            case CreateSandbox():
+                self._create_sandbox(op)
+            case SetTunnel():
+                self._set_tunnel(op)
+            case SetLeg():
+                self._set_leg(op)
+            case DeleteLeg():
+                self._host.delete_link(op.name)
+            case SetEndpoint():
+                self._set_endpoint(op)
+            case DeleteEndpoint():
+                channel = self._channel(op.network_id)
+                vxlan = channel.get_index(_VXLAN)
+                channel.delete_neighbour(vxlan, op.address)
+                channel.delete_forwarding(vxlan, mac_of(op.address))
+            case RemoveSandbox():
+                self.remove(op.network_id)
+            case _:
+                assert_never(op)
+
+    def connect(self, network_id: str, address: str, *, task: str, link: str, is_new: bool) -> None:
+        """A port for the task at `address` (CIDR), made with the other end `link` if `is_new`."""
+        if not self._namespaces.exists(PREFIX + network_id):
+            raise Temporary(f"network {network_id} is not on this host yet")
+        channel = self._channel(network_id)
+        own = str(ipaddress.IPv4Interface(address).ip)
+        port, mac = port_name(_TASK_PORT, own), mac_of(own)
+        bridge = channel.list_links()[_BRIDGE]
+        if is_new:
+            with self._namespaces.open(task) as descriptor:
+                ours = VethEnd(name=port, master=bridge.index)
+                theirs = VethEnd(name=link, mac=mac, netns=descriptor)
+                add_veth_again(channel, ours, theirs, mtu=bridge.mtu)
+        index = channel.get_index(port)
+        if not is_new:
+            channel.set_up(index, master=bridge.index)
+        channel.set_port(index, PortFlags())
+        channel.set_forwarding(index, mac)
+
+    def has_port(self, network_id: str, address: str) -> bool:
+        port = port_name(_TASK_PORT, str(ipaddress.IPv4Interface(address).ip))
+        return self._namespaces.exists(PREFIX + network_id) and bool(
+            self._channel(network_id).get_index(port)
+        )
+
+    def sweep(self, network_id: str, *, keep: frozenset[str]) -> int:
+        """Delete the ports of tasks that are no more; `keep` holds the addresses in use, in CIDR."""
+        ports = {port_name(_TASK_PORT, str(ipaddress.IPv4Interface(address).ip)) for address in keep}
+        channel = self._channel(network_id)
+        stray = [name for name in channel.list_links() if name.startswith(_TASK_PORT) and name not in ports]
+        for name in stray:
+            channel.delete_link(name)
+        return len(stray)
+
+    def remove(self, network_id: str) -> None:
+        name = PREFIX + network_id
+        if self._namespaces.exists(name):
+            # Explicitly: the namespace's end is not waited for, and the VNI must be free at once.
+            channel = self._channel(network_id)
+            for link in (_LEG_PORT, _VXLAN):
+                channel.delete_link(link)
+            self._channels.pop(network_id).close()
+        self._namespaces.delete(name)
+
+    def _channel(self, network_id: str) -> Netlink:
+        if network_id not in self._channels:
+            self._channels[network_id] = self._namespaces.run(PREFIX + network_id, Netlink)
+        return self._channels[network_id]
+
+    def _observe(self, network_id: str) -> ObservedNetwork:
+        if not self._namespaces.exists(PREFIX + network_id):
+            return ObservedNetwork(network_id=network_id)
+        channel = self._channel(network_id)
+        links = channel.list_links()
+        bridge, vxlan = links.get(_BRIDGE), links.get(_VXLAN)
+        tunnel, endpoints = None, {}
+        if bridge and vxlan and vxlan.master == bridge.index and vxlan.is_up:
+            tunnel = vxlan.tunnel
+            endpoints = _observe_endpoints(channel, vxlan.index)
+        return ObservedNetwork(
+            network_id=network_id,
+            has_bridge=bridge is not None and bridge.is_up,
+            tunnel=tunnel,
+            leg=self._observe_leg(tunnel) if _LEG_PORT in links and tunnel else "",
+            endpoints=endpoints,
+            task_ports=frozenset(name for name in links if name.startswith(_TASK_PORT)),
+        )
+
+    def _observe_leg(self, tunnel: Tunnel) -> str:
+        index = self._host.get_index(leg_name(tunnel.vni))
+        addresses = [address for of, address in self._host.list_addresses() if index and of == index]
+        return str(addresses[0]) if addresses else ""
+
+    def _create_sandbox(self, op: CreateSandbox) -> None:
+        name = PREFIX + op.network_id
+        if self._namespaces.ensure(name):
+            self._namespaces.run(name, _quiet_namespace)
+        channel = self._channel(op.network_id)
+        # Any fixed address will do; a bridge without one takes and changes it as ports come and go.
+        channel.add_bridge(_BRIDGE, mac="02:42:00:00:00:01", mtu=op.mtu)
+        channel.set_up(channel.get_index(_BRIDGE))
+
+    def _set_tunnel(self, op: SetTunnel) -> None:
+        channel = self._channel(op.network_id)
+        channel.delete_link(_VXLAN)
+        passing = f"swx{op.tunnel.vni:06x}"  # its name for the moment it spends in the host's namespace
+        self._host.delete_link(passing)
+        try:
+            self._host.add_vxlan(passing, op.tunnel)
+        except FileExistsError as error:
+            raise Temporary(
+                f"VXLAN network identifier {op.tunnel.vni} on port {op.tunnel.port} is in use on this host: "
+                "remove the other VXLAN link or choose another data path port"
+            ) from error
+        with self._namespaces.open(PREFIX + op.network_id) as descriptor:
+            self._host.move_link(self._host.get_index(passing), netns=descriptor, name=_VXLAN)
+        index = channel.get_index(_VXLAN)
+        channel.set_up(index, master=channel.get_index(_BRIDGE))
+        channel.set_port(index, PortFlags())
+
+    def _set_leg(self, op: SetLeg) -> None:
+        channel = self._channel(op.network_id)
+        interface = ipaddress.IPv4Interface(op.address)
+        mac = mac_of(str(interface.ip))
+        self._host.delete_link(op.name)
+        with self._namespaces.open(PREFIX + op.network_id) as descriptor:
+            port = VethEnd(name=_LEG_PORT, netns=descriptor)
+            self._host.add_veth(VethEnd(name=op.name, mac=mac, group=LINK_GROUP), port, mtu=op.mtu)
+        index = channel.get_index(_LEG_PORT)
+        channel.set_up(index, master=channel.get_index(_BRIDGE))
+        channel.set_port(index, PortFlags())
+        channel.set_forwarding(index, mac)
+        quiet_link(op.name)
+        self._host.add_address(self._host.get_index(op.name), interface)
+
+    def _set_endpoint(self, op: SetEndpoint) -> None:
+        channel = self._channel(op.network_id)
+        vxlan = channel.get_index(_VXLAN)
+        mac = mac_of(op.address)
+        channel.set_forwarding(vxlan, mac, op.host)
+        channel.set_neighbour(vxlan, op.address, mac)
+
+
+def add_veth_again(channel: Netlink, ours: VethEnd, theirs: VethEnd, *, mtu: int) -> None:
+    """A pair whose outer end takes the place of one that a former task left behind."""
+    try:
+        channel.add_veth(ours, theirs, mtu=mtu)
+    except FileExistsError:
+        channel.delete_link(ours.name)
+        channel.add_veth(ours, theirs, mtu=mtu)
+
+
+def quiet_link(name: str) -> None:
+    """A host's link into our networks: no IPv6, and answers to 127.0.0.1 may come back through it."""
+    disable_ipv6(name)
+    write_sysctl(f"ipv4/conf/{name}/route_localnet", "1")
+
+
+def _quiet_namespace() -> None:
+    for link in ("all", "default"):
+        disable_ipv6(link)
+
+
+def _observe_endpoints(channel: Netlink, vxlan: int) -> dict[str, str]:
+    """Address to host; the host is empty where one of the three entries is missing or wrong."""
+    neighbours = channel.list_neighbours(vxlan)
+    forwarding = channel.list_forwarding(vxlan)
+    endpoints: dict[str, str] = dict.fromkeys(neighbours, "")
+    for mac, host in forwarding.hosts.items():
+        address = address_of(mac)
+        is_whole = neighbours.get(address) == mac and mac in forwarding.bridged
+        endpoints[address] = host if is_whole else ""
+    return endpoints

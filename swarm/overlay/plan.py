@@ -1,0 +1,167 @@
+"""What to change so that this host's overlay networks are as desired.
+
+In: the desired `OverlayNetwork`s, what the kernel holds (`ObservedNetwork`), this host's data-path address.
+Out: small operations, in the order in which `swarm.overlay.networks` performs them.
+
+Invariant: performing the plan and planning again gives an empty plan, whatever was observed at first; a
+network is taken down only when no task of this host is in it any more.
+
+Source: docs/networking.md; VXLAN is RFC 7348, with every address told beforehand: nothing is flooded.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from swarm.model.dataplane import OverlayNetwork
+
+VXLAN_OVERHEAD = 50
+"""Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tunnel:
+    """What makes a VXLAN link; `local` is the address that its packets leave from."""
+
+    vni: int
+    local: str
+    port: int
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObservedNetwork:
+    """What the kernel holds of one overlay network."""
+
+    network_id: str
+    has_bridge: bool = False
+    tunnel: Tunnel | None = None
+    leg: str = ""
+    """The host's own leg: its address in CIDR, empty when there is none or half of one."""
+    endpoints: Mapping[str, str] = field(default_factory=dict)
+    """Address on the overlay to host; an empty host means that the entry is not whole."""
+    task_ports: frozenset[str] = frozenset()
+    """Names of the bridge ports of this host's tasks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateSandbox:
+    network_id: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetTunnel:
+    """Make the VXLAN link, in place of one that differs. Its forwarding entries start empty."""
+
+    network_id: str
+    tunnel: Tunnel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLeg:
+    network_id: str
+    name: str
+    address: str
+    """CIDR."""
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteLeg:
+    network_id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetEndpoint:
+    network_id: str
+    address: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteEndpoint:
+    network_id: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveSandbox:
+    network_id: str
+
+
+Op = CreateSandbox | SetTunnel | SetLeg | DeleteLeg | SetEndpoint | DeleteEndpoint | RemoveSandbox
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underlay:
+    """The host's side of every tunnel."""
+
+    address: str
+    mtu: int
+
+
+def plan_networks(
+    desired: Iterable[OverlayNetwork], observed: Mapping[str, ObservedNetwork], underlay: Underlay
+) -> tuple[Op, ...]:
+    """The operations from `observed` to `desired`; removals first: a VNI may pass to another network."""
+    wanted = {network.id: network for network in desired}
+    ops: list[Op] = [
+        RemoveSandbox(network_id=network_id)
+        for network_id, found in observed.items()
+        if network_id not in wanted and not found.task_ports
+    ]
+    for network_id, network in wanted.items():
+        found = observed.get(network_id, ObservedNetwork(network_id=network_id))
+        ops.extend(_plan_network(network, found, underlay))
+    return tuple(ops)
+
+
+def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
+    mtu = underlay.mtu - VXLAN_OVERHEAD
+    if not found.has_bridge:
+        yield CreateSandbox(network_id=network.id, mtu=mtu)
+        found = ObservedNetwork(network_id=network.id)
+    tunnel = Tunnel(vni=network.vni, local=underlay.address, port=network.data_path_port, mtu=mtu)
+    is_new_tunnel = found.tunnel != tunnel
+    if is_new_tunnel:
+        yield SetTunnel(network_id=network.id, tunnel=tunnel)
+    leg = with_prefix(network.host_address, network.subnet) if network.host_address else ""
+    if leg and leg != found.leg:
+        yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)
+    elif found.leg and not leg:
+        yield DeleteLeg(network_id=network.id, name=leg_name(network.vni))
+    remote = {e.address: e.host for e in network.endpoints if e.host != underlay.address}
+    known = {} if is_new_tunnel else found.endpoints
+    for address in known:
+        if address not in remote:
+            yield DeleteEndpoint(network_id=network.id, address=address)
+    for address, host in remote.items():
+        if known.get(address) != host:
+            yield SetEndpoint(network_id=network.id, address=address, host=host)
+
+
+def mac_of(address: str) -> str:
+    """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and the address."""
+    return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+
+
+def address_of(mac: str) -> str:
+    return str(ipaddress.IPv4Address(bytes.fromhex(mac.replace(":", "")[4:])))
+
+
+def with_prefix(address: str, subnet: str) -> str:
+    return f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Network(subnet).prefixlen}"
+
+
+def leg_name(vni: int) -> str:
+    """The host's end of its leg into an overlay; the firewall's rules match the prefix."""
+    return f"swl{vni:06x}"
+
+
+def port_name(prefix: str, address: str) -> str:
+    """A task's bridge port is named by its address, so the kernel itself refuses a second user of it."""
+    return prefix + ipaddress.IPv4Address(address).packed.hex()

@@ -1,0 +1,145 @@
+"""What each attached task was given on this host, one small file per task, so that it survives the process.
+
+In: `TaskNetwork`s, the records there are. Out: `TaskRecord`s with a gateway address and host ports.
+The files lie beside the namespaces they describe (/run), so both go together at a reboot.
+
+Invariant: no two records hold the same gateway address or the same host port; a record is on disk before
+anything is made from it, so a crash leaks neither.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from swarm.base.errors import Temporary
+from swarm.model.dataplane import TaskNetwork
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+
+FIRST_EPHEMERAL, LAST_EPHEMERAL = 49153, 65535
+"""Host ports given to tasks that ask for any: the upper end, as Docker does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRecord:
+    task_id: str
+    gateway_address: str
+    """The task's own address on the gateway network."""
+    attachments: tuple[NetworkAttachment, ...] = ()
+    host_ports: tuple[PortConfig, ...] = ()
+
+
+def plan_record(
+    task: TaskNetwork, records: Mapping[str, TaskRecord], subnet: ipaddress.IPv4Network
+) -> TaskRecord:
+    """The record of `task`: the one it has, with what the task wants now, or a new one.
+
+    Raises: Temporary when the gateway network is full or a host port belongs to another task.
+    """
+    others = [record for record in records.values() if record.task_id != task.task_id]
+    own = records.get(task.task_id)
+    if own and ipaddress.IPv4Address(own.gateway_address) in subnet:
+        address = own.gateway_address
+    else:
+        address = _free_address((record.gateway_address for record in others), subnet)
+    former = own.host_ports if own else ()
+    return TaskRecord(
+        task_id=task.task_id,
+        gateway_address=address,
+        attachments=task.attachments,
+        host_ports=_choose_ports(task.host_ports, others, former),
+    )
+
+
+def _free_address(taken: Iterable[str], subnet: ipaddress.IPv4Network) -> str:
+    used = {int(ipaddress.IPv4Address(address)) for address in taken}
+    first = int(subnet.network_address) + 2  # the first address is the bridge's
+    for number in range(first, int(subnet.broadcast_address)):
+        if number not in used:
+            return str(ipaddress.IPv4Address(number))
+    raise Temporary(
+        f"no address is free on this host's gateway network {subnet}: stop tasks or give a larger one"
+    )
+
+
+def _choose_ports(
+    wanted: tuple[PortConfig, ...], others: Iterable[TaskRecord], former: tuple[PortConfig, ...]
+) -> tuple[PortConfig, ...]:
+    taken = {(port.protocol, port.published_port) for record in others for port in record.host_ports}
+    given = {(port.protocol, port.target_port): port.published_port for port in former}
+    chosen: list[PortConfig] = []
+    for port in sorted(wanted, key=lambda p: p.published_port == 0):  # the named ones first
+        number = port.published_port or given.get((port.protocol, port.target_port), 0)
+        if not port.published_port and (number == 0 or (port.protocol, number) in taken):
+            number = _free_port(port.protocol, taken)
+        if (port.protocol, number) in taken:
+            raise Temporary(f"Bind for 0.0.0.0:{number} failed: port is already allocated")
+        taken.add((port.protocol, number))
+        chosen.append(replace(port, published_port=number))
+    return tuple(chosen)
+
+
+def _free_port(protocol: Protocol, taken: set[tuple[Protocol, int]]) -> int:
+    for number in range(FIRST_EPHEMERAL, LAST_EPHEMERAL + 1):
+        if (protocol, number) not in taken:
+            return number
+    raise Temporary(f"all {protocol} host ports from {FIRST_EPHEMERAL} to {LAST_EPHEMERAL} are in use")
+
+
+class RecordFiles:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def load(self) -> dict[str, TaskRecord]:
+        """Every whole record; a file that a power cut left half written describes nothing that exists."""
+        records = (_decode(path.read_text()) for path in sorted(self._directory.glob("*.json")))
+        return {record.task_id: record for record in records}
+
+    def save(self, record: TaskRecord) -> None:
+        path = self._directory / f"{record.task_id}.json"
+        temporary = path.with_suffix(".new")
+        temporary.write_text(_encode(record))
+        os.replace(temporary, path)
+
+    def delete(self, task_id: str) -> None:
+        (self._directory / f"{task_id}.json").unlink(missing_ok=True)
+
+
+def _encode(record: TaskRecord) -> str:
+    return json.dumps(
+        {
+            "task": record.task_id,
+            "gateway_address": record.gateway_address,
+            "attachments": [[a.network_id, list(a.addresses)] for a in record.attachments],
+            "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
+        }
+    )
+
+
+def _decode(text: str) -> TaskRecord:
+    stored = json.loads(text)
+    return TaskRecord(
+        task_id=stored["task"],
+        gateway_address=stored["gateway_address"],
+        attachments=tuple(
+            NetworkAttachment(network_id=network_id, addresses=tuple(addresses))
+            for network_id, addresses in stored["attachments"]
+        ),
+        host_ports=tuple(
+            PortConfig(
+                name=name,
+                protocol=Protocol(protocol),
+                published_port=published,
+                target_port=target,
+                publish_mode=PublishMode.HOST,
+            )
+            for protocol, published, target, name in stored["host_ports"]
+        ),
+    )
