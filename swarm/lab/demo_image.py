@@ -28,6 +28,10 @@ _BUSYBOX = Path("/bin/busybox")
 _NGINX = Path("/usr/sbin/nginx")
 _CREATED = "2025-01-01T00:00:00Z"
 _LDD_LIMIT_S = 10
+_FOLDERS = (
+    *("bin", "dev", "etc", "home", "proc", "root", "run", "sbin", "sys", "tmp"),
+    *("usr", "usr/bin", "usr/sbin", "var", "var/log", "var/tmp"),
+)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}
 
 _ACCOUNTS = """root:x:0:0:root:/root:/bin/sh
@@ -178,13 +182,12 @@ def _config(recipe_: Recipe, diff_ids: list[str]) -> dict[str, object]:
 def _busybox_layer() -> tuple[Entry, ...]:
     if not _BUSYBOX.exists():
         raise NotFound("program", f"{_BUSYBOX} (install busybox-static)")
-    folders = "bin dev etc home proc root run sbin sys tmp usr usr/bin usr/sbin var var/log var/tmp".split()
     open_folders = {"tmp", "var/tmp"}
     applets = subprocess.run(  # a fixed program of this machine
         [str(_BUSYBOX), "--list"], capture_output=True, text=True, check=True, timeout=_LDD_LIMIT_S
     ).stdout.split()
     return (
-        *(Entry(path=f, mode=0o1777 if f in open_folders else 0o755) for f in folders),
+        *(Entry(path=f, mode=0o1777 if f in open_folders else 0o755) for f in _FOLDERS),
         Entry(path="bin/busybox", content=_BUSYBOX.read_bytes()),
         *(Entry(path=f"bin/{applet}", link="busybox") for applet in applets if applet != "busybox"),
         Entry(path="usr/bin/env", link="/bin/busybox"),

@@ -35,7 +35,7 @@ def registry_error(stderr: str, reference: Reference) -> SwarmError:
     """The error to raise for what skopeo wrote.
 
     ImageNotFound: no such image, or no access (registries do not tell which). Unavailable: the registry
-    cannot be reached or spoken to. InvalidImage: a digest does not match. Temporary: this node (disk) or unknown.
+    cannot be reached or spoken to. InvalidImage: a digest does not match. Temporary: this node, or unknown.
     """
     reason = _reason(stderr)
     lower = reason.lower()
@@ -58,9 +58,10 @@ def registry_error(stderr: str, reference: Reference) -> SwarmError:
 def _reason(stderr: str) -> str:
     """The message of the last log line, without its quoting."""
     found = _MESSAGE.findall(stderr)
-    text = (
-        found[-1].replace('\\"', '"').replace("\\\\", "\\") if found else stderr.strip().rpartition("\n")[2]
-    )
+    if found:
+        text = found[-1].replace("\\n", " ").replace('\\"', '"').replace("\\\\", "\\")
+    else:
+        text = stderr.strip().rpartition("\n")[2]
     return " ".join(text.split())[:500] or "skopeo failed without a word"
 
 

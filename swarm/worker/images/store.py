@@ -172,7 +172,7 @@ class ImageStore:
             parsed = [(parse_image(found.config), found) for found in archived]
             with self._pin(layer for image, _ in parsed for layer in image.layers):
                 for image, found in parsed:
-                    await self._unpack(_files(image, found), ignore_progress)
+                    await self._unpack(_files(image, found), ignore_progress, {})
                 return tuple(self._list(image, found.config, found.names) for image, found in parsed)
 
     async def pull(
@@ -216,7 +216,7 @@ class ImageStore:
         return removal.items
 
     async def prune(self, *, unused: bool = False) -> tuple[tuple[Removed, ...], int]:
-        """Remove images without a tag, or all that no container uses. Returns what went and the bytes freed."""
+        """Remove images without a tag, or all that no container uses. Returns what went and bytes freed."""
         before = self.layers_size()
         items: list[Removed] = []
         for image in self.list():
@@ -275,23 +275,29 @@ class ImageStore:
                     wanted.add(blob.digest)
             if wanted:
                 folder = await registry.download(selected.reference, auth, selected.manifest.layers, wanted)
-                files = {d: folder / b.digest[7:] for d, b in blobs.items() if b.digest in wanted}
-                await self._unpack(files, tell)
+                new = {diff_id: blob.digest for diff_id, blob in blobs.items() if blob.digest in wanted}
+                await self._unpack(
+                    {diff_id: folder / digest[7:] for diff_id, digest in new.items()}, tell, new
+                )
             return self._list(selected.image, selected.config, names)
 
-    async def _unpack(self, files: Mapping[str, Path], tell: Tell) -> None:
-        """Unpack several layers; the first failure ends the rest and is the one that is raised."""
+    async def _unpack(self, files: Mapping[str, Path], tell: Tell, names: Mapping[str, str]) -> None:
+        """Unpack several layers; the first failure ends the rest and is the one that is raised.
+
+        `names` are the digests under which progress is told, where they are not the diff ids.
+        """
+
+        async def one(diff_id: str, path: Path) -> None:
+            name = short(names.get(diff_id, diff_id))
+            await self._layers.add(diff_id, path, lambda: tell(Progress(id=name, status="Extracting")))
+            tell(Progress(id=name, status="Pull complete"))
+
         try:
             async with asyncio.TaskGroup() as group:
                 for diff_id, path in files.items():
-                    group.create_task(self._unpack_one(diff_id, path, tell))
+                    group.create_task(one(diff_id, path))
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-
-    async def _unpack_one(self, diff_id: str, path: Path, tell: Tell) -> None:
-        name = short(diff_id)
-        await self._layers.add(diff_id, path, lambda: tell(Progress(id=name, status="Extracting")))
-        tell(Progress(id=name, status="Pull complete"))
 
     def _list(self, image: Image, config: bytes, names: tuple[str, ...]) -> Image:
         size = self._size(image)
@@ -329,7 +335,7 @@ class ImageStore:
     @contextmanager
     def _pin(self, layers: Iterable[str]) -> Iterator[None]:
         """Keep `layers` from `collect` until the image that they belong to is listed."""
-        held = Counter(layers)
+        held = Counter(tuple(layers))
         self._pinned += held
         try:
             yield
