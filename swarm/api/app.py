@@ -137,7 +137,7 @@ async def _translate_errors(
     try:
         return await handler(request)
     except SwarmError as error:
-        if error.http_code >= 500:
+        if error.http_code == 500:
             _log.info("api.refused", method=request.method, path=request.path, status=error.http_code)
         return _error(error.http_code, str(error))
     except web.HTTPRequestEntityTooLarge:

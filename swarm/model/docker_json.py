@@ -77,6 +77,8 @@ class _Field:
     key: str
     hint: Any
     always: bool
+    optional: bool
+    """None says nothing, everything else does."""
 
 
 def json_name(field_name: str) -> str:
@@ -90,7 +92,7 @@ def _fields(cls: type) -> tuple[_Field, ...]:
     hints = typing.get_type_hints(cls)
     always, internal = _ALWAYS.get(cls, frozenset()), _INTERNAL.get(cls, frozenset())
     return tuple(
-        _Field(f.name, json_name(f.name), hints[f.name], f.name in always)
+        _Field(f.name, json_name(f.name), hints[f.name], f.name in always, f.default is None)
         for f in fields(cls)
         if f.name not in internal
     )
@@ -125,7 +127,7 @@ def _object_encoder(plan: tuple[_Field, ...]) -> Callable[[object], Json]:
         found: Json = {}
         for field in plan:
             item = getattr(value, field.name)
-            if field.always or _says_something(item):
+            if field.always or (item is not None if field.optional else _says_something(item)):
                 found[field.key] = _encoder(type(item))(item)
         return found
 
@@ -133,8 +135,6 @@ def _object_encoder(plan: tuple[_Field, ...]) -> Callable[[object], Json]:
 
 
 def _says_something(item: object) -> bool:
-    if item is None or item is False:
-        return False
     return is_dataclass(item) or bool(item)
 
 

@@ -192,6 +192,11 @@ def validate_mount(mount: Mount) -> None:
             if mount.bind_options and mount.bind_options.propagation not in _PROPAGATIONS:
                 raise InvalidArgument(f"invalid propagation mode: {mount.bind_options.propagation}")
         case MountType.VOLUME:
+            if len(mount.source) == 1:
+                raise InvalidArgument(
+                    f'volume name "{mount.source}" is too short, '
+                    "names should be at least two alphanumeric characters"
+                )
             if mount.source and not _VOLUME_NAME.fullmatch(mount.source):
                 raise InvalidArgument(
                     f'"{mount.source}" includes invalid characters for a local volume name, only '

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import TypeVar
 
 from swarm.base.clock import Clock
@@ -26,6 +25,7 @@ from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.control.names import generate_name
 from swarm.manager.control.store import Store
+from swarm.model.defaults import STOP_GRACE_PERIOD
 from swarm.model.objects import Cluster, JoinTokens, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
@@ -221,11 +221,10 @@ def _refuse_other_changes(old: ServiceSpec, new: ServiceSpec) -> None:
 
 def _spelt_out(template: TaskSpec) -> TaskSpec:
     container = template.container_spec
+    grace = container.stop_grace_period
     return replace(
         template,
-        container_spec=replace(
-            container, stop_grace_period=container.stop_grace_period or timedelta(seconds=10)
-        ),
+        container_spec=replace(container, stop_grace_period=STOP_GRACE_PERIOD if grace is None else grace),
         resources=template.resources or ResourceRequirements(),
         restart_policy=template.restart_policy or RestartPolicy(),
         placement=template.placement or Placement(),

@@ -1,0 +1,63 @@
+"""A store in memory: versions, unique names and all-or-nothing commits, as the real one has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from swarm.base.clock import Clock
+from swarm.base.errors import AlreadyExists, OutOfSequence
+from swarm.model.objects import Service, StoredObject
+from swarm.model.plan import Create, Delete, Op
+from swarm.model.types import Version
+from swarm.model.view import Objects
+
+
+class FakeStore:
+    def __init__(self, clock: Clock, items: Iterable[StoredObject] = ()) -> None:
+        self.view = Objects()
+        self.revision = 0
+        self.commits: list[tuple[Op, ...]] = []
+        self._clock = clock
+        for item in items:
+            self.put(item)
+
+    def put(self, item: Any) -> Any:
+        """Write from outside, as another manager would."""
+        self.revision += 1
+        stored = self._stamped(item)
+        self.view.put(stored)
+        return stored
+
+    async def commit(self, ops: Sequence[Op]) -> int:
+        assert len(ops) <= 100
+        for op in ops:
+            self._check(op)
+        self.revision += 1
+        for op in ops:
+            if isinstance(op, Delete):
+                self.view.remove(type(op.object), op.object.id)
+            else:
+                self.view.put(self._stamped(op.object))
+        self.commits.append(tuple(ops))
+        return self.revision
+
+    def _check(self, op: Op) -> None:
+        if isinstance(op, Create):
+            if isinstance(op.object, Service) and self.view.named(Service, op.object.spec.name):
+                raise AlreadyExists(f"name conflicts: {op.object.spec.name}")
+            return
+        stored = self.view.get(type(op.object), op.object.id)
+        if stored is None or stored.meta.version != op.object.meta.version:
+            raise OutOfSequence
+
+    def _stamped(self, item: Any) -> Any:
+        now = self._clock.now()
+        meta = replace(
+            item.meta,
+            version=Version(index=self.revision),
+            created_at=item.meta.created_at or now,
+            updated_at=now,
+        )
+        return replace(item, meta=meta)

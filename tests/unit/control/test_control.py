@@ -1,0 +1,221 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from swarm.base.errors import (
+    AlreadyExists,
+    Ambiguous,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfSequence,
+    Unsupported,
+)
+from swarm.manager.control import Control
+from swarm.manager.control.names import generate_name
+from swarm.model.objects import Cluster, Node, Service, Task
+from swarm.model.specs import (
+    ContainerSpec,
+    GlobalMode,
+    NodeSpec,
+    ReplicatedMode,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from swarm.model.task_state import TaskState
+from swarm.model.types import (
+    Availability,
+    EndpointSpec,
+    NodeRole,
+    NodeState,
+    Placement,
+    PortConfig,
+    ResourceRequirements,
+)
+from swarm.model.validation import validate_service_name
+from tests.fakes.fake_backend import FakeBackend, a_node, a_task
+from tests.fakes.fake_store import FakeStore
+
+SPEC = ServiceSpec(name="web", task_template=TaskSpec(container_spec=ContainerSpec(image="web:1")))
+PORT = EndpointSpec(ports=(PortConfig(target_port=80, published_port=8080),))
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    backend = FakeBackend()
+    backend.start_cluster()
+    return backend
+
+
+@pytest.fixture
+def store(backend: FakeBackend) -> FakeStore:
+    return backend.store
+
+
+@pytest.fixture
+def control(backend: FakeBackend) -> Control:
+    assert isinstance(backend.control, Control)
+    return backend.control
+
+
+def scaled(spec: ServiceSpec, replicas: int) -> ServiceSpec:
+    return replace(spec, mode=ServiceMode(replicated=ReplicatedMode(replicas=replicas)))
+
+
+async def test_create_stores_the_spec_as_asked_and_its_ports(control: Control, store: FakeStore) -> None:
+    service = await control.create_service(replace(SPEC, endpoint_spec=PORT))
+    stored = store.view.get(Service, service.id)
+    assert stored == service
+    assert stored.spec == replace(SPEC, endpoint_spec=PORT)
+    assert stored.endpoint.ports == PORT.ports
+    assert stored.previous_spec is None
+    assert len(store.commits) == 1
+
+
+async def test_create_without_a_name_makes_one(control: Control) -> None:
+    service = await control.create_service(replace(SPEC, name=""))
+    assert "_" in service.spec.name
+
+
+def test_made_names_are_valid() -> None:
+    for seed in ("0", "zzzz", "4kq1x0o9c6h3r2m1n8b7v5xya"):
+        validate_service_name(generate_name(seed))
+
+
+async def test_a_taken_name_and_a_taken_port_change_nothing(control: Control, store: FakeStore) -> None:
+    first = await control.create_service(replace(SPEC, endpoint_spec=PORT))
+    with pytest.raises(AlreadyExists, match="service web already exists"):
+        await control.create_service(SPEC)
+    with pytest.raises(InvalidArgument, match=f"'8080' is already in use by service 'web' .{first.id}."):
+        await control.create_service(replace(SPEC, name="other", endpoint_spec=PORT))
+    assert len(store.commits) == 1
+
+
+@pytest.mark.parametrize("constraint", ["node.role=worker", "bogus==1"])
+async def test_constraints_are_read_at_once(control: Control, constraint: str) -> None:
+    placement = Placement(constraints=(constraint,))
+    with pytest.raises(InvalidArgument):
+        await control.create_service(
+            replace(SPEC, task_template=replace(SPEC.task_template, placement=placement))
+        )
+
+
+async def test_scaling_keeps_template_version_and_remembers_the_spec(control: Control) -> None:
+    service = await control.create_service(SPEC)
+    await control.update_service("web", service.meta.version.index, scaled(SPEC, 7))
+    found = control.view.get(Service, service.id)
+    assert found is not None
+    assert found.spec == scaled(SPEC, 7)
+    assert found.previous_spec == SPEC
+    assert found.spec_version == service.spec_version
+    assert found.meta.version.index > service.meta.version.index
+
+
+async def test_spelling_defaults_out_is_no_change_of_the_template(control: Control) -> None:
+    service = await control.create_service(SPEC)
+    posted = replace(
+        scaled(SPEC, 2),
+        task_template=replace(SPEC.task_template, resources=ResourceRequirements()),
+        endpoint_spec=EndpointSpec(),
+    )
+    await control.update_service("web", service.meta.version.index, posted)
+    found = control.view.get(Service, service.id)
+    assert found is not None
+    assert found.spec.task_template == SPEC.task_template
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (replace(SPEC, name="other"), "renaming services is not supported"),
+        (replace(SPEC, mode=ServiceMode(global_=GlobalMode())), "service mode change is not allowed"),
+        (replace(SPEC, task_template=replace(SPEC.task_template, force_update=1)), "task template"),
+        (replace(SPEC, endpoint_spec=PORT), "published ports"),
+    ],
+)
+async def test_other_updates_are_refused(control: Control, spec: ServiceSpec, message: str) -> None:
+    service = await control.create_service(SPEC)
+    with pytest.raises(Unsupported, match=message):
+        await control.update_service("web", service.meta.version.index, spec)
+
+
+async def test_an_update_on_an_old_version_is_out_of_sequence(control: Control) -> None:
+    service = await control.create_service(SPEC)
+    await control.update_service("web", service.meta.version.index, scaled(SPEC, 2))
+    with pytest.raises(OutOfSequence, match=r"update out of sequence$"):
+        await control.update_service("web", service.meta.version.index, scaled(SPEC, 3))
+
+
+async def test_remove_deletes_the_service_only(control: Control, store: FakeStore) -> None:
+    service = await control.create_service(SPEC)
+    task = store.put(a_task(service, 1, a_node(2)))
+    await control.remove_service("web")
+    assert control.view.get(Service, service.id) is None
+    assert control.view.get(Task, task.id) == task
+    with pytest.raises(NotFound, match="service web not found"):
+        await control.remove_service("web")
+
+
+async def test_drain_and_labels(control: Control) -> None:
+    node = control.view.named(Node, "h2")[0]
+    spec = NodeSpec(availability=Availability.DRAIN, labels={"zone": "a"})
+    await control.update_node("h2", node.meta.version.index, spec)
+    assert control.view.named(Node, "h2")[0].spec == spec
+
+
+async def test_roles_stay(control: Control) -> None:
+    worker, manager = control.view.named(Node, "h2")[0], control.view.named(Node, "h1")[0]
+    with pytest.raises(Unsupported, match="promote and demote come later"):
+        await control.update_node(
+            "h2", worker.meta.version.index, replace(worker.spec, role=NodeRole.MANAGER)
+        )
+    with pytest.raises(FailedPrecondition, match="demote the last manager"):
+        await control.update_node(
+            "h1", manager.meta.version.index, replace(manager.spec, role=NodeRole.WORKER)
+        )
+
+
+async def test_a_node_that_answers_is_removed_by_force_only(control: Control, store: FakeStore) -> None:
+    service = await control.create_service(scaled(SPEC, 120))
+    node = control.view.named(Node, "h2")[0]
+    for slot in range(1, 121):
+        store.put(a_task(service, slot, node, TaskState.FAILED if slot == 1 else TaskState.RUNNING))
+    with pytest.raises(FailedPrecondition, match="is not down and can't be removed"):
+        await control.remove_node("h2")
+    await control.remove_node("h2", force=True)
+    assert control.view.get(Node, node.id) is None
+    states = [task.status.state for task in control.view.tasks_on_node(node.id)]
+    assert states.count(TaskState.ORPHANED) == 119
+    assert states.count(TaskState.FAILED) == 1
+
+
+async def test_a_dead_worker_is_removed_and_a_manager_never(control: Control, store: FakeStore) -> None:
+    store.put(a_node(4, state=NodeState.DOWN))
+    await control.remove_node("h4")
+    assert not control.view.named(Node, "h4")
+    with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
+        await control.remove_node("h1", force=True)
+
+
+async def test_two_nodes_of_one_name_are_ambiguous(control: Control, store: FakeStore) -> None:
+    other = a_node(9)
+    store.put(replace(other, description=replace(other.description, hostname="h2")))
+    with pytest.raises(Ambiguous, match=r"node h2 is ambiguous \(2 matches found\)"):
+        await control.remove_node("h2", force=True)
+
+
+async def test_rotation_replaces_the_token_asked_for(control: Control) -> None:
+    before = control.cluster()
+    await control.update_cluster(before.meta.version.index, before.spec, rotate_worker=True)
+    after = control.view.list(Cluster)[0]
+    assert after.root_ca.join_tokens.worker != before.root_ca.join_tokens.worker
+    assert after.root_ca.join_tokens.manager == before.root_ca.join_tokens.manager
+    with pytest.raises(OutOfSequence):
+        await control.update_cluster(before.meta.version.index, before.spec, rotate_worker=True)
+    with pytest.raises(Unsupported):
+        await control.update_cluster(
+            after.meta.version.index, replace(after.spec, task_history_retention_limit=9)
+        )
