@@ -27,6 +27,7 @@ DEFAULT_MAX_FILES = 3
 IDLE_POLL_S = 0.1
 _BLOCK = 64 * 1024
 _MAX_INDEX = 1000
+_REOPEN_PATIENCE_S = 5.0
 _REOPEN = b"2 0 0\n"
 
 
@@ -204,6 +205,7 @@ class LogRotator:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._sizes: dict[Path, int] = {}
+        self._asked: dict[Path, float] = {}
         self._log = get_logger("logs")
 
     async def run(self) -> None:
@@ -226,18 +228,18 @@ class LogRotator:
         for bundle in self._bundles():
             try:
                 size = (bundle / "log").stat().st_size
+                self._asked.pop(bundle, None)
                 fastest = max(fastest, size - self._sizes.get(bundle, 0))
                 sizes[bundle] = size
                 if size >= self._max_bytes:
                     self.rotate(bundle)
                     sizes[bundle] = 0
             except FileNotFoundError:
-                # A kill came between the rename and the request.
-                if (bundle / "log.1").exists():
-                    _request_reopen(bundle / "ctl")
+                self._ask_again(bundle)
             except OSError as error:
                 self._log.warning("log.rotate", container_id=bundle.name, error=str(error))
         self._sizes = sizes
+        self._asked = {bundle: since for bundle, since in self._asked.items() if bundle.exists()}
         return fastest
 
     def rotate(self, bundle: Path) -> None:
@@ -250,7 +252,15 @@ class LogRotator:
             os.replace(log, f"{log}.1")
         else:
             log.unlink()
+        self._asked[bundle] = self._clock.monotonic()
         _request_reopen(bundle / "ctl")
+
+    def _ask_again(self, bundle: Path) -> None:
+        """For a request that a kill lost. One that conmon has read and not yet obeyed must not be doubled."""
+        now = self._clock.monotonic()
+        if now - self._asked.setdefault(bundle, now) >= _REOPEN_PATIENCE_S:
+            self._asked[bundle] = now
+            _request_reopen(bundle / "ctl")
 
     def _bundles(self) -> list[Path]:
         with suppress(FileNotFoundError):

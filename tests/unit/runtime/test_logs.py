@@ -176,11 +176,22 @@ def test_a_full_log_is_rotated_and_conmon_asked_once(bundle):
 def test_a_request_lost_by_a_kill_is_made_again(bundle):
     write(bundle / "log.1", [0])
     reader = os.open(bundle / "ctl", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(bundle / "ctl", os.O_WRONLY)
     try:
-        LogRotator(bundle.parent, FakeClock()).rotate_all()
+        clock = FakeClock()
+        rotator = LogRotator(bundle.parent, clock)
+        rotator.rotate_all()
+        clock.advance(timedelta(seconds=4))
+        rotator.rotate_all()
+        with pytest.raises(BlockingIOError):
+            assert os.read(reader, 100) == b""
+        clock.advance(timedelta(seconds=1))
+        rotator.rotate_all()
+        rotator.rotate_all()
         assert os.read(reader, 100) == b"2 0 0\n"
     finally:
         os.close(reader)
+        os.close(writer)
 
 
 def test_the_log_of_an_ended_container_needs_no_answer(bundle):
