@@ -6,6 +6,7 @@ I1-I5 and I9 of the design's invariants, on the pure cluster (whose `commit` che
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from swarm.base.ids import NodeID, ServiceID
-from swarm.model.objects import Node, NodeStatus, Service, Task
+from swarm.model.objects import Network, Node, NodeStatus, Service, Task
 from swarm.model.specs import GlobalMode, NodeSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import (
@@ -37,6 +38,7 @@ SERVICES = [ServiceID(name) for name in ("a", "b", "c")]
 HISTORY = 5
 ENDS = [TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED]
 RESERVED = 1_000_000_000
+"""Of each task. A node has 11 times that: too little for everything, enough where four nodes share it."""
 
 
 def template(condition: RestartCondition) -> TaskSpec:
@@ -50,8 +52,13 @@ class Orchestration(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cluster = PureCluster()
+        network = self.objects.list(Network)[0]
+        self.cluster.write(replace(network, spec=replace(network.spec, subnet="10.0.0.0/26")))
         for name in NODES[:3]:
             self.add_node(name)
+        self.create(SERVICES[0], 4, False, RestartCondition.ANY)
+        self.create(SERVICES[1], 0, True, RestartCondition.ON_FAILURE)
+        self.cluster.settle()
 
     @property
     def objects(self):
@@ -63,7 +70,7 @@ class Orchestration(RuleBasedStateMachine):
                 id=name,
                 spec=NodeSpec(),
                 description=NodeDescription(
-                    hostname=name, resources=Resources(nano_cpus=40 * RESERVED, memory_bytes=1 << 30)
+                    hostname=name, resources=Resources(nano_cpus=11 * RESERVED, memory_bytes=1 << 30)
                 ),
                 status=NodeStatus(state=NodeState.READY),
             )
@@ -130,10 +137,10 @@ class Orchestration(RuleBasedStateMachine):
         if self.objects.get(Node, name):
             self.cluster.set_node_state(name, state, power_cut=power_cut and state is NodeState.DOWN)
 
-    @rule(name=st.sampled_from(NODES), is_slow=st.booleans())
-    def stop_slowly(self, name, is_slow) -> None:
-        if name in self.cluster.hosts:
-            self.cluster.hosts[name].is_stopping_slowly = is_slow
+    @rule(is_slow=st.booleans())
+    def stop_slowly(self, is_slow) -> None:
+        for host in self.cluster.hosts.values():
+            host.is_stopping_slowly = is_slow
 
     @rule(pick=st.integers(0, 30), end=st.sampled_from(ENDS))
     def end_task(self, pick, end) -> None:
@@ -166,7 +173,12 @@ class Orchestration(RuleBasedStateMachine):
     def act(self) -> None:
         self.cluster.act()
 
-    @rule(duration=st.sampled_from([0.5, 3.0, 30.0]))
+    @rule()
+    def round(self) -> None:
+        self.lead()
+        self.cluster.act()
+
+    @rule(duration=st.sampled_from([0.0, 0.5, 3.0, 30.0]))
     def tick(self, duration) -> None:
         self.cluster.tick(timedelta(seconds=duration))
 
@@ -178,8 +190,9 @@ class Orchestration(RuleBasedStateMachine):
             self.cluster.hosts[name].is_stopping_slowly = False
             self.cluster.set_node_state(name, NodeState.READY)
             self.cluster.set_availability(name, Availability.ACTIVE)
-        if not self.cluster.hosts:
-            self.add_node(NODES[0])
+        for name in NODES:
+            if name not in self.cluster.hosts:
+                self.add_node(name)
         self.cluster.tick(timedelta(seconds=30))
         for service in self.objects.list(Service):
             self.check_converged(service)

@@ -76,6 +76,7 @@ class PureCluster:
         elif stored is None or stored.meta.version != op.object.meta.version:
             return False
         if isinstance(op, Delete):
+            self._check_removal(stored)
             self.objects.remove(type(op.object), op.object.id)
             self.accounting.apply(stored, None)
             return True
@@ -90,6 +91,12 @@ class PureCluster:
         self.objects.put(new)
         self.accounting.apply(stored, new)
         return True
+
+    def _check_removal(self, stored: StoredObject | None) -> None:
+        """A record may go only when no agent that can be reached has the task."""
+        if isinstance(stored, Task) and TaskState.ASSIGNED <= stored.status.state <= TaskState.RUNNING:
+            node = self.objects.get(Node, stored.node_id)
+            assert node is None or node.status.state is NodeState.DOWN
 
     def write(self, item: StoredObject, owner: Owner = Owner.AGENT) -> None:
         """One object as a user, an agent or the dispatcher writes it."""
