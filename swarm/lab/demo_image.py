@@ -54,7 +54,8 @@ _WEB_CLIENT = """#!/bin/sh
 printf 'Content-Type: text/plain\\r\\n\\r\\n'
 echo "hostname=$(hostname)"
 echo "task=${TASK_NAME:-}"
-echo "client=$REMOTE_ADDR"
+client=${REMOTE_ADDR#'[::ffff:'}
+echo "client=${client%]}"
 """
 _NGINX_CONF = """daemon off;
 user www-data;

@@ -158,6 +158,29 @@ class TestLoad:
         tops = [sorted(p.name for p in folder.iterdir()) for folder in store.lower_dirs(image)]
         assert tops == [["a"], ["b"]]
 
+    async def test_upper_layers_hide_what_they_deleted(self, store: ImageStore, tmp_path: Path) -> None:
+        """The whole way: tar whiteouts, unpacked, as the kernel's overlayfs sees them."""
+        below = (Entry(path="gone", content=b"1"), Entry(path="d"), Entry(path="d/old", content=b"1"))
+        above = (
+            *(
+                Entry(path=".wh.gone", content=b""),
+                Entry(path="d"),
+                Entry(path="d/.wh..wh..opq", content=b""),
+            ),
+            Entry(path="d/new", content=b"2"),
+        )
+        write_archive(Recipe(layers=(below, above), cmd=()), "x:1", tmp_path / "x.tar")
+        (image,) = await store.load(tmp_path / "x.tar")
+        for name in ("upper", "work", "root"):
+            (tmp_path / name).mkdir()
+        lower = ":".join(str(folder) for folder in store.lower_dirs(image))
+        options = f"lowerdir={lower},upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+        script = 'mount -t overlay overlay -o "$1" "$2" && cd "$2" && find . | sort > "$3"'
+        await execute(
+            "unshare", "-m", "sh", "-ec", script, "sh", options, f"{tmp_path}/root", f"{tmp_path}/seen"
+        )
+        assert (tmp_path / "seen").read_text().split() == [".", "./d", "./d/new"]
+
     async def test_an_image_without_layers_can_be_mounted(self, store: ImageStore, tmp_path: Path) -> None:
         write_archive(Recipe(layers=(), cmd=()), "x:1", tmp_path / "x.tar")
         (image,) = await store.load(tmp_path / "x.tar")

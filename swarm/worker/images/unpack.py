@@ -223,7 +223,7 @@ class Unpacker:
         assert content is not None
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(path, flags, 0o600), "wb", buffering=0) as file:
-            while chunk := content.read(CHUNK):
+            while chunk := content.read(min(CHUNK, entry.size or 1)):  # small files need no large buffer
                 file.write(chunk)
                 self.bytes += len(chunk)
                 if self.bytes > self._max_bytes:  # holes of sparse files are not in the stream
