@@ -106,7 +106,7 @@ def application(backend: Backend) -> web.Application:
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Streams are prepared by their handlers, so headers are added where every answer passes."""
     for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+        response.headers[name] = value
 
 
 def _refuse_version(version: tuple[int, int]) -> web.Response | None:

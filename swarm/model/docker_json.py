@@ -210,16 +210,22 @@ def _make_decoder(hint: object) -> Decoder:
 def _object(cls: type, value: object, path: str) -> object:
     if not isinstance(value, dict):
         raise _wrong(path, "an object", value)
-    known = {field.key: field for field in _fields(cls)}
+    known = _fields_by_lower_key(cls)
     arguments: dict[str, Any] = {}
     for key, item in value.items():
         where = f"{path}.{key}" if path else key
-        field = known.get(key)
+        field = known.get(key.lower())
         if field is None:
             _refuse_unknown(cls, key, item, where)
         elif item is not None and not (item == "" and _has_default(cls, field.name)):
             arguments[field.name] = _decoder(field.hint)(item, where)
     return cls(**arguments)
+
+
+@cache
+def _fields_by_lower_key(cls: type) -> dict[str, _Field]:
+    """Go reads keys in any case, and docker-py relies on it: it sends `replicated`."""
+    return {field.key.lower(): field for field in _fields(cls)}
 
 
 @cache

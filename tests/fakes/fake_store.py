@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +20,8 @@ class FakeStore:
         self.view = Objects()
         self.revision = 0
         self.commits: list[tuple[Op, ...]] = []
+        self.written = asyncio.Event()
+        """Set by the first commit."""
         self._clock = clock
         for item in items:
             self.put(item)
@@ -41,6 +44,7 @@ class FakeStore:
             else:
                 self.view.put(self._stamped(op.object))
         self.commits.append(tuple(ops))
+        self.written.set()
         return self.revision
 
     def _check(self, op: Op) -> None:

@@ -130,18 +130,17 @@ async def pull(call: Call) -> web.StreamResponse:
 
     async with asyncio.TaskGroup() as group:
         worker = group.create_task(work())
-        try:
-            return await _answer_pull(call, lines)
-        finally:
+        first = await lines.get()
+        if not isinstance(first, SwarmError):
+            response = await _stream_pull(call, first, lines)
             worker.cancel()
+            return response
+    raise first
 
 
-async def _answer_pull(call: Call, lines: asyncio.Queue[bytes | SwarmError | None]) -> web.StreamResponse:
-    """An error that is the first thing known of a pull is a normal answer."""
-    first = await lines.get()
-    if isinstance(first, SwarmError):
-        raise first
-
+async def _stream_pull(
+    call: Call, first: bytes | None, lines: asyncio.Queue[bytes | SwarmError | None]
+) -> web.StreamResponse:
     async def chunks() -> AsyncIterator[bytes]:
         item: bytes | SwarmError | None = first
         while item is not None:

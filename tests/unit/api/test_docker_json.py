@@ -201,6 +201,11 @@ def test_refusals_name_the_place(spec: object, message: str) -> None:
     assert str(refused.value) == message
 
 
+def test_keys_are_read_in_any_case() -> None:
+    found = read_service_spec({"Mode": {"replicated": {"Replicas": 3}}})
+    assert found.mode.replicated == ReplicatedMode(replicas=3)
+
+
 def test_durations_are_nanoseconds() -> None:
     found = decode(ContainerSpec, {"StopGracePeriod": 1_500_000_000})
     assert found.stop_grace_period == timedelta(seconds=1.5)
