@@ -75,7 +75,8 @@ def layer(tmp_path_factory):
     (layer / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\n")
     (layer / "etc" / "group").write_text("web:x:102:\nlog:x:104:web\n")
     (layer / "data" / "seed").write_text("seed\n")
-    return layer
+    yield layer
+    cgroups.remove_parent()
 
 
 class Host:
@@ -137,7 +138,6 @@ async def host(tmp_path):
         await host.containers.adopt(known=())
         left = host.traces()
         host.containers.close()
-        cgroups.remove_parent()
         assert left == []
 
 

@@ -113,8 +113,8 @@ class Containers:
         if paths.bundle.exists() or paths.run.exists():
             await self.remove(config.id)
         try:
+            await asyncio.to_thread(self._bundles.prepare, config)
             async with self._slots:
-                await asyncio.to_thread(self._bundles.prepare, config)
                 await self._conmon.create(config.id, config.name, paths, config.args[0])
                 _created_mark(paths).touch()
             self._bundles.keep_filter(config.capabilities, self._runtime.compiled_filter(config.id))
