@@ -10,6 +10,7 @@ from __future__ import annotations
 
 EPERM = 1
 ENOSYS = 38
+EAFNOSUPPORT = 97
 
 _NAMESPACE_FLAGS = 0x7E020000
 """CLONE_NEW{NS,CGROUP,UTS,IPC,USER,PID,NET}: each needs SYS_ADMIN here, user namespaces included."""
@@ -133,6 +134,8 @@ def seccomp_profile(*, capabilities: frozenset[str], architecture: str) -> dict[
 def _socket_and_personality() -> list[Rule]:
     rules = [_rule({"personality"}, argument=(0, value, "SCMP_CMP_EQ", 0)) for value in _PERSONALITIES]
     rules.append(_rule({"socket"}, argument=(0, _FIRST_UNSAFE_FAMILY, "SCMP_CMP_LT", 0)))
+    refused = (0, _FIRST_UNSAFE_FAMILY, "SCMP_CMP_GE", 0)
+    rules.append(_rule({"socket"}, errno=EAFNOSUPPORT, argument=refused))
     return rules
 
 
