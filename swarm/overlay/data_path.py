@@ -118,6 +118,10 @@ class DataPath:
             if record and record.host_ports and self._applied is not None:
                 await self._apply_rules(self._desired or DataPlane())
 
+    def list_tasks(self) -> tuple[str, ...]:
+        """Every task that is attached, also by a former process: detach those that should not be."""
+        return tuple(self._kernel.records)
+
     async def verify(self) -> int:
         """Compare with the kernel and mend. Cheap; call it every few seconds. Returns how much was mended."""
         async with self._lock:

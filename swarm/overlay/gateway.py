@@ -12,30 +12,15 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
-from swarm.base.errors import FailedPrecondition
 from swarm.overlay.netlink import LINK_GROUP, Netlink, PortFlags, VethEnd
 from swarm.overlay.netns import Namespaces, write_sysctl
 from swarm.overlay.networks import add_veth_again, quiet_link
-from swarm.overlay.plan import mac_of, port_name
+from swarm.overlay.plan import choose_subnet, mac_of, port_name
 from swarm.overlay.records import TaskRecord
 
 BRIDGE = "swarm-gw"
 TASK_LINK = "gw0"
 _PORT = "swg"
-CANDIDATES = tuple(f"172.{second}.0.0/16" for second in range(18, 32)) + tuple(
-    f"192.168.{third}.0/20" for third in range(0, 256, 16)
-)
-
-
-def choose_subnet(in_use: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
-    """The first candidate that overlaps nothing this host has an address in or a route to."""
-    busy = list(in_use)
-    for candidate in map(ipaddress.IPv4Network, CANDIDATES):
-        if not any(candidate.overlaps(network) for network in busy):
-            return candidate
-    raise FailedPrecondition(
-        "every private subnet that swarm would take for its gateway network is in use on this host: give one"
-    )
 
 
 class Gateway:

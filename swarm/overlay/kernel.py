@@ -18,7 +18,8 @@ from swarm.overlay.netlink import LINK_GROUP, Netlink
 from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
 from swarm.overlay.networks import PREFIX, Networks
 from swarm.overlay.plan import CreateSandbox, Op, Underlay, plan_networks
-from swarm.overlay.records import RecordFiles, TaskRecord, plan_record
+from swarm.overlay.record_files import RecordFiles
+from swarm.overlay.records import TaskRecord, plan_record
 
 ETHERNET_MTU = 1500
 LARGEST_WIRE_MTU = 9216
@@ -42,12 +43,15 @@ class Kernel:
         self.namespaces.prepare()
         self._files.prepare()
         self.records = self._files.load()
+        for task_id in [name for name in self.records if not self.namespaces.exists(name)]:
+            self.detach(task_id)  # begun or ended halfway by a former process
         if self._parts is None:
             host = Netlink()
             gateway = Gateway(self.namespaces, host, self._configured_subnet)
             self._parts = (host, Networks(self.namespaces, host), gateway)
         self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")
+        self._networks.sweep_passing()
         self._sweep()
 
     def close(self) -> None:

@@ -36,6 +36,8 @@ from swarm.overlay.plan import (
 
 PREFIX = "ov-"
 _BRIDGE, _VXLAN, _LEG_PORT, _TASK_PORT = "br0", "vxlan0", "host0", "p"
+_PASSING = "swx"
+"""A VXLAN link's name for the moment that it spends in the host's namespace."""
 
 
 class Networks:
@@ -110,6 +112,12 @@ class Networks:
             channel.delete_link(name)
         return len(stray)
 
+    def sweep_passing(self) -> None:
+        """Delete VXLAN links that a crash left between the namespaces."""
+        for name in self._host.list_links():
+            if name.startswith(_PASSING):
+                self._host.delete_link(name)
+
     def remove(self, network_id: str) -> None:
         name = PREFIX + network_id
         if self._namespaces.exists(name):
@@ -161,7 +169,7 @@ class Networks:
     def _set_tunnel(self, op: SetTunnel) -> None:
         channel = self._channel(op.network_id)
         channel.delete_link(_VXLAN)
-        passing = f"swx{op.tunnel.vni:06x}"  # its name for the moment it spends in the host's namespace
+        passing = f"{_PASSING}{op.tunnel.vni:06x}"
         self._host.delete_link(passing)
         try:
             self._host.add_vxlan(passing, op.tunnel)

@@ -15,10 +15,16 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import OverlayNetwork
 
 VXLAN_OVERHEAD = 50
 """Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
+
+GATEWAY_SUBNETS = tuple(f"172.{second}.0.0/16" for second in range(18, 32)) + tuple(
+    f"192.168.{third}.0/20" for third in range(0, 256, 16)
+)
+"""What this host's gateway network may be, in order of preference: none of it is seen by other hosts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,3 +171,14 @@ def leg_name(vni: int) -> str:
 def port_name(prefix: str, address: str) -> str:
     """A task's bridge port is named by its address, so the kernel itself refuses a second user of it."""
     return prefix + ipaddress.IPv4Address(address).packed.hex()
+
+
+def choose_subnet(in_use: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
+    """The first candidate that overlaps nothing this host has an address in or a route to."""
+    busy = list(in_use)
+    for candidate in map(ipaddress.IPv4Network, GATEWAY_SUBNETS):
+        if not any(candidate.overlaps(network) for network in busy):
+            return candidate
+    raise FailedPrecondition(
+        "every private subnet that swarm would take for its gateway network is in use on this host: give one"
+    )

@@ -1,24 +1,20 @@
-"""What each attached task was given on this host, one small file per task, so that it survives the process.
+"""What each attached task is given on this host: an address on the gateway network and its host ports.
 
-In: `TaskNetwork`s, the records there are. Out: `TaskRecord`s with a gateway address and host ports.
-The files lie beside the namespaces they describe (/run), so both go together at a reboot.
+In: `TaskNetwork`s, the records there are. Out: a `TaskRecord`.
 
-Invariant: no two records hold the same gateway address or the same host port; a record is on disk before
-anything is made from it, so a crash leaks neither.
+Invariant: no two records hold the same gateway address or the same host port; a task that has a record keeps
+what it has.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from swarm.base.errors import Temporary
 from swarm.model.dataplane import TaskNetwork
-from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol
 
 FIRST_EPHEMERAL, LAST_EPHEMERAL = 49153, 65535
 """Host ports given to tasks that ask for any: the upper end, as Docker does."""
@@ -88,58 +84,3 @@ def _free_port(protocol: Protocol, taken: set[tuple[Protocol, int]]) -> int:
         if (protocol, number) not in taken:
             return number
     raise Temporary(f"all {protocol} host ports from {FIRST_EPHEMERAL} to {LAST_EPHEMERAL} are in use")
-
-
-class RecordFiles:
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def prepare(self) -> None:
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-
-    def load(self) -> dict[str, TaskRecord]:
-        """Every whole record; a file that a power cut left half written describes nothing that exists."""
-        records = (_decode(path.read_text()) for path in sorted(self._directory.glob("*.json")))
-        return {record.task_id: record for record in records}
-
-    def save(self, record: TaskRecord) -> None:
-        path = self._directory / f"{record.task_id}.json"
-        temporary = path.with_suffix(".new")
-        temporary.write_text(_encode(record))
-        os.replace(temporary, path)
-
-    def delete(self, task_id: str) -> None:
-        (self._directory / f"{task_id}.json").unlink(missing_ok=True)
-
-
-def _encode(record: TaskRecord) -> str:
-    return json.dumps(
-        {
-            "task": record.task_id,
-            "gateway_address": record.gateway_address,
-            "attachments": [[a.network_id, list(a.addresses)] for a in record.attachments],
-            "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
-        }
-    )
-
-
-def _decode(text: str) -> TaskRecord:
-    stored = json.loads(text)
-    return TaskRecord(
-        task_id=stored["task"],
-        gateway_address=stored["gateway_address"],
-        attachments=tuple(
-            NetworkAttachment(network_id=network_id, addresses=tuple(addresses))
-            for network_id, addresses in stored["attachments"]
-        ),
-        host_ports=tuple(
-            PortConfig(
-                name=name,
-                protocol=Protocol(protocol),
-                published_port=published,
-                target_port=target,
-                publish_mode=PublishMode.HOST,
-            )
-            for protocol, published, target, name in stored["host_ports"]
-        ),
-    )

@@ -1,0 +1,70 @@
+"""Task records on disk, one small file per task, so that they survive the process.
+
+In and out: `TaskRecord`s. The files lie beside the namespaces they describe (/run): both go at a reboot.
+
+Invariant: a record is on disk before anything is made from it, so a crash leaks neither address nor port.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.overlay.records import TaskRecord
+
+
+class RecordFiles:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def prepare(self) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def load(self) -> dict[str, TaskRecord]:
+        """Every record. Files are put in place whole, and a power cut empties /run."""
+        records = (_decode(path.read_text()) for path in sorted(self._directory.glob("*.json")))
+        return {record.task_id: record for record in records}
+
+    def save(self, record: TaskRecord) -> None:
+        path = self._directory / f"{record.task_id}.json"
+        temporary = path.with_suffix(".new")
+        temporary.write_text(_encode(record))
+        os.replace(temporary, path)
+
+    def delete(self, task_id: str) -> None:
+        (self._directory / f"{task_id}.json").unlink(missing_ok=True)
+
+
+def _encode(record: TaskRecord) -> str:
+    return json.dumps(
+        {
+            "task": record.task_id,
+            "gateway_address": record.gateway_address,
+            "attachments": [[a.network_id, list(a.addresses)] for a in record.attachments],
+            "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
+        }
+    )
+
+
+def _decode(text: str) -> TaskRecord:
+    stored = json.loads(text)
+    return TaskRecord(
+        task_id=stored["task"],
+        gateway_address=stored["gateway_address"],
+        attachments=tuple(
+            NetworkAttachment(network_id=network_id, addresses=tuple(addresses))
+            for network_id, addresses in stored["attachments"]
+        ),
+        host_ports=tuple(
+            PortConfig(
+                name=name,
+                protocol=Protocol(protocol),
+                published_port=published,
+                target_port=target,
+                publish_mode=PublishMode.HOST,
+            )
+            for protocol, published, target, name in stored["host_ports"]
+        ),
+    )

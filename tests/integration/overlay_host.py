@@ -1,0 +1,101 @@
+"""One host of the overlay tests: a `DataPath` driven by JSON lines on stdin, answers on stdout.
+
+Run it inside the network namespace that plays the host, by `nsenter --net=...`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from pathlib import Path
+
+from swarm.base import log
+from swarm.base.errors import SwarmError
+from swarm.model.dataplane import (
+    Backend,
+    DataPlane,
+    OverlayEndpoint,
+    OverlayNetwork,
+    PublishedPort,
+    TaskNetwork,
+)
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.overlay.data_path import DataPath
+
+
+def data_plane(given: dict) -> DataPlane:
+    return DataPlane(
+        networks=tuple(
+            OverlayNetwork(**{**n, "endpoints": tuple(OverlayEndpoint(**e) for e in n["endpoints"])})
+            for n in given["networks"]
+        ),
+        ports=tuple(
+            PublishedPort(
+                protocol=Protocol(p["protocol"]),
+                published_port=p["published_port"],
+                target_port=p["target_port"],
+                backends=tuple(Backend(**b) for b in p["backends"]),
+            )
+            for p in given["ports"]
+        ),
+    )
+
+
+def task_network(given: dict) -> TaskNetwork:
+    return TaskNetwork(
+        task_id=given["task_id"],
+        attachments=tuple(NetworkAttachment(network_id=n, addresses=(a,)) for n, a in given["attachments"]),
+        host_ports=tuple(
+            PortConfig(
+                protocol=Protocol(protocol),
+                published_port=published,
+                target_port=target,
+                publish_mode=PublishMode.HOST,
+            )
+            for protocol, published, target in given.get("host_ports", ())
+        ),
+    )
+
+
+async def perform(path: DataPath, command: str, given: dict) -> object:
+    match command:
+        case "start":
+            return await path.start()
+        case "apply":
+            return await path.apply(data_plane(given))
+        case "attach":
+            link = await path.attach(task_network(given))
+            return {
+                "netns": str(link.netns),
+                "address": link.address,
+                "gateway": link.gateway_address,
+                "host_ports": [p.published_port for p in link.host_ports],
+            }
+        case "detach":
+            return await path.detach(given["task_id"])
+        case "verify":
+            return await path.verify()
+        case "close":
+            return await path.close(remove=given["remove"])
+    raise ValueError(command)
+
+
+async def main(local_address: str, run_dir: str, gateway_subnet: str) -> None:
+    log.configure(level="error")
+    path = DataPath(local_address=local_address, run_dir=Path(run_dir), gateway_subnet=gateway_subnet)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        request = json.loads(line)
+        began = time.perf_counter()
+        try:
+            answer = {"result": await perform(path, request["command"], request.get("given", {}))}
+        except (SwarmError, OSError) as error:
+            answer = {"error": str(error)}
+        answer["ms"] = round((time.perf_counter() - began) * 1000, 2)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
