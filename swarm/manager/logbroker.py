@@ -1,19 +1,20 @@
 """Logs of tasks, wherever they run: a reader subscribes here, the nodes concerned publish into its queue.
 
 The queue is bounded; a slow reader slows the agents' streams down (they read from files) and costs no memory.
-A node that cannot be reached is named in the stream and stops nobody else's lines (moby#37336).
+A node that cannot be reached stops nobody else's lines (moby#37336): it is named at the end.
 Source: SwarmKit manager/logbroker.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from swarm.base.errors import NotFound, PermissionDenied
-from swarm.base.ids import IdSource, NodeID
+from swarm.base.errors import NotFound, PermissionDenied, Unavailable
+from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.model.objects import Node, Task
 from swarm.model.task_state import TaskState
@@ -40,32 +41,39 @@ class LogOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    task_id: str
+    task: Task
     timestamp: datetime
     stream: str
-    """`stdout`, `stderr`, or `warning` for a sentence about logs that cannot be had."""
+    """`stdout` or `stderr`."""
     text: bytes
 
 
 @dataclass(slots=True)
+class _Reader:
+    """One reader's queue and the subscriptions that fill it. None in the queue: look whether that was all."""
+
+    options: LogOptions
+    is_endless: bool
+    lines: asyncio.Queue[LogLine | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LINES))
+    seen: set[str] = field(default_factory=set)
+    open: set[str] = field(default_factory=set)
+    missing: set[NodeID] = field(default_factory=set)
+
+    def is_done(self) -> bool:
+        return not self.open and not self.is_endless and self.lines.empty()
+
+    def close(self, subscription_id: str) -> None:
+        self.open.discard(subscription_id)
+        if not self.lines.full():
+            self.lines.put_nowait(None)
+
+
+@dataclass(frozen=True, slots=True)
 class _Subscription:
     id: str
-    tasks: Mapping[NodeID, tuple[str, ...]]
-    options: LogOptions
-    lines: asyncio.Queue[LogLine | None]
-    waiting_for: set[NodeID] = field(default_factory=set)
-
-    def node_done(self, node_id: NodeID) -> None:
-        self.waiting_for.discard(node_id)
-        if not self.waiting_for:
-            self._end()
-
-    def _end(self) -> None:
-        try:
-            self.lines.put_nowait(None)
-        except asyncio.QueueFull:
-            # The reader empties the queue and then looks at `waiting_for`.
-            return
+    node_id: NodeID
+    tasks: dict[str, Task]
+    reader: _Reader
 
 
 class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
@@ -75,21 +83,33 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         self._subscriptions: dict[str, _Subscription] = {}
         self._listeners: dict[NodeID, asyncio.Queue[pb.SubscriptionMessage]] = {}
 
-    async def read(self, tasks: Iterable[Task], options: LogOptions) -> AsyncIterator[LogLine]:
-        """Lines of the tasks' logs as nodes send them; ends when all have sent all, or never (follow)."""
-        subscription = self._subscribe(tuple(tasks), options)
-        self._subscriptions[subscription.id] = subscription
+    @asynccontextmanager
+    async def read_tasks(
+        self, tasks: Iterable[Task], options: LogOptions
+    ) -> AsyncIterator[AsyncIterator[LogLine]]:
+        """The lines of these tasks as their nodes send them, to the end of each log."""
+        reader = _Reader(options, is_endless=False)
         try:
-            for warning in self._announce(subscription):
-                yield warning
-            while subscription.waiting_for or not subscription.lines.empty():
-                line = await subscription.lines.get()
-                if line is not None:
-                    yield line
+            self._subscribe(reader, tasks)
+            yield self._lines(reader)
         finally:
-            del self._subscriptions[subscription.id]
-            for node_id in subscription.waiting_for:
-                self._tell(node_id, pb.SubscriptionMessage(id=subscription.id, close=True))
+            self._unsubscribe(reader)
+
+    @asynccontextmanager
+    async def read_service(
+        self, service_id: ServiceID, options: LogOptions
+    ) -> AsyncIterator[AsyncIterator[LogLine]]:
+        """The lines of a service's tasks; while following, also of those it gets later, without end."""
+        reader = _Reader(options, is_endless=options.follow)
+        async with asyncio.TaskGroup() as group:
+            follower = group.create_task(self._follow(reader, service_id)) if options.follow else None
+            try:
+                self._subscribe(reader, self._store.view.tasks_of_service(service_id))
+                yield self._lines(reader)
+            finally:
+                self._unsubscribe(reader)
+                if follower is not None:
+                    follower.cancel()
 
     async def ListenSubscriptions(
         self, request: pb.ListenSubscriptionsRequest, context: Context
@@ -104,7 +124,8 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
             if self._listeners.get(node_id) is queue:
                 del self._listeners[node_id]
             for subscription in list(self._subscriptions.values()):
-                subscription.node_done(node_id)
+                if subscription.node_id == node_id:
+                    subscription.reader.close(subscription.id)
 
     async def PublishLogs(
         self, request: AsyncIterator[pb.PublishLogsMessage], context: Context
@@ -116,44 +137,50 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                 subscription = self._subscriptions.get(message.subscription_id)
                 if subscription is None:
                     raise NotFound("subscription", message.subscription_id)
-                await self._take(subscription, node_id, message)
+                if subscription.node_id != node_id:
+                    raise PermissionDenied("cannot publish logs of a task not assigned this node")
+                for line in message.messages:
+                    await subscription.reader.lines.put(_line(subscription, line))
         finally:
             if subscription is not None:
-                subscription.node_done(node_id)
+                subscription.reader.close(subscription.id)
         return pb.PublishLogsResponse()
 
-    async def _take(
-        self, subscription: _Subscription, node_id: NodeID, message: pb.PublishLogsMessage
-    ) -> None:
-        own = subscription.tasks.get(node_id, ())
-        for line in message.messages:
-            if line.task_id not in own:
-                raise PermissionDenied("cannot publish logs of a task not assigned this node")
-            timestamp = line.timestamp.ToDatetime(tzinfo=UTC)
-            await subscription.lines.put(
-                LogLine(task_id=line.task_id, timestamp=timestamp, stream=line.stream, text=line.data)
-            )
+    async def _lines(self, reader: _Reader) -> AsyncIterator[LogLine]:
+        while not reader.is_done():
+            line = await reader.lines.get()
+            if line is not None:
+                yield line
+        if reader.missing:
+            nodes = (self._store.view.get(Node, n) for n in sorted(reader.missing))
+            names = ", ".join(node.description.hostname or node.id for node in nodes if node)
+            raise Unavailable(f"incomplete log stream: these nodes are not available: {names}")
 
-    def _subscribe(self, tasks: tuple[Task, ...], options: LogOptions) -> _Subscription:
-        by_node: dict[NodeID, tuple[str, ...]] = {}
+    async def _follow(self, reader: _Reader, service_id: ServiceID) -> None:
+        with self._store.changes(Task) as changes:
+            while True:
+                changed = await changes.wait()
+                tasks = (c.new for c in changed.values() if isinstance(c.new, Task))
+                self._subscribe(reader, [t for t in tasks if t.service_id == service_id])
+
+    def _subscribe(self, reader: _Reader, tasks: Iterable[Task]) -> None:
+        by_node: dict[NodeID, dict[str, Task]] = {}
         for task in tasks:
-            if task.node_id and task.status.state >= TaskState.ASSIGNED:
-                by_node[task.node_id] = (*by_node.get(task.node_id, ()), task.id)
-        return _Subscription(self._new_id(), by_node, options, asyncio.Queue(QUEUE_LINES))
+            if task.status.state >= TaskState.ASSIGNED and task.node_id and task.id not in reader.seen:
+                reader.seen.add(task.id)
+                by_node.setdefault(task.node_id, {})[task.id] = task
+        for node_id, of_node in by_node.items():
+            subscription = _Subscription(self._new_id(), node_id, of_node, reader)
+            if self._tell(node_id, _message(subscription)):
+                self._subscriptions[subscription.id] = subscription
+                reader.open.add(subscription.id)
+            else:
+                reader.missing.add(node_id)
 
-    def _announce(self, subscription: _Subscription) -> Iterable[LogLine]:
-        for node_id, task_ids in subscription.tasks.items():
-            message = _subscription_message(subscription, task_ids)
-            if self._tell(node_id, message):
-                subscription.waiting_for.add(node_id)
-                continue
-            node = self._store.view.get(Node, node_id)
-            name = node.description.hostname if node else node_id
-            text = f"warning: incomplete log stream: node {name} is not available"
-            newest = max(t for t in task_ids)
-            yield LogLine(
-                task_id=newest, timestamp=datetime.fromtimestamp(0, UTC), stream="warning", text=text.encode()
-            )
+    def _unsubscribe(self, reader: _Reader) -> None:
+        for subscription in [s for s in self._subscriptions.values() if s.reader is reader]:
+            del self._subscriptions[subscription.id]
+            self._tell(subscription.node_id, pb.SubscriptionMessage(id=subscription.id, close=True))
 
     def _tell(self, node_id: NodeID, message: pb.SubscriptionMessage) -> bool:
         listener = self._listeners.get(node_id)
@@ -167,11 +194,20 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         return True
 
 
-def _subscription_message(subscription: _Subscription, task_ids: Iterable[str]) -> pb.SubscriptionMessage:
-    options = subscription.options
-    message = pb.LogOptions(
+def _line(subscription: _Subscription, line: pb.LogMessage) -> LogLine:
+    task = subscription.tasks.get(line.task_id)
+    if task is None:
+        raise PermissionDenied("cannot publish logs of a task not asked for")
+    return LogLine(
+        task=task, timestamp=line.timestamp.ToDatetime(tzinfo=UTC), stream=line.stream, text=line.data
+    )
+
+
+def _message(subscription: _Subscription) -> pb.SubscriptionMessage:
+    options = subscription.reader.options
+    wanted = pb.LogOptions(
         follow=options.follow, stdout=options.stdout, stderr=options.stderr, tail=options.tail
     )
     if options.since is not None:
-        message.since.FromDatetime(options.since)
-    return pb.SubscriptionMessage(id=subscription.id, task_ids=task_ids, options=message)
+        wanted.since.FromDatetime(options.since)
+    return pb.SubscriptionMessage(id=subscription.id, task_ids=subscription.tasks, options=wanted)

@@ -212,11 +212,16 @@ def _refuse_other_changes(old: ServiceSpec, new: ServiceSpec) -> None:
             "changing a service's task template is not supported by this version: "
             "remove the service and create it anew"
         )
-    if (new.endpoint_spec or EndpointSpec()) != (old.endpoint_spec or EndpointSpec()):
+    if _spelt_out_endpoint(new.endpoint_spec) != _spelt_out_endpoint(old.endpoint_spec):
         raise Unsupported(
             "changing a service's published ports is not supported by this version: "
             "remove the service and create it anew"
         )
+
+
+def _spelt_out_endpoint(endpoint: EndpointSpec | None) -> EndpointSpec:
+    endpoint = endpoint or EndpointSpec()
+    return replace(endpoint, mode=endpoint.mode or "vip")
 
 
 def _spelt_out(template: TaskSpec) -> TaskSpec:

@@ -1,0 +1,73 @@
+"""The daemon: one per host, started by the host's service manager as root."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from swarm import __version__
+
+if TYPE_CHECKING:
+    from swarm.node.node import Host
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; containers run on. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="swarmd", description="The swarm daemon of one host.")
+    parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/swarm"), help="default: %(default)s")
+    parser.add_argument("--run-dir", type=Path, default=Path("/run/swarm"), help="default: %(default)s")
+    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument("--version", action="version", version=f"swarmd {__version__}")
+    options = parser.parse_args(argv)
+    if os.geteuid() != 0:
+        print("swarmd must be run as root: it makes containers and networks", file=sys.stderr)
+        return 1
+    # Before grpc is imported: it reads the variable then. Nothing of ours forks without exec.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o022)
+    return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from swarm.base import log
+    from swarm.base.clock import SystemClock
+    from swarm.base.errors import SwarmError
+    from swarm.base.ids import new_id
+    from swarm.node.files import Paths
+    from swarm.node.node import Host
+
+    log.configure(level=options.log_level)
+    paths = Paths(state=options.state_dir, run=options.run_dir)
+    status = 0
+    try:
+        asyncio.run(_serve(Host(paths, SystemClock(), new_id)))
+    except* SwarmError as errors:
+        print(f"swarmd: {_first(errors)}", file=sys.stderr)
+        status = 1
+    return status
+
+
+async def _serve(host: Host) -> None:
+    loop = asyncio.get_running_loop()
+    serving = asyncio.ensure_future(host.run())
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, serving.cancel)
+    try:
+        await serving
+    except asyncio.CancelledError:
+        return
+
+
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

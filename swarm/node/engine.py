@@ -1,0 +1,174 @@
+"""This node's containers as the API shows them: a thin adapter, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from swarm.api import backend as api
+from swarm.base.errors import NotFound
+from swarm.model.defaults import STOP_GRACE_PERIOD
+from swarm.model.objects import Task
+from swarm.model.task_state import TaskState
+from swarm.model.types import Platform
+from swarm.worker.images.image import Image
+from swarm.worker.images.registry import RegistryAuth
+from swarm.worker.images.store import ImageStore
+from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.runtime.containers import Containers
+from swarm.worker.tasks import Tasks
+
+LABEL = "com.docker.swarm"
+
+
+class EngineImages:
+    """The image store with the API's login and platform types."""
+
+    def __init__(self, images: ImageStore) -> None:
+        self._images = images
+        self.list = images.list
+        self.get = images.get
+        self.load = images.load
+        self.remove = images.remove
+
+    async def pull(
+        self, reference: str, auth: api.RegistryAuth | None, progress: Callable[[api.PullProgress], None]
+    ) -> Image:
+        return await self._images.pull(reference, _login(auth), progress)
+
+    async def resolve(self, reference: str, auth: api.RegistryAuth | None) -> Resolved:
+        found = await self._images.resolve(reference, _login(auth))
+        platforms = tuple(Platform(architecture=p.architecture, os=p.os) for p in found.platforms)
+        return Resolved(found.digest, found.media_type, found.size, platforms)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    digest: str
+    media_type: str
+    size: int
+    platforms: tuple[Platform, ...]
+
+
+class EngineContainers:
+    """The containers of this node's tasks."""
+
+    def __init__(
+        self, tasks: Callable[[], Tasks | None], logs: Callable[[], LogPublisher | None], parts: LocalParts
+    ) -> None:
+        self._tasks = tasks
+        self._logs = logs
+        self._parts = parts
+
+    def list(self) -> Sequence[api.Container]:
+        tasks = self._tasks()
+        made = [t for t in (tasks.list() if tasks else ()) if t.status.state >= TaskState.READY]
+        return sorted((self._container(t) for t in made), key=lambda c: c.created_at, reverse=True)
+
+    def logs(
+        self, container_id: str, options: api.LogOptions
+    ) -> AbstractAsyncContextManager[AsyncIterator[api.LogMessage]]:
+        return self._read(container_id, options)
+
+    @asynccontextmanager
+    async def _read(
+        self, container_id: str, options: api.LogOptions
+    ) -> AsyncIterator[AsyncIterator[api.LogMessage]]:
+        tasks, logs = self._tasks(), self._logs()
+        task = tasks.get(container_id) if tasks else None
+        if task is None or logs is None:
+            raise NotFound("container", container_id)
+        async with aclosing(_messages(task, logs, options)) as messages:
+            yield messages
+
+    def _container(self, task: Task) -> api.Container:
+        spec = task.spec.container_spec
+        status = task.status
+        pid = self._parts.containers.pid(task.id) if status.state <= TaskState.RUNNING else None
+        try:
+            image_id = self._parts.images.get(spec.image).id
+        except NotFound:
+            image_id = ""
+        return api.Container(
+            id=task.id,
+            name=task.name,
+            image=spec.image,
+            image_id=image_id,
+            command=(*spec.command, *spec.args),
+            created_at=task.meta.created_at or status.timestamp or datetime.fromtimestamp(0, UTC),
+            state=_state(status.state),
+            started_at=status.timestamp if status.state is TaskState.RUNNING else None,
+            finished_at=status.timestamp if status.state > TaskState.RUNNING else None,
+            pid=pid or 0,
+            exit_code=status.container.exit_code if status.container else 0,
+            error=status.err,
+            labels={**spec.labels, **_labels(task)},
+            env=spec.env,
+            hostname=spec.hostname or task.id[:12],
+            user=spec.user,
+            working_dir=spec.dir,
+            ports=status.ports,
+            mounts=tuple(
+                api.ContainerMount(type=m.type, source=m.source, destination=m.target, read_only=m.read_only)
+                for m in spec.mounts
+            ),
+            networks={a.network_id: a.addresses[0] for a in task.attachments if a.addresses},
+            log_path=str(self._parts.containers.log_path(task.id)),
+            stop_grace_period=spec.stop_grace_period or STOP_GRACE_PERIOD,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalParts:
+    """What every node has, in a cluster or not."""
+
+    images: ImageStore
+    containers: Containers
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEngine:
+    state_dir: str
+    runtime: str
+    images: EngineImages
+    containers: EngineContainers
+
+
+async def _messages(
+    task: Task, logs: LogPublisher, options: api.LogOptions
+) -> AsyncGenerator[api.LogMessage, None]:
+    lines = logs.read(task.id, tail=options.tail, since=options.since, follow=options.follow)
+    async for line in lines:
+        if line.stream in options.streams:
+            yield api.LogMessage(
+                task_id=task.id,
+                node_id=task.node_id,
+                service_id=task.service_id,
+                stream=api.LogStream(line.stream),
+                timestamp=line.time,
+                data=line.data,
+            )
+
+
+def _labels(task: Task) -> dict[str, str]:
+    """The labels by which tools recognise a task's container."""
+    return {
+        f"{LABEL}.node.id": task.node_id,
+        f"{LABEL}.service.id": task.service_id,
+        f"{LABEL}.service.name": task.service_name,
+        f"{LABEL}.task": "",
+        f"{LABEL}.task.id": task.id,
+        f"{LABEL}.task.name": task.name,
+    }
+
+
+def _state(state: TaskState) -> api.ContainerState:
+    if state > TaskState.RUNNING:
+        return api.ContainerState.EXITED
+    return api.ContainerState.RUNNING if state is TaskState.RUNNING else api.ContainerState.CREATED
+
+
+def _login(auth: api.RegistryAuth | None) -> RegistryAuth | None:
+    return RegistryAuth(username=auth.username, password=auth.password) if auth else None

@@ -1,0 +1,97 @@
+"""Where a node keeps what: one folder for its state, one for what a reboot may take."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from swarm.base.errors import FailedPrecondition
+from swarm.model.types import NodeRole
+from swarm.proto.identity import write_private
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    state: Path = Path("/var/lib/swarm")
+    """0700: keys, the store, images, containers, volumes."""
+    run: Path = Path("/run/swarm")
+    """Sockets, network namespaces, exit files: on a tmpfs."""
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "swarm.sock"
+
+    @property
+    def identity(self) -> Path:
+        return self.state / "node"
+
+    @property
+    def manager(self) -> Path:
+        return self.state / "manager"
+
+    @property
+    def data_key(self) -> Path:
+        return self.manager / "data.key"
+
+    @property
+    def etcd(self) -> Path:
+        return self.state / "etcd"
+
+    @property
+    def worker(self) -> Path:
+        return self.state / "worker"
+
+    @property
+    def images(self) -> Path:
+        return self.state / "images"
+
+    @property
+    def volumes(self) -> Path:
+        return self.state / "volumes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """What a node remembers of its cluster besides its identity."""
+
+    role: NodeRole
+    advertise_address: str
+    data_path_address: str
+    listen_address: str
+    join_port: int
+    managers: tuple[str, ...]
+    """host:port where managers serve nodes, the last one used first."""
+
+
+def load_membership(paths: Paths) -> Membership | None:
+    """The saved membership; None for a node that is in no cluster.
+
+    Raises: FailedPrecondition when the file cannot be read.
+    """
+    file = paths.identity / "membership.json"
+    try:
+        saved = json.loads(file.read_text())
+        saved["role"] = NodeRole(saved["role"])
+        saved["managers"] = tuple(saved["managers"])
+        return Membership(**saved)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise FailedPrecondition(
+            f"{file} cannot be read ({error}): restore it, or leave with --force"
+        ) from error
+
+
+def save_membership(paths: Paths, membership: Membership) -> None:
+    """From here on the node is in its cluster; written last of all that joining writes."""
+    paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(paths.identity / "membership.json", json.dumps(asdict(membership), indent=1).encode())
+
+
+def forget_membership(paths: Paths) -> None:
+    """Wipe everything of the cluster; images and volumes stay. The membership goes first."""
+    (paths.identity / "membership.json").unlink(missing_ok=True)
+    for folder in (paths.identity, paths.manager, paths.etcd, paths.worker):
+        shutil.rmtree(folder, ignore_errors=True)

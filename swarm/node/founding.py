@@ -1,0 +1,81 @@
+"""What a new cluster starts with: certificate authority, tokens, and the objects of its first manager."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from datetime import datetime
+
+from swarm.api.backend import InitRequest
+from swarm.base.errors import InvalidArgument
+from swarm.base.ids import ClusterID, IdSource, NetworkID
+from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign
+from swarm.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node
+from swarm.model.plan import Create, Op
+from swarm.model.specs import NetworkSpec, NodeSpec
+from swarm.model.types import NodeRole
+from swarm.proto.identity import Identity, make_csr, new_key
+
+DEFAULT_POOL = "10.0.0.0/8"
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    identity: Identity
+    objects: tuple[Op, ...]
+
+
+def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id: IdSource) -> Foundation:
+    """Everything to store at `swarm init`; `join_address` is this manager's host:port for joins.
+
+    Raises: InvalidArgument for address pools that cannot be used.
+    """
+    pools = check_pools(request.default_address_pools, request.subnet_size)
+    root = create_root(now, JoinTokens(worker=new_id(), manager=new_id()))
+    cluster_id = ClusterID(new_id())
+    key_pem = new_key()
+    key = read_csr(make_csr(key_pem))
+    node_id = node_id_for(key, cluster_id)
+    life = request.spec.node_cert_expiry
+    grant = Grant(node_id=node_id, role=NodeRole.MANAGER, cluster_id=cluster_id, life=life)
+    identity = Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, now), root_pem=root.ca_cert_pem)
+    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root)
+    if pools:
+        cluster = Cluster(
+            id=cluster_id,
+            spec=request.spec,
+            root_ca=root,
+            default_address_pools=tuple(str(p) for p in pools),
+            subnet_size=request.subnet_size or Cluster(id=cluster_id).subnet_size,
+        )
+    subnet = (
+        str(next(pools[0].subnets(new_prefix=max(cluster.subnet_size, pools[0].prefixlen)))) if pools else ""
+    )
+    ingress = Network(id=NetworkID(new_id()), spec=NetworkSpec(name="ingress", ingress=True, subnet=subnet))
+    node = Node(
+        id=node_id,
+        spec=NodeSpec(role=NodeRole.MANAGER, availability=request.availability),
+        manager_status=ManagerStatus(addr=join_address),
+    )
+    return Foundation(identity, tuple(Create(object=o) for o in (cluster, ingress, node)))
+
+
+def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4Network]:
+    """The address pools a user gave, none for the default. Raises: InvalidArgument."""
+    checked: list[ipaddress.IPv4Network] = []
+    for text in pools:
+        try:
+            pool = ipaddress.IPv4Network(text)
+        except ValueError:
+            raise InvalidArgument(
+                f"invalid address pool {text}: it should be a network like 10.20.0.0/16"
+            ) from None
+        if any(pool.overlaps(other) for other in checked):
+            raise InvalidArgument(f"address pool {text} overlaps with another one")
+        if subnet_size and not pool.prefixlen <= subnet_size <= 29:
+            raise InvalidArgument(
+                f"invalid subnet size {subnet_size} for address pool {text}: "
+                f"it must be from {pool.prefixlen} to 29"
+            )
+        checked.append(pool)
+    return [] if checked == [ipaddress.IPv4Network(DEFAULT_POOL)] else checked

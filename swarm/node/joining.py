@@ -1,0 +1,96 @@
+"""How a host asks for membership: root certificate first, checked against the token, then the secret."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+
+import aiohttp
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from swarm.base.errors import InvalidArgument, SwarmError, Unavailable
+from swarm.model.join_token import JoinToken, root_digest
+from swarm.proto.identity import MANAGER_NAME, Identity, make_csr
+
+TIMEOUT_S = 10.0
+LIMIT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """What a host shows to be let in."""
+
+    token: JoinToken
+    key_pem: bytes
+    availability: str
+
+
+async def request_identity(remote: str, application: Application) -> Identity:
+    """A certificate from the manager at `remote` (host:port).
+
+    Raises:
+        Unavailable: nobody answers there.
+        InvalidArgument: the token is not this cluster's; nothing was told then, or it was refused.
+    """
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        try:
+            root = await _root(session, remote)
+            if _digest(root) != application.token.root_digest:
+                raise InvalidArgument(
+                    f"remote CA does not match fingerprint: the token is of another cluster than the manager "
+                    f"at {remote}, or of before its CA changed; get one with: swarm join-token worker"
+                )
+            return await _apply(session, remote, root, application)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            reason = str(error) or "no answer in time"
+            raise Unavailable(
+                f"cannot reach a manager at {remote} ({reason}): check the address, and that its port is open"
+            ) from error
+
+
+async def _root(session: aiohttp.ClientSession, remote: str) -> bytes:
+    """The root as the peer tells it: worth nothing until its digest has been checked."""
+    unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    unverified.check_hostname = False
+    unverified.verify_mode = ssl.CERT_NONE
+    async with session.get(f"https://{remote}/v1/root", ssl=unverified) as response:
+        if response.status != 200:
+            raise Unavailable(f"{remote} does not serve a cluster (HTTP status {response.status})")
+        return await response.content.read(LIMIT_BYTES)
+
+
+async def _apply(
+    session: aiohttp.ClientSession, remote: str, root: bytes, application: Application
+) -> Identity:
+    verified = ssl.create_default_context(cadata=root.decode())
+    verified.minimum_version = ssl.TLSVersion.TLSv1_3
+    body = {
+        "token": str(application.token),
+        "csr": make_csr(application.key_pem).decode(),
+        "availability": application.availability,
+    }
+    async with session.post(
+        f"https://{remote}/v1/join", json=body, ssl=verified, server_hostname=MANAGER_NAME
+    ) as response:
+        answer = await response.json()
+        if response.status != 200:
+            raise _refusal(response.status, str(answer.get("message", "")))
+        return Identity(
+            key_pem=application.key_pem, cert_pem=str(answer["certificate"]).encode(), root_pem=root
+        )
+
+
+def _digest(root: bytes) -> str:
+    try:
+        certificate = x509.load_pem_x509_certificate(root)
+    except ValueError:
+        return ""
+    return root_digest(certificate.public_bytes(serialization.Encoding.DER))
+
+
+def _refusal(status: int, message: str) -> SwarmError:
+    if status in (400, 403):
+        return InvalidArgument(message)
+    return Unavailable(message)

@@ -1,0 +1,332 @@
+"""The composition root: builds the parts of one host, serves its API, takes it into clusters and out."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from swarm.api.app import application, serving
+from swarm.api.backend import InitRequest, JoinRequest, ManagerPeer, NodeMembership, SwarmStatus
+from swarm.base.clock import Clock
+from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.ids import IdSource, NodeID
+from swarm.base.log import get_logger
+from swarm.manager.ca.etcd_ca import create_etcd_ca
+from swarm.manager.ca.root import token_text
+from swarm.manager.control.control import Control
+from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
+from swarm.model.join_token import parse_token
+from swarm.model.objects import Cluster, JoinTokens, Node
+from swarm.model.types import NodeRole, TLSInfo
+from swarm.node import addresses
+from swarm.node.engine import EngineContainers, EngineImages, LocalEngine, LocalParts
+from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
+from swarm.node.founding import found_cluster
+from swarm.node.joining import Application, request_identity
+from swarm.node.logs import ClusterLogs
+from swarm.node.member import Member, Surroundings
+from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
+from swarm.secrets.box import new_data_key
+from swarm.store.etcd_process import check_version
+from swarm.worker.host import tls_info
+from swarm.worker.images.store import ImageStore
+from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.runtime.containers import Containers
+from swarm.worker.runtime.host import RuntimeChoice, detect_runtime
+from swarm.worker.tasks import Tasks
+from swarm.worker.volumes import VolumeStore
+
+START_TIMEOUT_S = 30.0
+JOIN_TIMEOUT_S = 20.0
+"""As long as Docker's engine waits before it says that joining goes on in the background."""
+
+ALREADY_IN = (
+    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+STILL_JOINING = (
+    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
+    'Use the "docker info" command to see the current swarm status of your node.'
+)
+LAST_MANAGER = (
+    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
+    "manager erases all current state of the swarm. Use `--force` to ignore this message."
+)
+
+log = get_logger("node")
+
+
+@dataclass(slots=True)
+class _Running:
+    member: Member
+    work: asyncio.Task[None]
+
+
+class Host:
+    """One host: its engine always, its membership while it has one; the API's `Backend` and `Swarm`."""
+
+    def __init__(self, paths: Paths, clock: Clock, new_id: IdSource) -> None:
+        self._paths = paths
+        self._clock = clock
+        self._new_id = new_id
+        self._choice: RuntimeChoice = detect_runtime()
+        paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths.state.chmod(0o700)
+        paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        volumes = VolumeStore(paths.volumes, clock)
+        self._local = LocalParts(
+            ImageStore(paths.images),
+            Containers(
+                state_dir=paths.state, run_dir=paths.run, choice=self._choice, volumes=volumes, clock=clock
+            ),
+        )
+        self._identity: Identity | None = None
+        self._running: _Running | None = None
+        self._changing = asyncio.Lock()
+        self._group: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Serve until cancelled. Containers outlive it."""
+        await asyncio.to_thread(self._local.images.open)
+        try:
+            async with asyncio.TaskGroup() as group, serving(application(self), self._paths.socket):
+                self._group = group
+                membership = load_membership(self._paths)
+                if membership is None:
+                    await self._clean_up()
+                else:
+                    self._identity = load_identity(self._paths.identity)
+                    self._start(Member(self._surroundings(), membership))
+                await asyncio.Event().wait()
+        finally:
+            self._local.containers.close()
+            self._local.images.close()
+
+    # --- what the API asks for -----------------------------------------------------------------------------
+
+    @property
+    def swarm(self) -> Host:
+        return self
+
+    @property
+    def control(self) -> Control | None:
+        manager = self._running.member.manager if self._running else None
+        return manager.control if manager else None
+
+    @property
+    def logs(self) -> ClusterLogs | None:
+        manager = self._running.member.manager if self._running else None
+        return ClusterLogs(manager.logs, manager.view) if manager else None
+
+    @property
+    def engine(self) -> LocalEngine:
+        containers = EngineContainers(self._tasks, self._log_publisher, self._local)
+        images = EngineImages(self._local.images)
+        return LocalEngine(str(self._paths.state), self._choice.name, images, containers)
+
+    def status(self) -> SwarmStatus:
+        if self._running is None or self._identity is None:
+            return SwarmStatus()
+        member = self._running.member
+        manager = member.manager
+        is_ready = manager is not None or member.membership.role is NodeRole.WORKER
+        return SwarmStatus(
+            state=NodeMembership.ACTIVE if is_ready else NodeMembership.PENDING,
+            node_id=self._identity.subject.node_id,
+            node_addr=member.membership.advertise_address,
+            is_manager=manager is not None,
+            leader_id=manager.leader_id if manager else "",
+            managers=_peers(member),
+            error=member.agent.problem,
+        )
+
+    def join_tokens(self, cluster: Cluster) -> JoinTokens:
+        tokens = cluster.root_ca.join_tokens
+        return JoinTokens(
+            worker=token_text(cluster.root_ca, tokens.worker),
+            manager=token_text(cluster.root_ca, tokens.manager),
+        )
+
+    def tls_info(self, cluster: Cluster) -> TLSInfo:
+        return tls_info(cluster.root_ca.ca_cert_pem)
+
+    async def init(self, request: InitRequest) -> NodeID:
+        """Found a cluster; acknowledged only when its first objects are stored."""
+        async with self._changing:
+            self._refuse_member()
+            await check_version()
+            membership = await self._founder(request)
+            ports = (membership.join_port, CLUSTER_PORT)
+            addresses.ensure_free(membership.listen_address, ports)
+            addresses.ensure_free(membership.advertise_address, (ETCD_PEER_PORT,))
+            addresses.ensure_free("127.0.0.1", (ETCD_CLIENT_PORT,))
+            await self._clean_up()
+            now = self._clock.now()
+            join_address = f"{membership.advertise_address}:{membership.join_port}"
+            foundation = found_cluster(request, join_address, now, self._new_id)
+            create_etcd_ca(self._paths.manager, membership.advertise_address, now)
+            write_private(self._paths.data_key, new_data_key())
+            save_identity(self._paths.identity, foundation.identity)
+            self._identity = foundation.identity
+            member = Member(self._surroundings(), membership, foundation.objects)
+            await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
+            save_membership(self._paths, member.membership)
+            return foundation.identity.subject.node_id
+
+    async def join(self, request: JoinRequest) -> None:
+        """Become a worker of the cluster that the token is of."""
+        async with self._changing:
+            self._refuse_member()
+            token = parse_token(request.token.reveal())
+            if not request.remote_addrs:
+                raise FailedPrecondition("at least 1 RemoteAddr is required to join")
+            remote = ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
+            advertised = addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
+            if request.advertise_addr:
+                local = await addresses.local_addresses()
+                advertised, _ = addresses.choose_advertised(request.advertise_addr, local)
+            data_path = await self._data_path(request.data_path_addr, advertised)
+            key = self._pending_key()
+            wanted = Application(token=token, key_pem=key, availability=request.availability)
+            identity = await request_identity(remote, wanted)
+            await self._clean_up()
+            save_identity(self._paths.identity, identity)
+            self._identity = identity
+            membership = Membership(
+                role=NodeRole.WORKER,
+                advertise_address=advertised,
+                data_path_address=data_path,
+                listen_address=addresses.choose_listen(request.listen_addr),
+                join_port=JOIN_PORT,
+                managers=(f"{addresses.split_port(remote, JOIN_PORT)[0]}:{CLUSTER_PORT}",),
+            )
+            save_membership(self._paths, membership)
+            self._start(Member(self._surroundings(), membership))
+            await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
+
+    async def leave(self, *, force: bool) -> None:
+        async with self._changing:
+            if self._running is None:
+                raise Unavailable("This node is not part of a swarm")
+            member = self._running.member
+            if member.membership.role is NodeRole.MANAGER and not force:
+                raise Unavailable(LAST_MANAGER)
+            await member.leave()
+            await self._stop()
+            await member.dismantle()
+            await asyncio.to_thread(forget_membership, self._paths)
+            self._identity = None
+            log.info("swarm.left")
+
+    # --- how it gets there ---------------------------------------------------------------------------------
+
+    def _tasks(self) -> Tasks | None:
+        return self._running.member.tasks if self._running else None
+
+    def _log_publisher(self) -> LogPublisher | None:
+        return self._running.member.logs if self._running else None
+
+    def _refuse_member(self) -> None:
+        if self._running is not None:
+            raise Unavailable(ALREADY_IN)
+
+    def _surroundings(self) -> Surroundings:
+        return Surroundings(
+            paths=self._paths,
+            local=self._local,
+            clock=self._clock,
+            new_id=self._new_id,
+            identity=self._require_identity,
+        )
+
+    def _require_identity(self) -> Identity:
+        if self._identity is None:
+            raise FailedPrecondition(f"the node's certificate is missing from {self._paths.identity}")
+        return self._identity
+
+    async def _founder(self, request: InitRequest) -> Membership:
+        local = await addresses.local_addresses()
+        advertised, port = addresses.choose_advertised(request.advertise_addr, local)
+        if advertised not in {a.address for a in local}:
+            raise FailedPrecondition(f"advertise address {advertised} is not an address of this host")
+        return Membership(
+            role=NodeRole.MANAGER,
+            advertise_address=advertised,
+            data_path_address=await self._data_path(request.data_path_addr, advertised),
+            listen_address=addresses.choose_listen(request.listen_addr),
+            join_port=port,
+            managers=(f"{advertised}:{CLUSTER_PORT}",),
+        )
+
+    async def _data_path(self, wanted: str, advertised: str) -> str:
+        if not wanted:
+            return advertised
+        return addresses.choose_advertised(wanted, await addresses.local_addresses())[0]
+
+    def _pending_key(self) -> bytes:
+        """The key of an attempt to join whose answer was lost: asking again with it gives the same node."""
+        path = self._paths.identity / "pending.key"
+        with suppress(FileNotFoundError):
+            return path.read_bytes()
+        self._paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+        key = new_key()
+        write_private(path, key)
+        return key
+
+    async def _clean_up(self) -> None:
+        """Remove what a cluster that this node is no longer in has left."""
+        await self._local.containers.adopt(())
+        for container_id in self._local.images.retained():
+            self._local.images.release(container_id)
+        await asyncio.to_thread(forget_membership, self._paths)
+
+    def _start(self, member: Member) -> None:
+        assert self._group is not None, "run() is running"
+        self._running = _Running(member, self._group.create_task(self._supervise(member)))
+
+    async def _supervise(self, member: Member) -> None:
+        """A part that fails ends the process (the service manager starts it again), but for founding."""
+        try:
+            await member.run()
+        except* SwarmError as errors:
+            if load_membership(self._paths) is not None:
+                raise
+            log.error("member.failed", reason=str(errors.exceptions[0]))
+
+    async def _begin(self, member: Member, timeout_s: float, complaint: str) -> None:
+        """Start a founder and wait; undo everything when it does not come up."""
+        self._start(member)
+        try:
+            await self._until_connected(timeout_s, complaint)
+        except BaseException:
+            await self._stop()
+            await asyncio.to_thread(forget_membership, self._paths)
+            self._identity = None
+            raise
+
+    async def _until_connected(self, timeout_s: float, complaint: str) -> None:
+        assert self._running is not None
+        running = self._running
+        connected = asyncio.ensure_future(running.member.connected())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait({connected, running.work}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise Unavailable(complaint) from None
+        finally:
+            connected.cancel()
+        if running.work.done():
+            raise Unavailable("the cluster could not be started; see swarmd's log")
+
+    async def _stop(self) -> None:
+        running, self._running = self._running, None
+        if running is not None:
+            running.work.cancel()
+            await asyncio.wait({running.work})
+
+
+def _peers(member: Member) -> tuple[ManagerPeer, ...]:
+    if member.manager is None:
+        return tuple(ManagerPeer(node_id="", addr=address) for address in member.agent.managers)
+    nodes = member.manager.view.list(Node)
+    return tuple(ManagerPeer(node_id=n.id, addr=n.manager_status.addr) for n in nodes if n.manager_status)
