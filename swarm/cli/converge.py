@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from swarm.cli.values import natural_key
@@ -100,9 +101,9 @@ class Convergence:
     def _verify(self, converged: bool, monitor_s: float, now_s: float, lines: list[Line]) -> None:
         if converged:
             self._since_s = now_s if self._since_s is None else self._since_s
-            left = int(monitor_s - (now_s - self._since_s))
+            left_s = max(ceil(monitor_s - (now_s - self._since_s)), 1)
             if monitor_s > 0:
-                text = f"Waiting {left + 1} seconds to verify that tasks are stable..."
+                text = f"Waiting {left_s} seconds to verify that tasks are stable..."
                 lines.append(Line(id=VERIFY, text=text))
         elif self._since_s is not None:
             lines.append(Line(id=VERIFY, text="Detected task failure"))

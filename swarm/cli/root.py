@@ -65,16 +65,8 @@ def run(arguments: list[str]) -> int:
         status = root.main(args=arguments, prog_name="swarm", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        return 0
-    except click.UsageError as error:
-        about = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
-        click.echo(error.format_message().rstrip(".") + about, err=True)
-        return error.exit_code
     except click.ClickException as error:
-        error.show()
-        return error.exit_code
+        return _report(error)
     except (KeyboardInterrupt, click.Abort):
         return 130
     except BrokenPipeError:
@@ -87,3 +79,14 @@ def run(arguments: list[str]) -> int:
     except OSError as error:
         click.echo(f"{error.filename or 'swarm'}: {error.strerror or error}", err=True)
         return 1
+
+
+def _report(error: click.ClickException) -> int:
+    """Tell of a wrong command line in one line; a group without a command shows its help."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return 0
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    about = f" (see '{ctx.command_path} --help')" if ctx is not None else ""
+    click.echo(error.format_message().rstrip(".") + about, err=True)
+    return error.exit_code

@@ -302,10 +302,11 @@ def fake_cluster(now: datetime) -> FakeApi:
     services, nodes, all_tasks = [web(now), agent(now)], [node(i, now) for i in (2, 3, 1)], tasks(now)
 
     def create(request: Request) -> tuple[int, Json]:
-        if any(s["Spec"]["Name"] == request.body["Name"] for s in services):
-            text = f"name conflicts with an existing object: service {request.body['Name']} already exists"
+        name = request.body.get("Name", "happy_brown")
+        if any(s["Spec"]["Name"] == name for s in services):
+            text = f"name conflicts with an existing object: service {name} already exists"
             return 409, {"message": f"rpc error: code = AlreadyExists desc = {text}"}
-        created = meta("n" * 25, 99, stamp(now)) | {"Spec": copy.deepcopy(request.body), "Endpoint": {}}
+        created = meta("n" * 25, 99, stamp(now)) | {"Spec": copy.deepcopy(request.body) | {"Name": name}}
         services.append(created)
         return 201, {"ID": created["ID"]}
 

@@ -53,8 +53,9 @@ class FakeApi:
                 return found if isinstance(found, tuple) else (200, found)
         return 404, {"message": "page not found"}
 
-    def calls(self) -> list[str]:
-        return [f"{r.method} {r.path}" for r in self.requests]
+    def put(self, route: str, answer: Any) -> None:
+        """Answer `route` with this from now on, before any other route that fits."""
+        self.routes = {route: answer} | {key: value for key, value in self.routes.items() if key != route}
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -161,7 +161,7 @@ class _Run:
             raise self._error(command.position, name, text)
         return self._operand(first, dot)
 
-    def _operand(self, operand: Operand, dot: object) -> object:  # noqa: PLR0911 - one line per kind of node
+    def _operand(self, operand: Operand, dot: object) -> object:
         match operand:
             case Dot():
                 return dot

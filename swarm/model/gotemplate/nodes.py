@@ -109,7 +109,7 @@ class Template:
     nodes: tuple[Node, ...]
 
 
-def describe(node: Operand | Command) -> str:  # noqa: PLR0911 - one line per kind of node
+def describe(node: Operand | Command) -> str:
     """The source form of a node, as error messages show it."""
     match node:
         case Dot():

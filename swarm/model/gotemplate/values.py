@@ -15,7 +15,7 @@ def is_list(value: object) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
 
 
-def type_name(value: object) -> str:  # noqa: PLR0911 - a table of types
+def type_name(value: object) -> str:
     """Go's name for the type of a plain value."""
     match value:
         case None:
@@ -39,7 +39,7 @@ def truth(value: object) -> bool:
     return bool(value)
 
 
-def show(value: object, *, nested: bool = False) -> str:  # noqa: PLR0911 - a table of types
+def show(value: object, *, nested: bool = False) -> str:
     """The value as `%v` prints it. Nil is `<no value>` in a template, `<nil>` inside something."""
     match value:
         case None:
