@@ -19,9 +19,10 @@ from aiohttp import web
 from swarm.api.backend import Backend, ClusterControl, NodeMembership, RegistryAuth
 from swarm.api.filters import Filters, parse_filters
 from swarm.base.errors import InvalidArgument, NotManager, Unavailable
-from swarm.base.log import Secret
+from swarm.base.log import Secret, get_logger
 from swarm.model.docker_json import Json
 
+_log = get_logger("api")
 _FALSE = frozenset({"", "0", "no", "false", "none"})
 _DISCONNECT_CHECK_S = 1.0
 
@@ -146,7 +147,7 @@ async def send_while_connected(
     """Send headers at once, then `chunks`; stop reading them soon after the client has gone."""
     await response.prepare(call.request)
     async with asyncio.TaskGroup() as group:
-        pump = group.create_task(_pump(response, chunks))
+        pump = group.create_task(_pump(call, response, chunks))
         while not pump.done():
             await asyncio.wait({pump}, timeout=_DISCONNECT_CHECK_S)
             if call.request.transport is None or call.request.transport.is_closing():
@@ -155,10 +156,15 @@ async def send_while_connected(
     return response
 
 
-async def _pump(response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:
+async def _pump(call: Call, response: web.StreamResponse, chunks: AsyncIterator[bytes]) -> None:
     try:
         async for chunk in chunks:
             await response.write(chunk)
         await response.write_eof()
     except ConnectionResetError:
         return
+    except Exception:
+        # The answer has begun: cutting it off is the only way left to say that it is not whole.
+        _log.exception("api.stream_failed", path=call.request.path)
+        if call.request.transport is not None:
+            call.request.transport.abort()

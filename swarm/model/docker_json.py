@@ -58,11 +58,21 @@ _ALWAYS: dict[type, frozenset[str]] = {
 _INTERNAL: dict[type, frozenset[str]] = {NodeDescription: frozenset({"data_path_address"})}
 """Fields that are ours alone."""
 
+_UPDATE_DEFAULTS: Json = {
+    "Parallelism": 1,
+    "FailureAction": "pause",
+    "Monitor": 5_000_000_000,
+    "MaxFailureRatio": 0,
+    "Order": "stop-first",
+}
+
 _MEANINGLESS: dict[tuple[type, str], tuple[Any, ...]] = {
     (TaskSpec, "Runtime"): ("container",),
     (ContainerSpec, "Isolation"): ("default",),
+    (ServiceSpec, "UpdateConfig"): (_UPDATE_DEFAULTS,),
+    (ServiceSpec, "RollbackConfig"): (_UPDATE_DEFAULTS,),
 }
-"""Unknown fields with values that ask for what is done anyway."""
+"""Unknown fields with values that ask for what is done anyway. docker-py posts spelt out defaults back."""
 
 _STRICT = frozenset({ServiceMode})
 """Here an unknown field means something even when it is `{}` (`GlobalJob`)."""
@@ -351,17 +361,10 @@ def with_defaults(service: Json) -> Json:
         "Placement": {},
         "Resources": {"Limits": {}, "Reservations": {}},
     } | template
-    update = {
-        "Parallelism": 1,
-        "FailureAction": "pause",
-        "Monitor": 5_000_000_000,
-        "MaxFailureRatio": 0,
-        "Order": "stop-first",
-    }
     spec |= {
         "TaskTemplate": template | {"ContainerSpec": container},
-        "UpdateConfig": update,
-        "RollbackConfig": update,
+        "UpdateConfig": _UPDATE_DEFAULTS,
+        "RollbackConfig": _UPDATE_DEFAULTS,
         "EndpointSpec": {"Mode": "vip"} | encode(EndpointSpec()) | spec.get("EndpointSpec", {}),
     }
     return service | {"Spec": spec}

@@ -10,6 +10,7 @@ import os
 import stat
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from swarm.api.app import application, serving
@@ -533,6 +534,15 @@ async def test_a_client_that_goes_ends_the_subscription(http: Http, cluster: Fak
     response.close()
     async with asyncio.timeout(5):
         await cluster.logs.closed.wait()
+
+
+async def test_a_stream_that_breaks_is_cut_off(http: Http, cluster: FakeBackend) -> None:
+    await create(http)
+    query = {"stdout": "1", "follow": "1"}
+    async with http.session.get("http://swarm/services/web/logs", params=query) as response:
+        cluster.logs.more.put_nowait(RuntimeError("internal detail"))
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
 
 
 async def test_logs_need_a_stream(http: Http, cluster: FakeBackend) -> None:

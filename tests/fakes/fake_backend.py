@@ -169,7 +169,7 @@ class FakeLogs:
     def __init__(self) -> None:
         self.messages: list[LogMessage] = []
         self.asked: list[tuple[LogSelector, LogOptions]] = []
-        self.more: asyncio.Queue[LogMessage | SwarmError | None] = asyncio.Queue()
+        self.more: asyncio.Queue[LogMessage | Exception | None] = asyncio.Queue()
         self.closed = asyncio.Event()
 
     @asynccontextmanager
@@ -182,7 +182,7 @@ class FakeLogs:
             for message in self.messages:
                 yield message
             while options.follow and (item := await self.more.get()) is not None:
-                if isinstance(item, SwarmError):
+                if isinstance(item, Exception):
                     raise item
                 yield item
 

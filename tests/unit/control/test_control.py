@@ -119,7 +119,7 @@ async def test_spelling_defaults_out_is_no_change_of_the_template(control: Contr
     posted = replace(
         scaled(SPEC, 2),
         task_template=replace(SPEC.task_template, resources=ResourceRequirements()),
-        endpoint_spec=EndpointSpec(),
+        endpoint_spec=EndpointSpec(mode="vip"),
     )
     await control.update_service("web", service.meta.version.index, posted)
     found = control.view.get(Service, service.id)
