@@ -29,7 +29,8 @@ def ls(ctx: click.Context, /, filters: tuple[tuple[str, str], ...], template: st
 
 
 def _resolve_self(client: Client, name: str) -> str:
-    return str(client.get("/info")["Swarm"]["NodeID"]) if name == "self" else name
+    """The node's id for `self`; outside a swarm the name stays, and the daemon's refusal says why."""
+    return str(client.get("/info")["Swarm"]["NodeID"] or name) if name == "self" else name
 
 
 @node.command()
