@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from swarm.base.clock import Clock
@@ -93,14 +93,21 @@ class Member:
 
     async def run(self) -> None:
         """Until cancelled; containers go on running then."""
-        async with AsyncExitStack() as stack:
-            group = await stack.enter_async_context(asyncio.TaskGroup())
-            if self._membership.role is NodeRole.MANAGER:
-                await self._run_manager(group, stack)
-            await self._network.start()
-            group.create_task(self.tasks.run(self._around.local.containers, self._around.local.images))
-            group.create_task(LogRotator(self._around.local.containers.directory, self._around.clock).run())
-            group.create_task(self.agent.run())
+        if self._membership.role is NodeRole.MANAGER:
+            files = etcd_files(self._around.paths.manager)
+            async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
+                await self._run_manager(group, kv)
+                await self._run_worker(group)
+        else:
+            async with asyncio.TaskGroup() as group:
+                await self._run_worker(group)
+
+    async def _run_worker(self, group: asyncio.TaskGroup) -> None:
+        local = self._around.local
+        await self._network.start()
+        group.create_task(self.tasks.run(local.containers, local.images))
+        group.create_task(LogRotator(local.containers.directory, self._around.clock).run())
+        group.create_task(self.agent.run())
 
     async def leave(self) -> None:
         """Stop and remove every task; `run` must still be running."""
@@ -115,20 +122,17 @@ class Member:
         await self._network.start()
         await self._network.close(remove=True)
 
-    async def _run_manager(self, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
+    async def _run_manager(self, group: asyncio.TaskGroup, kv: EtcdKV) -> None:
         paths = self._around.paths
-        files = etcd_files(paths.manager)
         settings = EtcdSettings(
             name=self._around.identity().subject.node_id,
             directory=paths.etcd,
             peer_address=self._membership.advertise_address,
-            files=files,
+            files=etcd_files(paths.manager),
         )
         etcd = EtcdProcess(settings)
         group.create_task(etcd.run())
         await _serving(etcd)
-        kv = EtcdKV(files.address())
-        stack.push_async_callback(kv.close)
         store = Store(kv, Box(paths.data_key.read_bytes()), self._around.clock)
         group.create_task(store.run())
         await store.ready()

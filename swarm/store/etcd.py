@@ -55,7 +55,7 @@ class EtcdKV:
         self._maintenance = rpc_pb2_grpc.MaintenanceStub(self._channel)
         self._term = 0
 
-    async def close(self) -> None:
+    async def aclose(self) -> None:
         await self._channel.close()
 
     async def list(self, prefix: str) -> Listing:

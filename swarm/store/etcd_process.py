@@ -166,7 +166,7 @@ class EtcdProcess:
                     return True
             return False
         finally:
-            await kv.close()
+            await kv.aclose()
 
 
 def arguments(settings: EtcdSettings) -> list[str]:

@@ -193,7 +193,7 @@ class Agent:
 
 
 async def _until_ended(stream: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]) -> None:
-    async for _ in stream:
+    while isinstance(await stream.read(), pb.SessionMessage):
         continue
     raise Unavailable("the manager ended the session")
 

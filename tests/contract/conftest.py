@@ -25,7 +25,7 @@ async def etcd(tmp_path_factory):
     await process.serving()
     kv = EtcdKV(files.address())
     yield kv
-    await kv.close()
+    await kv.aclose()
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
