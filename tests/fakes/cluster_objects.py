@@ -171,7 +171,7 @@ def image(now: datetime) -> Json:
     return {
         "Id": "sha256:" + "0123456789abcdef" * 4,
         "ParentId": "",
-        "RepoTags": ["web:demo", "localhost:5000/web:2"],
+        "RepoTags": ["web:demo", "web:2"],  # of one repository: docker lists several in random order
         "RepoDigests": ["web@sha256:" + "cd" * 32],
         "Created": int((now - timedelta(days=2)).timestamp()),
         "Size": 1_234_567,
