@@ -86,12 +86,18 @@ class NodeStatus:
     addr: str = ""
     """Source address of the node's session as the manager saw it."""
     changed_at: datetime | None = None
+    manager_id: NodeID = NO_NODE
+    """The manager that holds, or held last, the node's session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerStatus:
+    """Set while the node is a voter of the managers' store."""
+
     addr: str = ""
     """Where the node serves joins: host:port."""
+    member_id: str = ""
+    """Its etcd member, in hexadecimal; empty with a store that others run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +148,8 @@ class Cluster:
     default_address_pools: tuple[str, ...] = ("10.0.0.0/8",)
     subnet_size: int = 20
     data_path_port: int = 4789
+    generation: int = 1
+    """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""
 
 
 StoredObject = Service | Task | Node | Network | Cluster

@@ -52,13 +52,22 @@ def decide(me: NodeID, seen: Observation) -> Action:
 
 class Election:
     def __init__(
-        self, store: Store, clock: Clock, me: NodeID, lead: Callable[[int], Awaitable[None]]
+        self,
+        store: Store,
+        clock: Clock,
+        me: NodeID,
+        lead: Callable[[int], Awaitable[None]],
+        may_lead: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`lead(epoch)` runs while this manager leads and is cancelled when it no longer does."""
+        """`lead(epoch)` runs while this manager leads and is cancelled when it no longer does.
+
+        A manager that is to be demoted may not lead: it gives the seat up and does not run for it.
+        """
         self._store = store
         self._clock = clock
         self._me = me
         self._lead = lead
+        self._may_lead = may_lead
         self._epoch: int | None = None
 
     @property
@@ -94,7 +103,7 @@ class Election:
                 beat_revision, since = _revision(beat), self._clock.monotonic()
             holder = leader.value.decode() if leader else None
             seen = Observation(holder=holder, silent_for_s=self._clock.monotonic() - since)
-            if decide(self._me, seen) is Action.TAKE_OVER:
+            if self._may_lead() and decide(self._me, seen) is Action.TAKE_OVER:
                 epoch = await self._take_over(leader, beat)
                 if epoch is not None:
                     return epoch
@@ -113,6 +122,8 @@ class Election:
         count = 0
         while True:
             await asyncio.sleep(BEAT_EVERY_S)
+            if not self._may_lead():
+                raise LeadershipLost("this manager is to be demoted")
             count += 1
             try:
                 async with asyncio.timeout(SILENT_FOR_S):

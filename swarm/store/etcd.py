@@ -52,8 +52,12 @@ class EtcdKV:
         self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         self._kv = rpc_pb2_grpc.KVStub(self._channel)
         self._watch = rpc_pb2_grpc.WatchStub(self._channel)
-        self._maintenance = rpc_pb2_grpc.MaintenanceStub(self._channel)
         self._term = 0
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """For what is not keys and values: membership and maintenance."""
+        return self._channel
 
     async def aclose(self) -> None:
         await self._channel.close()
@@ -71,6 +75,12 @@ class EtcdKV:
             if not response.more:
                 return Listing(revision, tuple(items))
             start = response.kvs[-1].key + b"\0"
+
+    async def revision(self) -> int:
+        request = rpc_pb2.RangeRequest(key=b"/", keys_only=True)
+        response = await self._call(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
+        self._check_term(response.header)
+        return response.header.revision
 
     async def get(self, key: str) -> KeyValue | None:
         request = rpc_pb2.RangeRequest(key=key.encode())
@@ -114,10 +124,6 @@ class EtcdKV:
         await self._call(
             self._kv.Compact(rpc_pb2.CompactionRequest(revision=revision), timeout=CALL_TIMEOUT_S)
         )
-
-    async def status(self) -> rpc_pb2.StatusResponse:
-        """The member's own view: version, size, leader."""
-        return await self._call(self._maintenance.Status(rpc_pb2.StatusRequest(), timeout=CALL_TIMEOUT_S))
 
     async def _responses(
         self, stream: grpc.aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]

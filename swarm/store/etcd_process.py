@@ -22,6 +22,7 @@ from swarm.base.errors import FailedPrecondition, Unavailable
 from swarm.base.log import get_logger
 from swarm.model.defaults import ETCD_CLIENT_PORT, ETCD_PEER_PORT
 from swarm.store.etcd import EtcdAddress, EtcdKV
+from swarm.store.members import Members
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
@@ -68,6 +69,10 @@ class EtcdSettings:
     directory: Path
     peer_address: str
     files: EtcdFiles
+    initial_cluster: str = ""
+    """`name=url,…` of all members when joining ones that exist; empty starts a cluster of one."""
+    force_new_cluster: bool = False
+    """Start with this member's data as the only member."""
 
 
 async def check_version() -> str:
@@ -158,7 +163,7 @@ class EtcdProcess:
         try:
             while child.returncode is None:
                 try:
-                    await kv.get("/swarm/leader")
+                    await Members(kv.channel).status()
                 except Unavailable:
                     await asyncio.sleep(0.05)
                 else:
@@ -183,8 +188,9 @@ def arguments(settings: EtcdSettings) -> list[str]:
         f"--advertise-client-urls={client}",
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
-        f"--initial-cluster={settings.name}={peer}",
-        "--initial-cluster-state=new",
+        f"--initial-cluster={settings.initial_cluster or f'{settings.name}={peer}'}",
+        f"--initial-cluster-state={'existing' if settings.initial_cluster else 'new'}",
+        *(["--force-new-cluster"] if settings.force_new_cluster else []),
         "--client-cert-auth",
         "--peer-client-cert-auth",
         *(f"--{prefix}{flag}={value}" for prefix in ("", "peer-") for flag, value in tls),

@@ -5,6 +5,7 @@
 /swarm/ports/<protocol>/<port>    the service that publishes the port in ingress mode: makes ports unique
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
+    /swarm/managers/<node id>         rewritten by each manager while it serves
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ PREFIX = "/swarm/"
 OBJECTS = f"{PREFIX}objects/"
 LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
+MANAGERS = f"{PREFIX}managers/"
 
 KINDS: dict[str, type[StoredObject]] = {
     "services": Service,

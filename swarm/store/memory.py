@@ -22,6 +22,9 @@ class MemoryKV:
         )
         return Listing(self._revision, tuple(found))
 
+    async def revision(self) -> int:
+        return self._revision
+
     async def get(self, key: str) -> KeyValue | None:
         return self._items.get(key)
 

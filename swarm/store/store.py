@@ -72,6 +72,19 @@ class Store:
         """A key of ours that is no object (leader, beat)."""
         return self._raw.get(key)
 
+    async def until_raw(self, key: str) -> KeyValue:
+        """Wait until such a key exists."""
+        async with self._moved:
+            await self._moved.wait_for(lambda: key in self._raw)
+        return self._raw[key]
+
+    async def sync(self) -> None:
+        """Bring the mirror up to what a quorum has acknowledged by now: reads after it are linearisable.
+
+        Raises: Unavailable when no quorum answers.
+        """
+        await self._shown(await self._kv.revision())
+
     @contextmanager
     def changes(self, *kinds: type[StoredObject]) -> Iterator[Changes]:
         """A feed of what changes from now on, coalesced by object; of the given kinds, or of all."""

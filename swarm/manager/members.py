@@ -1,0 +1,242 @@
+"""How nodes become managers and stop being ones: the RPCs of the joining side, and the leader's role manager.
+
+A node asks to join the store (it becomes a learner), catches up, and is made a voter; only then is it a
+manager in the cluster's records. One that is to be demoted is taken out of the store first, then loses the
+role in the records, and then changes its certificate. etcd refuses a second learner and any change that would
+cost the quorum, so changes come one at a time whichever manager is asked.
+Source: SwarmKit manager/role_manager.go; k3s pkg/etcd for the limit on stalled learners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from swarm.base.clock import Clock
+from swarm.base.errors import NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.ids import NodeID
+from swarm.base.log import get_logger
+from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files
+from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
+from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
+from swarm.model.defaults import ETCD_PEER_PORT
+from swarm.model.objects import Cluster, ManagerStatus, Node, Task
+from swarm.model.plan import Update
+from swarm.model.types import NodeRole
+from swarm.proto.gen import dispatcher_pb2, managers_pb2_grpc
+from swarm.proto.gen import managers_pb2 as pb
+from swarm.proto.rpc import Context, caller
+from swarm.store.members import Member, Members
+from swarm.store.store import Store
+
+LOOK_EVERY_S = 1.0
+STALLED_AFTER_S = 120.0
+"""A learner that has not caught up by then is removed, so that others can join."""
+CAUGHT_UP_ENTRIES = 200
+WRITE_TRIES = 10
+
+log = get_logger("members")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secrets:
+    """What managers share on disk, and hand to a new one."""
+
+    directory: Path
+    data_key: Path
+
+
+class NodeCA(managers_pb2_grpc.NodeCAServicer):
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def RenewNodeCertificate(
+        self, request: pb.RenewNodeCertificateRequest, context: Context
+    ) -> pb.RenewNodeCertificateResponse:
+        node, cluster = require_node(self._store), require_cluster(self._store)
+        key = read_csr(request.csr_pem)
+        if node_id_for(key, cluster.id) != node.id:
+            raise PermissionDenied("a node renews its certificate with the key it joined with")
+        role = NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
+        life = cluster.spec.node_cert_expiry
+        grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
+        return pb.RenewNodeCertificateResponse(
+            certificate_pem=sign(cluster.root_ca, key, grant, self._clock.now()),
+            root_pem=cluster.root_ca.ca_cert_pem,
+        )
+
+
+class ManagerMembers(managers_pb2_grpc.ManagersServicer):
+    """The RPCs by which managers come and go. A store that others run (no `members`) needs no membership."""
+
+    def __init__(self, store: Store, members: Members | None, secrets: Secrets, logs: LogBroker) -> None:
+        self._store = store
+        self._members = members
+        self._secrets = secrets
+        self._logs = logs
+
+    async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
+        node = self._require_wanted()
+        answer = pb.JoinStoreResponse(data_key=self._secrets.data_key.read_bytes())
+        if self._members is None:
+            return answer
+        url = f"https://{request.address}:{ETCD_PEER_PORT}"
+        members = await self._members.list()
+        known = next((m for m in members if m.peer_url == url), None)
+        if known is not None and known.name not in ("", node.id):
+            raise Unavailable(f"another manager uses the address {request.address} already")
+        if known is None:
+            await self._drop_former(members, node.id)
+            await self._members.add_learner(url)
+            members = await self._members.list()
+            log.info("member.added", node_id=node.id, address=request.address)
+        answer.initial_cluster = ",".join(
+            f"{m.name or node.id}={m.peer_url}" for m in members if m.name or m.peer_url == url
+        )
+        answer.member_id = next(m.id for m in members if m.peer_url == url)
+        answer.store_ca_certificate_pem = etcd_files(self._secrets.directory).ca.read_bytes()
+        answer.store_ca_key_pem = ca_key_file(self._secrets.directory).read_bytes()
+        return answer
+
+    async def CatchUp(self, request: pb.CatchUpRequest, context: Context) -> pb.CatchUpResponse:
+        node = self._require_wanted()
+        if self._members is not None:
+            member = next((m for m in await self._members.list() if m.id == request.member_id), None)
+            if member is None or urlsplit(member.peer_url).hostname != _host(request.join_address):
+                raise NotFound("member", f"{request.member_id:x}")
+            if member.is_learner:
+                own = await self._members.status()
+                if request.applied_index + CAUGHT_UP_ENTRIES < own.applied_index:
+                    return pb.CatchUpResponse(is_voter=False)
+                await self._members.promote(member.id)
+                log.info("member.promoted", node_id=node.id)
+        status = ManagerStatus(addr=request.join_address, member_id=f"{request.member_id:x}")
+        await change_manager(self._store, node.id, status)
+        return pb.CatchUpResponse(is_voter=True)
+
+    async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
+        node = require_node(self._store)
+        if node.manager_status is not None:
+            await remove_manager(self._store, self._members, node)
+        return pb.LeaveStoreResponse()
+
+    async def ReadLogs(
+        self, request: pb.ReadLogsRequest, context: Context
+    ) -> AsyncIterator[dispatcher_pb2.LogMessage]:
+        found = (self._store.view.get(Task, task_id) for task_id in request.task_ids)
+        tasks = [task for task in found if task is not None]
+        options: LogOptions = options_of(request.options)
+        async with self._logs.read_local(tasks, options) as lines:
+            async for line in lines:
+                yield wire_line(line)
+
+    def _require_wanted(self) -> Node:
+        node = require_node(self._store)
+        if node.spec.role is not NodeRole.MANAGER:
+            raise PermissionDenied(f"node {node.id} is not to be a manager: promote it first")
+        return node
+
+    async def _drop_former(self, members: tuple[Member, ...], node_id: NodeID) -> None:
+        """A node that comes back with an empty disk or another address takes its own old place."""
+        assert self._members is not None
+        for member in members:
+            if member.name == node_id:
+                log.warning("member.replaced", node_id=node_id)
+                await self._members.remove(member.id)
+
+
+class RoleManager:
+    """The leader's part: takes out of the store who is no longer to be in it, and learners that have stalled."""
+
+    def __init__(self, store: Store, clock: Clock, members: Members | None, me: NodeID) -> None:
+        self._store = store
+        self._clock = clock
+        self._members = members
+        self._me = me
+        self._learners: dict[int, float] = {}
+
+    async def run(self) -> None:
+        with self._store.changes(Node) as changes:
+            while True:
+                try:
+                    await self._reconcile()
+                except (Unavailable, OutOfSequence, NotFound) as error:
+                    log.info("roles.unsettled", reason=str(error))
+                try:
+                    async with asyncio.timeout(LOOK_EVERY_S):
+                        await changes.wait()
+                except TimeoutError:
+                    continue
+
+    async def _reconcile(self) -> None:
+        for node in self._store.view.list(Node):
+            demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
+            if demoted and node.id != self._me:
+                await remove_manager(self._store, self._members, node)
+        if self._members is not None:
+            await self._remove_stalled(await self._members.list())
+
+    async def _remove_stalled(self, members: tuple[Member, ...]) -> None:
+        assert self._members is not None
+        now = self._clock.monotonic()
+        learners = {m.id for m in members if m.is_learner}
+        self._learners = {m: self._learners.get(m, now) for m in learners}
+        wanted = {n.id for n in self._store.view.list(Node) if n.spec.role is NodeRole.MANAGER}
+        for member in members:
+            stalled = member.is_learner and now - self._learners[member.id] > STALLED_AFTER_S
+            if stalled or (member.name and member.name not in wanted):
+                log.warning("member.removed", node_id=member.name, stalled=stalled)
+                await self._members.remove(member.id)
+
+
+async def remove_manager(store: Store, members: Members | None, node: Node) -> None:
+    """Out of the store first, then out of the records. Raises: Unavailable."""
+    if members is not None and node.manager_status is not None:
+        await members.remove(int(node.manager_status.member_id, 16))
+    await change_manager(store, node.id, None)
+    log.info("member.demoted", node_id=node.id)
+
+
+async def change_manager(store: Store, node_id: NodeID, status: ManagerStatus | None) -> None:
+    """Write a node's manager status. Raises: NotFound, Unavailable."""
+    for _ in range(WRITE_TRIES):
+        node = store.view.get(Node, node_id)
+        if node is None:
+            raise NotFound("node", node_id)
+        if node.manager_status == status:
+            return
+        try:
+            await store.commit([Update(object=replace(node, manager_status=status))])
+        except OutOfSequence:
+            await asyncio.sleep(0.01)
+        else:
+            return
+    raise Unavailable(f"node {node_id} kept changing; try again")
+
+
+def is_manager(node: Node) -> bool:
+    """Wanted as a manager, or still one until it has been taken out of the store."""
+    return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
+
+
+def require_node(store: Store) -> Node:
+    """The calling node's record. Raises: PermissionDenied when it has been removed."""
+    node = store.view.get(Node, caller().node_id)
+    if node is None:
+        raise PermissionDenied(f"node {caller().node_id} has been removed from the cluster")
+    return node
+
+
+def require_cluster(store: Store) -> Cluster:
+    clusters = store.view.list(Cluster)
+    if not clusters:
+        raise Unavailable("the cluster is not ready yet; try again")
+    return clusters[0]
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
