@@ -146,6 +146,10 @@ async def _translate_errors(
         return _error(error.status, error.reason)
     except TimeoutError:
         return _error(500, "the request took too long: try again, and look at swarmd's log if it persists")
+    except ConnectionResetError:
+        # The client went away in the middle of its request: nobody reads this answer.
+        _log.info("api.client.left", method=request.method, path=request.path)
+        return _error(400, "the client went away")
     except Exception:
         _log.exception("api.failed", method=request.method, path=request.path)
         return _error(500, "internal error: see swarmd's log")

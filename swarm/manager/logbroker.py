@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from swarm.base.errors import NotFound, PermissionDenied, Unavailable
+from swarm.base.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.model.objects import Node, Task
@@ -25,6 +25,7 @@ from swarm.store.store import Store
 
 QUEUE_LINES = 1000
 LISTENER_QUEUE = 100
+STREAMS = ("stdout", "stderr")
 
 log = get_logger("logbroker")
 
@@ -62,6 +63,12 @@ class _Reader:
     def is_done(self) -> bool:
         return not self.open and not self.is_endless and self.lines.empty()
 
+    def lose(self, subscription_id: str, node_id: NodeID) -> None:
+        """The node has gone before it had sent everything."""
+        if subscription_id in self.open:
+            self.missing.add(node_id)
+            self.close(subscription_id)
+
     def close(self, subscription_id: str) -> None:
         self.open.discard(subscription_id)
         if not self.lines.full():
@@ -72,6 +79,7 @@ class _Reader:
 class _Subscription:
     id: str
     node_id: NodeID
+    listener: asyncio.Queue[pb.SubscriptionMessage]
     tasks: dict[str, Task]
     reader: _Reader
 
@@ -124,8 +132,8 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
             if self._listeners.get(node_id) is queue:
                 del self._listeners[node_id]
             for subscription in list(self._subscriptions.values()):
-                if subscription.node_id == node_id:
-                    subscription.reader.close(subscription.id)
+                if subscription.listener is queue:
+                    subscription.reader.lose(subscription.id, node_id)
 
     async def PublishLogs(
         self, request: AsyncIterator[pb.PublishLogsMessage], context: Context
@@ -134,11 +142,12 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         subscription: _Subscription | None = None
         try:
             async for message in request:
-                subscription = self._subscriptions.get(message.subscription_id)
-                if subscription is None:
+                found = self._subscriptions.get(message.subscription_id)
+                if found is None:
                     raise NotFound("subscription", message.subscription_id)
-                if subscription.node_id != node_id:
+                if found.node_id != node_id:
                     raise PermissionDenied("cannot publish logs of a task not assigned this node")
+                subscription = found
                 for line in message.messages:
                     await subscription.reader.lines.put(_line(subscription, line))
         finally:
@@ -170,8 +179,12 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                 reader.seen.add(task.id)
                 by_node.setdefault(task.node_id, {})[task.id] = task
         for node_id, of_node in by_node.items():
-            subscription = _Subscription(self._new_id(), node_id, of_node, reader)
-            if self._tell(node_id, _message(subscription)):
+            listener = self._listeners.get(node_id)
+            if listener is None:
+                reader.missing.add(node_id)
+                continue
+            subscription = _Subscription(self._new_id(), node_id, listener, of_node, reader)
+            if _tell(subscription, _message(subscription)):
                 self._subscriptions[subscription.id] = subscription
                 reader.open.add(subscription.id)
             else:
@@ -180,24 +193,24 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
     def _unsubscribe(self, reader: _Reader) -> None:
         for subscription in [s for s in self._subscriptions.values() if s.reader is reader]:
             del self._subscriptions[subscription.id]
-            self._tell(subscription.node_id, pb.SubscriptionMessage(id=subscription.id, close=True))
+            _tell(subscription, pb.SubscriptionMessage(id=subscription.id, close=True))
 
-    def _tell(self, node_id: NodeID, message: pb.SubscriptionMessage) -> bool:
-        listener = self._listeners.get(node_id)
-        if listener is None:
-            return False
-        try:
-            listener.put_nowait(message)
-        except asyncio.QueueFull:
-            log.warning("logs.listener.full", node_id=node_id)
-            return False
-        return True
+
+def _tell(subscription: _Subscription, message: pb.SubscriptionMessage) -> bool:
+    try:
+        subscription.listener.put_nowait(message)
+    except asyncio.QueueFull:
+        log.warning("logs.listener.full", node_id=subscription.node_id)
+        return False
+    return True
 
 
 def _line(subscription: _Subscription, line: pb.LogMessage) -> LogLine:
     task = subscription.tasks.get(line.task_id)
     if task is None:
         raise PermissionDenied("cannot publish logs of a task not asked for")
+    if line.stream not in STREAMS:
+        raise InvalidArgument(f"invalid stream {line.stream!r}: it is one of {' and '.join(STREAMS)}")
     return LogLine(
         task=task, timestamp=line.timestamp.ToDatetime(tzinfo=UTC), stream=line.stream, text=line.data
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from swarm.base.clock import Clock
 from swarm.base.errors import Unavailable
@@ -23,6 +23,9 @@ from swarm.store.store import Store
 QUIET_S = 0.02
 LIMIT_S = 0.5
 RETRY_S = 0.5
+BROKEN_RETRY = timedelta(seconds=5)
+LEAST_SLEEP_S = 0.02
+"""An alarm that a planner sets for now, again and again, must not spin."""
 
 log = get_logger("planner")
 
@@ -83,7 +86,7 @@ class PlanLoop:
         ops: list[Op] = []
         now = self._clock.now()
         for key in sorted(dirty):
-            plan = self._planner.plan(self._store.view, key, now)
+            plan = self._plan(key, now)
             ops.extend(plan.ops)
             self._alarms.pop(key, None)
             if plan.wake_at is not None:
@@ -99,6 +102,14 @@ class PlanLoop:
         log.debug("plan.applied", planner=self._planner.name, ops=len(ops), written=written)
         return set() if written == len(ops) else dirty
 
+    def _plan(self, key: str, now: datetime) -> Plan:
+        """One key that cannot be planned must not keep the others from it."""
+        try:
+            return self._planner.plan(self._store.view, key, now)
+        except Exception:
+            log.exception("plan.broken", planner=self._planner.name, key=key)
+            return Plan(wake_at=now + BROKEN_RETRY)
+
     def _marked(self, changed: Mapping[ObjectKey, Change]) -> set[str]:
         return {dirty for key, change in changed.items() for dirty in self._planner.keys_of(key, change)}
 
@@ -109,4 +120,4 @@ class PlanLoop:
     def _sleep_s(self) -> float | None:
         if not self._alarms:
             return None
-        return max(0.0, (min(self._alarms.values()) - self._clock.now()).total_seconds())
+        return max(LEAST_SLEEP_S, (min(self._alarms.values()) - self._clock.now()).total_seconds())

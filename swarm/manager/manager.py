@@ -12,7 +12,7 @@ from aiohttp import web
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition
-from swarm.base.ids import IdSource, ServiceID
+from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.manager.allocator.allocate import plan_allocation
 from swarm.manager.ca.join_server import JoinServer, tls_context
@@ -127,10 +127,13 @@ class Manager:
         finally:
             await runner.cleanup()
 
+    def _is_member(self, node_id: NodeID) -> bool:
+        return self._store.view.get(Node, node_id) is not None
+
     async def _serve_nodes(self, dispatcher: Dispatcher) -> None:
         identity = self._identity()
         services = tuple(dispatcher_pb2.DESCRIPTOR.services_by_name.values())
-        server: grpc.aio.Server = make_server(identity, services, self._clock)
+        server: grpc.aio.Server = make_server(identity, services, self._clock, self._is_member)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         address = f"{self._listen.address}:{self._listen.cluster_port}"

@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from swarm.base.errors import InvalidArgument
 from swarm.model.image_reference import parse_reference
+from swarm.model.signals import parse_signal
 from swarm.model.specs import ContainerSpec, NodeSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarm.model.types import (
     EndpointSpec,
@@ -29,7 +30,6 @@ from swarm.model.types import (
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
-_SIGNAL = re.compile(r"(?:SIG)?[A-Z][A-Z0-9+-]*|[0-9]{1,2}", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 NAME_LIMIT = 63
@@ -101,10 +101,8 @@ def validate_container_spec(container: ContainerSpec) -> None:
         raise InvalidArgument(
             f"invalid hostname {container.hostname!r}: letters, digits, '-' and '.', at most 63"
         )
-    if container.stop_signal and not _SIGNAL.fullmatch(container.stop_signal):
-        raise InvalidArgument(
-            f"invalid stop signal {container.stop_signal!r}: a name like SIGTERM or a number"
-        )
+    if container.stop_signal:
+        parse_signal(container.stop_signal)
     if container.stop_grace_period is not None and container.stop_grace_period < timedelta(0):
         raise InvalidArgument("invalid stop grace period: must not be negative")
     validate_mounts(container.mounts)

@@ -37,12 +37,14 @@ async def request_identity(remote: str, application: Application) -> Identity:
     async with aiohttp.ClientSession(timeout=timeout) as session:
         try:
             root = await _root(session, remote)
-            if _digest(root) != application.token.root_digest:
+            if root is None or _digest(root) != application.token.root_digest:
                 raise InvalidArgument(
                     f"remote CA does not match fingerprint: the token is of another cluster than the manager "
                     f"at {remote}, or of before its CA changed; get one with: swarm join-token worker"
                 )
-            return await _apply(session, remote, root, application)
+            # Only this one certificate: the answer may hold more, which the token does not vouch for.
+            root_pem = root.public_bytes(serialization.Encoding.PEM)
+            return await _apply(session, remote, root_pem, application)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             reason = str(error) or "no answer in time"
             raise Unavailable(
@@ -50,15 +52,19 @@ async def request_identity(remote: str, application: Application) -> Identity:
             ) from error
 
 
-async def _root(session: aiohttp.ClientSession, remote: str) -> bytes:
-    """The root as the peer tells it: worth nothing until its digest has been checked."""
+async def _root(session: aiohttp.ClientSession, remote: str) -> x509.Certificate | None:
+    """The root as the peer tells it, worth nothing until its digest has been checked; None if it is none."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
     async with session.get(f"https://{remote}/v1/root", ssl=unverified) as response:
         if response.status != 200:
             raise Unavailable(f"{remote} does not serve a cluster (HTTP status {response.status})")
-        return await response.content.read(LIMIT_BYTES)
+        content = await response.content.read(LIMIT_BYTES)
+    try:
+        return x509.load_pem_x509_certificate(content)
+    except ValueError:
+        return None
 
 
 async def _apply(
@@ -82,12 +88,8 @@ async def _apply(
         )
 
 
-def _digest(root: bytes) -> str:
-    try:
-        certificate = x509.load_pem_x509_certificate(root)
-    except ValueError:
-        return ""
-    return root_digest(certificate.public_bytes(serialization.Encoding.DER))
+def _digest(root: x509.Certificate) -> str:
+    return root_digest(root.public_bytes(serialization.Encoding.DER))
 
 
 def _refusal(status: int, message: str) -> SwarmError:

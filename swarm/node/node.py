@@ -213,6 +213,7 @@ class Host:
                 raise Unavailable(LAST_MANAGER)
             await member.leave()
             await self._stop()
+            await self._remove_containers()
             await member.dismantle()
             await asyncio.to_thread(forget_membership, self._paths)
             self._identity = None
@@ -275,10 +276,13 @@ class Host:
 
     async def _clean_up(self) -> None:
         """Remove what a cluster that this node is no longer in has left."""
+        await self._remove_containers()
+        await asyncio.to_thread(forget_membership, self._paths)
+
+    async def _remove_containers(self) -> None:
         await self._local.containers.adopt(())
         for container_id in self._local.images.retained():
             self._local.images.release(container_id)
-        await asyncio.to_thread(forget_membership, self._paths)
 
     def _start(self, member: Member) -> None:
         assert self._group is not None, "run() is running"

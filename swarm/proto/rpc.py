@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
@@ -19,7 +20,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 
 from swarm.base.clock import Clock
 from swarm.base.errors import PermissionDenied, SwarmError, Unauthenticated, from_grpc
-from swarm.base.ids import ClusterID
+from swarm.base.ids import ClusterID, NodeID
 from swarm.base.log import get_logger
 from swarm.model.types import NodeRole
 from swarm.proto.gen import options_pb2
@@ -90,9 +91,17 @@ def roles_of(services: tuple[ServiceDescriptor, ...]) -> Roles:
     return table
 
 
-def make_server(identity: Identity, services: tuple[ServiceDescriptor, ...], clock: Clock) -> grpc.aio.Server:
-    """A server that demands a node certificate of this cluster and the declared role for every call."""
-    guard = _Guard(roles_of(services), identity.subject.cluster_id, clock)
+def make_server(
+    identity: Identity,
+    services: tuple[ServiceDescriptor, ...],
+    clock: Clock,
+    is_member: Callable[[NodeID], bool],
+) -> grpc.aio.Server:
+    """A server that demands a node certificate of this cluster and the declared role for every call.
+
+    `is_member` tells whether the cluster still has the node: a certificate outlives its node's removal.
+    """
+    guard = _Guard(roles_of(services), identity.subject.cluster_id, clock, is_member)
     return grpc.aio.server(interceptors=[guard], options=_SERVER_OPTIONS)
 
 
@@ -105,10 +114,13 @@ def server_credentials(identity: Identity) -> grpc.ServerCredentials:
 
 
 class _Guard(grpc.aio.ServerInterceptor):
-    def __init__(self, roles: Roles, cluster_id: ClusterID, clock: Clock) -> None:
+    def __init__(
+        self, roles: Roles, cluster_id: ClusterID, clock: Clock, is_member: Callable[[NodeID], bool]
+    ) -> None:
         self._roles = roles
         self._cluster_id = cluster_id
         self._clock = clock
+        self._is_member = is_member
         self._subjects: dict[bytes, Subject] = {}
 
     async def intercept_service(
@@ -150,8 +162,9 @@ class _Guard(grpc.aio.ServerInterceptor):
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             try:
                 _caller.set(self._identify(context, roles))
-                async for response in behaviour(request, context):
-                    yield response
+                async with aclosing(behaviour(request, context)) as responses:
+                    async for response in responses:
+                        yield response
             except SwarmError as error:
                 await _abort(context, error)
 
@@ -174,6 +187,8 @@ class _Guard(grpc.aio.ServerInterceptor):
             raise Unauthenticated(f"the certificate of node {subject.node_id} expired at {subject.not_after}")
         if subject.role not in roles:
             raise PermissionDenied(f"a {subject.role} may not call this")
+        if not self._is_member(subject.node_id):
+            raise PermissionDenied(f"node {subject.node_id} has been removed from the cluster")
         return subject
 
 

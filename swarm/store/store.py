@@ -36,6 +36,8 @@ RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
 TXN_OPS = 100
 """etcd refuses more than 128 operations in one transaction."""
+TXN_BYTES = 1024 * 1024
+"""etcd refuses requests of more than 1.5 MiB."""
 
 Key = tuple[type[StoredObject], str]
 
@@ -72,11 +74,11 @@ class Store:
         """A key of ours that is no object (leader, beat)."""
         return self._raw.get(key)
 
-    async def until_raw(self, key: str) -> KeyValue:
-        """Wait until such a key exists."""
+    async def raw_there(self, key: str) -> KeyValue:
+        """`raw`, once the key is there."""
         async with self._moved:
             await self._moved.wait_for(lambda: key in self._raw)
-        return self._raw[key]
+            return self._raw[key]
 
     async def sync(self) -> None:
         """Bring the mirror up to what a quorum has acknowledged by now: reads after it are linearisable.
@@ -278,14 +280,16 @@ def _joined(txns: Sequence[_Txn], epoch: int | None) -> _Txn:
 
 def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
     chunk: list[_Txn] = []
-    size = 0
+    ops = size = 0
     for txn in txns:
         cost = max(len(txn.compares), len(txn.writes))
-        if chunk and size + cost > limit:
+        weight = sum(len(w.value) for w in txn.writes if isinstance(w, Put))
+        if chunk and (ops + cost > limit or size + weight > TXN_BYTES):
             yield chunk
-            chunk, size = [], 0
+            chunk, ops, size = [], 0, 0
         chunk.append(txn)
-        size += cost
+        ops += cost
+        size += weight
     if chunk:
         yield chunk
 

@@ -85,6 +85,7 @@ class Agent:
         await self._connected.wait()
 
     async def run(self) -> None:
+        await self._parts.tasks.adopted()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._mend_network())
             await self._keep_session()
@@ -95,7 +96,7 @@ class Agent:
             opened = asyncio.Event()
             try:
                 await self._session(self._managers[0], opened)
-            except* (SwarmError, grpc.aio.AioRpcError, TimeoutError, asyncio.InvalidStateError) as errors:
+            except* (SwarmError, grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as errors:
                 self._problem = self._explain(errors)
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
             if opened.is_set():
@@ -152,7 +153,7 @@ class Agent:
             changes = self._assignments.take(message)
             if changes is None:
                 log.warning("assignments.refused", epoch=message.epoch, known=known)
-                continue
+                raise FailedPrecondition("the manager follows a deposed leader")
             if self._assignments.epoch != known:
                 self._parts.journal.save_epoch(self._assignments.epoch)
             if changes.network_changed:
@@ -169,6 +170,8 @@ class Agent:
             await self._parts.network.apply(self._assignments.data_plane())
         except (SwarmError, OSError) as error:
             log.warning("network.unapplied", reason=str(error))
+        except Exception:  # a network that cannot be made must not stop the tasks that need none
+            log.exception("network.unapplied")
 
     async def _mend_network(self) -> None:
         while True:
@@ -177,6 +180,8 @@ class Agent:
                 await self._parts.network.verify()
             except (SwarmError, OSError) as error:
                 log.warning("network.unverified", reason=str(error))
+            except Exception:
+                log.exception("network.unverified")
 
     def _explain(self, errors: BaseExceptionGroup[BaseException]) -> str:
         problem = certificate_problem(self._identity(), self._parts.clock.now())

@@ -6,20 +6,22 @@ Raises `Temporary` for what may pass (the runner tries again) and `Fatal` for wh
 from __future__ import annotations
 
 import asyncio
+import signal
 from dataclasses import replace
 from pathlib import Path
 
-from swarm.base.errors import Fatal, NotFound, SwarmError, Temporary, Unavailable
+from swarm.base.errors import Fatal, InvalidArgument, NotFound, SwarmError, Temporary, Unavailable
 from swarm.model.dataplane import TaskNetwork
 from swarm.model.defaults import PIDS_LIMIT, STOP_GRACE_PERIOD
 from swarm.model.objects import Task
+from swarm.model.signals import parse_signal
 from swarm.model.types import PortConfig, PublishMode, Resources
 from swarm.overlay.data_path import DataPath, TaskLink
 from swarm.worker.images.image import Image
 from swarm.worker.images.store import ImageStore
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.spec import ContainerConfig, process_args, process_env
-from swarm.worker.runtime.status import ExitStatus, parse_signal
+from swarm.worker.runtime.status import ExitStatus
 from swarm.worker.task_machine import Outcome
 
 LEAVE_BALANCER_S = 1.0
@@ -96,7 +98,11 @@ class Controller:
                 named = self._images.get(task.spec.container_spec.image).config.stop_signal
             except NotFound:
                 named = ""
-        return parse_signal(named or "SIGTERM")
+        try:
+            return parse_signal(named or "SIGTERM")
+        except InvalidArgument:
+            # Nobody checked what an image says, and a container that cannot be stopped would never go.
+            return signal.SIGTERM
 
     def _config(self, task: Task, image: Image, link: TaskLink) -> ContainerConfig:
         spec = task.spec.container_spec

@@ -1,8 +1,9 @@
 """What an agent knows of its tasks, on disk: it survives swarmd, whatever the managers do meanwhile.
 
 One file a task, replaced atomically. Nothing is fsynced: what a power cut takes, the container has gone with,
-and the managers' record tells the rest; a file that cannot be read counts as none. The highest leader epoch
-seen is kept too, so that a deposed leader's assignments stay refused after a restart.
+and the managers' record tells the rest; a file that cannot be read counts as none and is removed. On a full
+disk tasks go on: what could not be written is told by the managers again. The highest leader epoch seen is
+kept too, so that a deposed leader's assignments stay refused after a restart.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ class Journal:
                 path.unlink()
                 continue
             try:
-                tasks[path.name] = codec.loads(Task, path.read_bytes())
+                tasks[path.name] = _read(path)
             except (DecodeError, ValueError) as error:
                 log.warning("journal.unreadable", task_id=path.name, reason=str(error))
+                path.unlink()
         return tasks
 
     def save(self, task: Task) -> None:
@@ -53,7 +55,18 @@ class Journal:
         _replace(self._epoch, str(epoch).encode())
 
 
+def _read(path: Path) -> Task:
+    """Raises ValueError also for a file that a power cut left empty: it decodes, but to no task."""
+    task = codec.loads(Task, path.read_bytes())
+    if task.id != path.name:
+        raise ValueError("it holds no task of this name")
+    return task
+
+
 def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError as error:
+        log.error("journal.unwritten", path=str(path), reason=str(error))

@@ -62,7 +62,7 @@ class LogPublisher:
                 reading = [group.create_task(self._read(t, wanted.options, queue)) for t in wanted.task_ids]
                 group.create_task(_finish(reading, queue))
                 await _send(call, wanted.id, queue)
-        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError) as errors:
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError, OSError, ValueError) as errors:
             log.info("logs.publish.ended", subscription=wanted.id, reason=str(errors.exceptions[0]))
         finally:
             call.cancel()

@@ -32,6 +32,8 @@ class Reporter:
 
     async def run(self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str) -> None:
         """Send until cancelled, or until the session breaks; what was not acknowledged stays."""
+        if self._pending:
+            self._some.set()
         while True:
             await self._some.wait()
             await asyncio.sleep(GATHER_S)

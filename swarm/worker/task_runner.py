@@ -102,6 +102,10 @@ class TaskRunner:
                     self._set_status(replace(self._task.status, err=str(error)))
             except OSError as error:
                 return Outcome(error=str(error))
+            except Exception as error:  # one task's trouble must not end the other tasks' swarmd
+                log.exception("task.step.broken", task_id=self._task.id)
+                return Outcome(error=f"internal error: {error!r}; see swarmd's log")
+            _stop_if_cancelled()
             await asyncio.sleep(retry_delay(attempt).total_seconds())
             attempt += 1
 
@@ -131,6 +135,9 @@ class TaskRunner:
                 return await work()
             except (SwarmError, OSError) as error:
                 log.warning("task.cleanup.failed", task_id=self._task.id, reason=str(error))
+            except Exception:
+                log.exception("task.cleanup.broken", task_id=self._task.id)
+            _stop_if_cancelled()
             await asyncio.sleep(retry_delay(attempt).total_seconds())
             attempt += 1
 
@@ -149,3 +156,10 @@ class TaskRunner:
             )
         self._task = replace(self._task, status=status)
         self._report(self._task)
+
+
+def _stop_if_cancelled() -> None:
+    """A step that fails while it is being cancelled hides the cancellation behind its own error."""
+    current = asyncio.current_task()
+    if current is not None and current.cancelling():
+        raise asyncio.CancelledError

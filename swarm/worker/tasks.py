@@ -30,6 +30,8 @@ class Tasks:
         self._report = report
         self._runners: dict[str, TaskRunner] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._adopted = asyncio.Event()
+        self._leaving = False
         self._empty = asyncio.Event()
         self._moved = asyncio.Event()
 
@@ -47,6 +49,10 @@ class Tasks:
             moved = self._moved
             await moved.wait()
 
+    async def adopted(self) -> None:
+        """Wait until an earlier swarmd's tasks are known again; before that nothing may be assigned."""
+        await self._adopted.wait()
+
     async def run(self, containers: Containers, images: ImageStore) -> None:
         """Adopt what an earlier swarmd left, then run tasks until cancelled (containers go on)."""
         known = self._journal.load()
@@ -63,6 +69,7 @@ class Tasks:
                 )
                 self._start(replace(task, status=status))
             log.info("tasks.adopted", known=len(known), containers=len(found))
+            self._adopted.set()
             await asyncio.Event().wait()
 
     def assign(self, task: Task) -> None:
@@ -71,6 +78,8 @@ class Tasks:
         if runner is not None:
             runner.set_desired(task.desired_state)
             self._journal.save(runner.task)
+            return
+        if self._leaving:
             return
         status = resumed(task.status, is_known=False, is_alive=False, now=self._clock.now())
         self._start(replace(task, status=status))
@@ -87,7 +96,8 @@ class Tasks:
         self.withdraw([task_id for task_id in self._runners if task_id not in task_ids])
 
     async def remove_all(self) -> None:
-        """Stop and remove every task; returns when nothing is left."""
+        """Stop and remove every task, and take no new ones; returns when nothing is left."""
+        self._leaving = True
         self.keep_only(frozenset())
         while self._runners:
             self._empty.clear()

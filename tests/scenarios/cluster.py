@@ -185,8 +185,10 @@ class PureCluster:
         if is_running:
             is_lost = task.id not in host.containers
             return TaskStatus(timestamp=now, state=TaskState.FAILED, err="host was off") if is_lost else None
+        end = self.ends.get(task.service_name)
+        if end and end.state is TaskState.REJECTED:
+            return replace(end, timestamp=now)
         if task.desired_state is TaskState.RUNNING:
-            end = self.ends.get(task.service_name)
             return replace(end, timestamp=now) if end else running_at(now)
         if state < TaskState.READY:
             return TaskStatus(timestamp=now, state=TaskState.READY, message="prepared")

@@ -165,6 +165,7 @@ class Scenario:
         self.cluster.ends[name] = TaskStatus(state=TaskState.FAILED, err=err)
 
     def do_always_reject(self, name: str, reason: str) -> None:
+        """From now on every task of the service is refused by its node as soon as it is prepared."""
         self.cluster.ends[name] = TaskStatus(state=TaskState.REJECTED, err=reason)
 
     def do_work_again(self, name: str) -> None:

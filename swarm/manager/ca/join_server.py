@@ -84,7 +84,7 @@ class JoinServer:
         try:
             if self._throttle.is_blocked(address, self._clock.monotonic()):
                 raise Unavailable("too many wrong join tokens from this address: wait a minute")
-            wanted = _read(await request.text())
+            wanted = _read(await request.read())
             answer = await self._issue(wanted, address)
         except SwarmError as error:
             log.info("join.refused", address=address, reason=str(error))
@@ -113,7 +113,7 @@ class JoinServer:
         try:
             secret = parse_token(token).secret
         except InvalidArgument:
-            secret = ""
+            raise self._wrong_token(address) from None
         is_worker = hmac.compare_digest(secret, tokens.worker)
         is_manager = hmac.compare_digest(secret, tokens.manager)
         if is_worker:
@@ -123,8 +123,11 @@ class JoinServer:
                 "joining as a manager is not supported by this version: join with the worker token "
                 "(swarm join-token worker)"
             )
+        raise self._wrong_token(address)
+
+    def _wrong_token(self, address: str) -> InvalidArgument:
         self._throttle.wrong(address, self._clock.monotonic())
-        raise InvalidArgument("A valid join token is necessary to join this cluster")
+        return InvalidArgument("A valid join token is necessary to join this cluster")
 
     def _cluster(self) -> Cluster:
         clusters = self._store.view.list(Cluster)
@@ -146,13 +149,13 @@ def tls_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-def _read(text: str) -> JoinRequest:
+def _read(content: bytes) -> JoinRequest:
     try:
-        body = json.loads(text)
+        body = json.loads(content)
         return JoinRequest(
             token=str(body["token"]),
             csr_pem=str(body["csr"]).encode(),
             availability=Availability(body.get("availability") or Availability.ACTIVE),
         )
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidArgument("malformed join request") from None

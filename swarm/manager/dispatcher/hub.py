@@ -6,7 +6,7 @@ The shared part is computed once per batch of changes, not once per node.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 
 from swarm.base.ids import NodeID
@@ -41,7 +41,9 @@ class AssignmentHub:
                     changed = await changes.settle(QUIET_S, LIMIT_S)
                     tasks = (t for c in changed.values() for t in (c.old, c.new) if isinstance(t, Task))
                     nodes = {NodeID(key[1]) for key in changed if key[0] is Node}
-                    self._refresh(nodes | {t.node_id for t in tasks})
+                    nodes |= {t.node_id for t in tasks}
+                    concerns_all = any(key[0] in (Network, Cluster) for key in changed)
+                    self._refresh(set(self._streams) if concerns_all else nodes)
 
     async def _follow_pokes(self) -> None:
         while True:
@@ -57,7 +59,7 @@ class AssignmentHub:
             for event in self._streams.get(node_id, ()):
                 event.set()
 
-    async def differences(self, node_id: NodeID) -> AsyncIterator[Difference]:
+    async def differences(self, node_id: NodeID) -> AsyncGenerator[Difference, None]:
         """First everything, then each change, for one node's stream."""
         with self._woken(node_id) as woken:
             told = node_items(self._store.view, node_id, self._shared)
@@ -79,3 +81,5 @@ class AssignmentHub:
             yield event
         finally:
             self._streams[node_id].discard(event)
+            if not self._streams[node_id]:
+                del self._streams[node_id]

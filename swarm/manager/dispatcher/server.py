@@ -7,9 +7,9 @@ Source: SwarmKit manager/dispatcher/dispatcher.go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
@@ -34,6 +34,8 @@ from swarm.store.store import Store
 
 EXPIRE_EVERY_S = 0.25
 WRITE_TRIES = 10
+RACE_S = 0.01
+"""Before a write that lost a race is tried again: time for the mirror to show who won."""
 
 log = get_logger("dispatcher")
 
@@ -65,16 +67,15 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         node_id = caller().node_id
         session_id = self._new_id()
         over = self._begin(node_id)
-        description = codec.decode(NodeDescription, request.description)
-        await self._mark_ready(node_id, description, _peer_address(context))
         self._sessions.open(node_id, session_id, self._clock.monotonic())
-        self._hub.poke()
-        log.info("session.opened", node_id=node_id)
         try:
+            description = codec.decode(NodeDescription, request.description)
+            await self._mark_ready(node_id, description, _peer_address(context))
+            self._hub.poke()
+            log.info("session.opened", node_id=node_id)
             yield self._welcome(node_id, session_id)
             await over.wait()
-            if self._sessions.is_current(node_id, session_id):
-                raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+            self._check_member(node_id)
             raise FailedPrecondition("a newer session of this node has taken over")
         finally:
             self._sessions.stream_ended(node_id, session_id)
@@ -93,10 +94,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         node_id = caller().node_id
         self._check_session(node_id, request.session_id)
         sequence = 0
-        async for change in self._hub.differences(node_id):
-            leader = self._store.raw(keys.LEADER)
-            yield _message(change, sequence, leader.mod_revision if leader else 0)
-            sequence += 1
+        async with aclosing(self._hub.differences(node_id)) as differences:
+            async for change in differences:
+                leader = await self._store.raw_there(keys.LEADER)
+                self._check_session(node_id, request.session_id)
+                yield _message(change, sequence, leader.mod_revision)
+                sequence += 1
 
     async def UpdateTaskStatus(
         self, request: pb.UpdateTaskStatusRequest, context: Context
@@ -108,6 +111,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             ops = tuple(self._accept(node_id, reports))
             if not ops or await self._store.apply(ops) == len(ops):
                 return pb.UpdateTaskStatusResponse()
+            await asyncio.sleep(RACE_S)
         raise Unavailable("the tasks kept changing; report again")
 
     def _accept(self, node_id: NodeID, reports: dict[str, TaskStatus]) -> Iterable[Op]:
@@ -133,10 +137,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         if not self._sessions.is_current(node_id, session_id):
             raise FailedPrecondition("the session is over: open a new one")
 
-    def _begin(self, node_id: NodeID) -> asyncio.Event:
-        """End the node's older session, if there is one."""
+    def _check_member(self, node_id: NodeID) -> None:
         if self._store.view.get(Node, node_id) is None:
             raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+
+    def _begin(self, node_id: NodeID) -> asyncio.Event:
+        """End the node's older session, if there is one."""
+        self._check_member(node_id)
         previous = self._over.get(node_id)
         if previous is not None:
             previous.set()
@@ -166,7 +173,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         await self._change_node(node_id, ready)
 
     async def _mark_down(self, node_id: NodeID) -> None:
-        def down(node: Node) -> Node:
+        def down(node: Node) -> Node | None:
+            if self._sessions.has_session(node_id):
+                return None  # it came back while this was being written
             status = replace(
                 node.status,
                 state=NodeState.DOWN,
@@ -184,15 +193,19 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             log.warning("node.down.unwritten", node_id=node_id, reason=str(error))
             self._sessions.expect(node_id, self._clock.monotonic())
 
-    async def _change_node(self, node_id: NodeID, change: Any) -> None:  # noqa: ANN401 - Node -> Node
+    async def _change_node(self, node_id: NodeID, change: Callable[[Node], Node | None]) -> None:
+        """Write what `change` makes of the node, which is nothing when it returns None."""
         for _ in range(WRITE_TRIES):
             node = self._store.view.get(Node, node_id)
             if node is None:
                 raise NotFound("node", node_id)
+            changed = change(node)
+            if changed is None:
+                return
             try:
-                await self._store.commit([Update(object=change(node))])
+                await self._store.commit([Update(object=changed)])
             except OutOfSequence:
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(RACE_S)
             else:
                 return
         raise Unavailable(f"node {node_id} kept changing; try again")
@@ -204,6 +217,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     over = self._over.get(NodeID(node_id))
                     if change.new is None and over is not None:
                         over.set()
+                        self._sessions.drop(NodeID(node_id))
 
 
 def _message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:

@@ -41,7 +41,12 @@ class Sessions:
 
     def is_current(self, node_id: NodeID, session_id: str) -> bool:
         session = self._by_node.get(node_id)
-        return session is not None and session.id == session_id
+        return session is not None and session.id == session_id != ""
+
+    def has_session(self, node_id: NodeID) -> bool:
+        """Whether the node has a session that has not been silent for too long."""
+        session = self._by_node.get(node_id)
+        return session is not None and session.id != ""
 
     def beat(self, node_id: NodeID, session_id: str, now: float) -> None:
         """Raises: FailedPrecondition when the session is over."""

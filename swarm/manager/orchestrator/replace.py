@@ -2,6 +2,7 @@
 
 Invariant: a new copy of a slot starts (desired RUNNING) only when no older one may still run on a host that
 is up; until then it waits at READY. A node that is DOWN or deleted holds nothing up.
+Invariant: tasks that fail again and again are made no faster than their delays allow.
 Source: SwarmKit manager/orchestrator/restart/restart.go (DelayStart); there the wait ends after a minute even
 if the old copy still runs, here it does not.
 """
@@ -46,6 +47,11 @@ def plan_slot(work: Work, slot: Slot) -> Plan:
 
 
 def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
+    due = slot.tasks[-1].start_after if slot.tasks else None
+    if restart.delay and due is not None and due > work.now:
+        # Its node refused it while it was prepared, before its time had come: a successor made now would be
+        # refused at once too, and so on without end. The delay that this one had is waited out first.
+        return Plan(wake_at=due)
     must_wait = restart.delay or _is_taken(work, slot, None)
     desired = TaskState.READY if must_wait else TaskState.RUNNING
     create = create_task(work.service, slot, desired, work.now, work.new_id)

@@ -77,7 +77,7 @@ def _report(stdout: bytes, stderr: str) -> Unpacked:
         raise Temporary(f"the unpacking program failed: {last or 'it was killed'}") from error
     if "error" in report:
         kind = Temporary if report.get("disk_full") else InvalidImage
-        raise kind(str(report["error"]))
+        raise kind(f"cannot unpack the archive: {report['error']}")
     return Unpacked(diff_id=report["diff_id"], bytes=report["bytes"], entries=report["entries"])
 
 

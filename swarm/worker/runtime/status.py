@@ -1,17 +1,13 @@
-"""How a container ended, what was found of it after a restart, and signals by name. Pure values."""
+"""How a container ended, and what was found of it after a restart. Pure values."""
 
 from __future__ import annotations
 
-import re
 import signal
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from swarm.base.errors import InvalidArgument
-
 KILLED = 128 + signal.SIGKILL
-_RT_SIGNAL = re.compile(r"RTM(IN\+|AX-)(\d{1,2})")
 
 
 class ContainerState(StrEnum):
@@ -38,23 +34,3 @@ class Adopted:
     state: ContainerState
     pid: int = 0
     exit_status: ExitStatus | None = None
-
-
-def parse_signal(text: str) -> int:
-    """The number of `SIGTERM`, `term`, `15` or `SIGRTMIN+3`.
-
-    Raises:
-        InvalidArgument: no such signal.
-    """
-    name = text.strip().upper().removeprefix("SIG")
-    if name.isdecimal() and 0 < int(name[:4]) <= signal.SIGRTMAX:
-        return int(name)
-    realtime = _RT_SIGNAL.fullmatch(name)
-    if realtime:
-        offset = int(realtime.group(2))
-        number = signal.SIGRTMIN + offset if realtime.group(1) == "IN+" else signal.SIGRTMAX - offset
-        if signal.SIGRTMIN <= number <= signal.SIGRTMAX:
-            return number
-    elif f"SIG{name}" in signal.Signals.__members__:
-        return int(signal.Signals[f"SIG{name}"])
-    raise InvalidArgument(f"invalid signal: {text}")
