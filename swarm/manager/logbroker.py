@@ -8,16 +8,18 @@ Source: SwarmKit manager/logbroker.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any, Protocol
 
-from swarm.base.errors import InvalidArgument, NotFound, PermissionDenied, Unavailable
+from swarm.base.errors import InvalidArgument, NotFound, PermissionDenied, SwarmError, Unavailable
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.model.objects import Node, Task
 from swarm.model.task_state import TaskState
+from swarm.model.types import NodeState
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.rpc import Context, caller
@@ -49,16 +51,32 @@ class LogLine:
     text: bytes
 
 
+class Remote(Protocol):
+    def __call__(
+        self, manager_id: NodeID, task_ids: Iterable[str], options: LogOptions
+    ) -> AsyncGenerator[pb.LogMessage, None]:
+        """What another manager's nodes send. Raises: Unavailable."""
+        ...
+
+
 @dataclass(slots=True)
 class _Reader:
     """One reader's queue and the subscriptions that fill it. None in the queue: look whether that was all."""
 
     options: LogOptions
     is_endless: bool
+    remote: Remote | None
+    group: asyncio.TaskGroup | None = None
+    background: list[asyncio.Task[None]] = field(default_factory=list)
     lines: asyncio.Queue[LogLine | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LINES))
     seen: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
     missing: set[NodeID] = field(default_factory=set)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` for as long as there is a reader."""
+        assert self.group is not None, "the reader is being read"
+        self.background.append(self.group.create_task(work))
 
     def is_done(self) -> bool:
         return not self.open and not self.is_endless and self.lines.empty()
@@ -85,9 +103,11 @@ class _Subscription:
 
 
 class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
-    def __init__(self, store: Store, new_id: IdSource) -> None:
+    def __init__(self, store: Store, new_id: IdSource, remote: Remote | None = None) -> None:
+        """`remote` reads from the manager that a node has its session with, when that is another one."""
         self._store = store
         self._new_id = new_id
+        self._remote = remote
         self._subscriptions: dict[str, _Subscription] = {}
         self._listeners: dict[NodeID, asyncio.Queue[pb.SubscriptionMessage]] = {}
 
@@ -96,28 +116,40 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         self, tasks: Iterable[Task], options: LogOptions
     ) -> AsyncIterator[AsyncIterator[LogLine]]:
         """The lines of these tasks as their nodes send them, to the end of each log."""
-        reader = _Reader(options, is_endless=False)
-        try:
+        async with self._reading(_Reader(options, is_endless=False, remote=self._remote)) as reader:
             self._subscribe(reader, tasks)
             yield self._lines(reader)
-        finally:
-            self._unsubscribe(reader)
+
+    @asynccontextmanager
+    async def read_local(
+        self, tasks: Iterable[Task], options: LogOptions
+    ) -> AsyncIterator[AsyncIterator[LogLine]]:
+        """Like `read_tasks`, of the nodes whose session is here: what another manager asks for."""
+        async with self._reading(_Reader(options, is_endless=False, remote=None)) as reader:
+            self._subscribe(reader, tasks)
+            yield self._lines(reader)
 
     @asynccontextmanager
     async def read_service(
         self, service_id: ServiceID, options: LogOptions
     ) -> AsyncIterator[AsyncIterator[LogLine]]:
         """The lines of a service's tasks; while following, also of those it gets later, without end."""
-        reader = _Reader(options, is_endless=options.follow)
+        async with self._reading(_Reader(options, is_endless=options.follow, remote=self._remote)) as reader:
+            if options.follow:
+                reader.start(self._follow(reader, service_id))
+            self._subscribe(reader, self._store.view.tasks_of_service(service_id))
+            yield self._lines(reader)
+
+    @asynccontextmanager
+    async def _reading(self, reader: _Reader) -> AsyncIterator[_Reader]:
         async with asyncio.TaskGroup() as group:
-            follower = group.create_task(self._follow(reader, service_id)) if options.follow else None
+            reader.group = group
             try:
-                self._subscribe(reader, self._store.view.tasks_of_service(service_id))
-                yield self._lines(reader)
+                yield reader
             finally:
                 self._unsubscribe(reader)
-                if follower is not None:
-                    follower.cancel()
+                for task in reader.background:
+                    task.cancel()
 
     async def ListenSubscriptions(
         self, request: pb.ListenSubscriptionsRequest, context: Context
@@ -149,7 +181,7 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                     raise PermissionDenied("cannot publish logs of a task not assigned this node")
                 subscription = found
                 for line in message.messages:
-                    await subscription.reader.lines.put(_line(subscription, line))
+                    await subscription.reader.lines.put(_read(line, subscription.tasks))
         finally:
             if subscription is not None:
                 subscription.reader.close(subscription.id)
@@ -181,7 +213,7 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         for node_id, of_node in by_node.items():
             listener = self._listeners.get(node_id)
             if listener is None:
-                reader.missing.add(node_id)
+                self._read_elsewhere(reader, node_id, of_node)
                 continue
             subscription = _Subscription(self._new_id(), node_id, listener, of_node, reader)
             if _tell(subscription, _message(subscription)):
@@ -189,6 +221,33 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                 reader.open.add(subscription.id)
             else:
                 reader.missing.add(node_id)
+
+    def _read_elsewhere(self, reader: _Reader, node_id: NodeID, tasks: dict[str, Task]) -> None:
+        node = self._store.view.get(Node, node_id)
+        if reader.remote is None or node is None or node.status.state is not NodeState.READY:
+            reader.missing.add(node_id)
+            return
+        subscription_id = self._new_id()
+        reader.open.add(subscription_id)
+        lines = reader.remote(node.status.manager_id, tasks, reader.options)
+        reader.start(self._relay(reader, subscription_id, lines, tasks))
+
+    async def _relay(
+        self,
+        reader: _Reader,
+        subscription_id: str,
+        lines: AsyncGenerator[pb.LogMessage, None],
+        tasks: dict[str, Task],
+    ) -> None:
+        try:
+            async with aclosing(lines):
+                async for line in lines:
+                    await reader.lines.put(_read(line, tasks))
+        except SwarmError as error:
+            log.info("logs.relay.ended", reason=str(error))
+            reader.missing.update(task.node_id for task in tasks.values())
+        finally:
+            reader.close(subscription_id)
 
     def _unsubscribe(self, reader: _Reader) -> None:
         for subscription in [s for s in self._subscriptions.values() if s.reader is reader]:
@@ -205,8 +264,33 @@ def _tell(subscription: _Subscription, message: pb.SubscriptionMessage) -> bool:
     return True
 
 
-def _line(subscription: _Subscription, line: pb.LogMessage) -> LogLine:
-    task = subscription.tasks.get(line.task_id)
+def wire_line(line: LogLine) -> pb.LogMessage:
+    message = pb.LogMessage(task_id=line.task.id, stream=line.stream, data=line.text)
+    message.timestamp.FromDatetime(line.timestamp)
+    return message
+
+
+def options_of(options: pb.LogOptions) -> LogOptions:
+    return LogOptions(
+        follow=options.follow,
+        stdout=options.stdout,
+        stderr=options.stderr,
+        tail=options.tail if options.HasField("tail") else None,
+        since=options.since.ToDatetime(tzinfo=UTC) if options.HasField("since") else None,
+    )
+
+
+def wire_options(options: LogOptions) -> pb.LogOptions:
+    wanted = pb.LogOptions(
+        follow=options.follow, stdout=options.stdout, stderr=options.stderr, tail=options.tail
+    )
+    if options.since is not None:
+        wanted.since.FromDatetime(options.since)
+    return wanted
+
+
+def _read(line: pb.LogMessage, tasks: Mapping[str, Task]) -> LogLine:
+    task = tasks.get(line.task_id)
     if task is None:
         raise PermissionDenied("cannot publish logs of a task not asked for")
     if line.stream not in STREAMS:
@@ -217,10 +301,5 @@ def _line(subscription: _Subscription, line: pb.LogMessage) -> LogLine:
 
 
 def _message(subscription: _Subscription) -> pb.SubscriptionMessage:
-    options = subscription.reader.options
-    wanted = pb.LogOptions(
-        follow=options.follow, stdout=options.stdout, stderr=options.stderr, tail=options.tail
-    )
-    if options.since is not None:
-        wanted.since.FromDatetime(options.since)
+    wanted = wire_options(subscription.reader.options)
     return pb.SubscriptionMessage(id=subscription.id, task_ids=subscription.tasks, options=wanted)

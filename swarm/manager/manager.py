@@ -4,33 +4,38 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 import grpc.aio
 from aiohttp import web
 
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition
+from swarm.base.errors import FailedPrecondition, Unavailable, from_grpc
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.manager.allocator.allocate import plan_allocation
+from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_server import JoinServer, tls_context
 from swarm.manager.control.control import Control
 from swarm.manager.dispatcher.server import Dispatcher
-from swarm.manager.logbroker import LogBroker
+from swarm.manager.liveness import Liveness
+from swarm.manager.logbroker import LogBroker, LogOptions, wire_options
 from swarm.manager.loop import PlanLoop, Planner, whole
+from swarm.manager.members import ManagerMembers, NodeCA, RoleManager, Secrets
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
 from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
-from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc
+from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc, managers_pb2, managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.proto.rpc import make_server, server_credentials
+from swarm.proto.rpc import make_server, open_channel, server_credentials
 from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
+from swarm.store.members import Members
 from swarm.store.store import Store
 
 STOP_GRACE_S = 0.5
@@ -47,18 +52,32 @@ class Listen:
     cluster_port: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerParts:
+    """What a manager is built from. `members` is None with a store that others run."""
+
+    store: Store
+    members: Members | None
+    secrets: Secrets
+    clock: Clock
+    new_id: IdSource
+    identity: Callable[[], Identity]
+    listen: Listen
+
+
 class Manager:
-    def __init__(
-        self, store: Store, clock: Clock, new_id: IdSource, identity: Callable[[], Identity], listen: Listen
-    ) -> None:
-        self._store = store
-        self._clock = clock
-        self._new_id = new_id
-        self._identity = identity
-        self._listen = listen
-        self.control = Control(store, clock, new_id)
-        self.logs = LogBroker(store, new_id)
-        self._election = Election(store, clock, identity().subject.node_id, self._lead)
+    def __init__(self, parts: ManagerParts) -> None:
+        self._parts = parts
+        self._store = parts.store
+        self._clock = parts.clock
+        self._new_id = parts.new_id
+        self._identity = parts.identity
+        self._listen = parts.listen
+        self._me = parts.identity().subject.node_id
+        self._beats = ManagerBeats(parts.store, parts.clock, self._me)
+        self.control = Control(parts.store, parts.clock, parts.new_id, self.is_reachable)
+        self.logs = LogBroker(parts.store, parts.new_id, self._read_elsewhere)
+        self._election = Election(parts.store, parts.clock, self._me, self._lead, self._may_lead)
         self._serving = asyncio.Event()
 
     @property
@@ -71,6 +90,14 @@ class Manager:
         leader = self._store.raw(keys.LEADER)
         return leader.value.decode() if leader else ""
 
+    def is_reachable(self, node_id: NodeID) -> bool:
+        """Whether that manager has been heard of lately."""
+        return node_id == self._me or self._beats.is_reachable(node_id)
+
+    async def sync(self) -> None:
+        """Make reads from `view` linearisable. Raises: Unavailable without a quorum."""
+        await self._store.sync()
+
     async def serving(self) -> None:
         """Wait until nodes can connect."""
         await self._serving.wait()
@@ -79,8 +106,10 @@ class Manager:
         """Until cancelled. The store's mirror must be running already."""
         await self._store.ready()
         async with asyncio.TaskGroup() as group:
-            dispatcher = Dispatcher(self._store, self._clock, self._new_id)
+            dispatcher = Dispatcher(self._store, self._clock, self._new_id, self._me)
+            group.create_task(self._beats.run())
             group.create_task(self._election.run())
+            group.create_task(self._hand_raft_on())
             group.create_task(dispatcher.run())
             group.create_task(self._serve_joins())
             group.create_task(self._serve_nodes(dispatcher))
@@ -90,6 +119,44 @@ class Manager:
         async with asyncio.TaskGroup() as group:
             for planner in self._planners():
                 group.create_task(PlanLoop(planner, self._store, self._clock, epoch).run(), name=planner.name)
+            group.create_task(Liveness(self._store, self._clock, epoch, self.is_reachable).run())
+            group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
+
+    def _may_lead(self) -> bool:
+        node = self._store.view.get(Node, self._me)
+        return node is not None and node.spec.role is NodeRole.MANAGER and node.manager_status is not None
+
+    async def _hand_raft_on(self) -> None:
+        """A manager that is to be demoted gives raft's leadership up first, so that its removal is smooth."""
+        members = self._parts.members
+        with self._store.changes(Node) as changes:
+            while True:
+                await changes.wait()
+                if members is None or self._may_lead():
+                    continue
+                try:
+                    status = await members.status()
+                    voters = [m for m in await members.list() if not m.is_learner and m.id != status.id]
+                    if voters and status.leader == status.id:
+                        await members.move_leader(voters[0].id)
+                except Unavailable as error:
+                    log.info("raft.kept", reason=str(error))
+
+    async def _read_elsewhere(
+        self, manager_id: NodeID, task_ids: Iterable[str], options: LogOptions
+    ) -> AsyncGenerator[dispatcher_pb2.LogMessage, None]:
+        node = self._store.view.get(Node, manager_id)
+        if node is None or node.manager_status is None:
+            raise Unavailable(f"node {manager_id} is not a manager any more")
+        target = f"{node.manager_status.addr.rpartition(':')[0]}:{self._listen.cluster_port}"
+        async with open_channel(target, self._identity()) as channel:
+            stub: managers_pb2_grpc.ManagersAsyncStub = managers_pb2_grpc.ManagersStub(channel)
+            request = managers_pb2.ReadLogsRequest(task_ids=task_ids, options=wire_options(options))
+            try:
+                async for line in stub.ReadLogs(request):
+                    yield line
+            except grpc.aio.AioRpcError as error:
+                raise from_grpc(error.code().value[0], error.details() or error.code().name) from None
 
     def _planners(self) -> tuple[Planner, ...]:
         return (
@@ -132,13 +199,19 @@ class Manager:
 
     async def _serve_nodes(self, dispatcher: Dispatcher) -> None:
         identity = self._identity()
-        services = tuple(dispatcher_pb2.DESCRIPTOR.services_by_name.values())
+        services = (
+            *dispatcher_pb2.DESCRIPTOR.services_by_name.values(),
+            *managers_pb2.DESCRIPTOR.services_by_name.values(),
+        )
         server: grpc.aio.Server = make_server(identity, services, self._clock, self._is_member)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
+        managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
+        members = ManagerMembers(self._store, self._parts.members, self._parts.secrets, self.logs)
+        managers_pb2_grpc.add_ManagersServicer_to_server(members, server)
         address = f"{self._listen.address}:{self._listen.cluster_port}"
         try:
-            server.add_secure_port(address, server_credentials(identity))
+            server.add_secure_port(address, server_credentials(self._identity))
         except RuntimeError:
             raise FailedPrecondition(f"cannot listen on {address}: is the port in use?") from None
         await server.start()

@@ -105,12 +105,14 @@ def make_server(
     return grpc.aio.server(interceptors=[guard], options=_SERVER_OPTIONS)
 
 
-def server_credentials(identity: Identity) -> grpc.ServerCredentials:
-    return grpc.ssl_server_credentials(
-        [(identity.key_pem, identity.cert_pem)],
-        root_certificates=identity.root_pem,
-        require_client_auth=True,
-    )
+def server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCredentials:
+    """Asks for the identity at each handshake, so that a renewed certificate counts at once."""
+
+    def current() -> grpc.ServerCertificateConfiguration:
+        now = identity()
+        return grpc.ssl_server_certificate_configuration([(now.key_pem, now.cert_pem)], now.root_pem)
+
+    return grpc.dynamic_ssl_server_credentials(current(), current, True)
 
 
 class _Guard(grpc.aio.ServerInterceptor):

@@ -36,12 +36,12 @@ def difference(told: Items, now: Items) -> Difference:
     return Difference(updates, tuple(key for key in told if key not in now))
 
 
-def shared_items(view: ClusterView, suspects: frozenset[NodeID]) -> dict[str, Item]:
+def shared_items(view: ClusterView) -> dict[str, Item]:
     """The part that every node gets: endpoints and published ports."""
     items: dict[str, Item] = {}
     for endpoint in _endpoints(view):
         items[f"endpoint/{endpoint.network_id}/{endpoint.endpoint.address}"] = endpoint
-    for port in _ports(view, suspects):
+    for port in _ports(view):
         items[f"port/{port.protocol}/{port.published_port}"] = port
     return items
 
@@ -97,10 +97,10 @@ def _endpoints(view: ClusterView) -> Iterable[NetworkEndpoint]:
                 yield NetworkEndpoint(network_id=attachment.network_id, endpoint=endpoint)
 
 
-def _ports(view: ClusterView, suspects: frozenset[NodeID]) -> Iterable[PublishedPort]:
+def _ports(view: ClusterView) -> Iterable[PublishedPort]:
     ingress = {n.id for n in view.list(Network) if n.spec.ingress}
     for service in _published(view):
-        backends = _backends(view, service.tasks, ingress, suspects)
+        backends = _backends(view, service.tasks, ingress)
         for port in service.ports:
             yield replace(port, backends=backends)
 
@@ -127,9 +127,7 @@ def _published(view: ClusterView) -> Iterable[_Published]:
             yield _Published(view.tasks_of_service(service.id), ports)
 
 
-def _backends(
-    view: ClusterView, tasks: Iterable[Task], ingress: Set[str], suspects: frozenset[NodeID]
-) -> tuple[Backend, ...]:
+def _backends(view: ClusterView, tasks: Iterable[Task], ingress: Set[str]) -> tuple[Backend, ...]:
     """Tasks that run, are meant to, and whose node is not down, in address order."""
     found: list[Backend] = []
     for task in tasks:
@@ -139,7 +137,7 @@ def _backends(
         if node is None or node.status.state is NodeState.DOWN:
             continue
         found += [
-            Backend(address=_bare(address), suspect=task.node_id in suspects)
+            Backend(address=_bare(address), suspect=node.status.state is not NodeState.READY)
             for attachment in task.attachments
             if attachment.network_id in ingress
             for address in attachment.addresses

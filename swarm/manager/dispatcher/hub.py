@@ -11,7 +11,6 @@ from contextlib import contextmanager
 
 from swarm.base.ids import NodeID
 from swarm.manager.dispatcher.assignments import Difference, Item, difference, node_items, shared_items
-from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.objects import Cluster, Network, Node, Service, Task
 from swarm.store.store import Store
 
@@ -20,39 +19,24 @@ LIMIT_S = 0.2
 
 
 class AssignmentHub:
-    def __init__(self, store: Store, sessions: Sessions) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._sessions = sessions
         self._shared: dict[str, Item] = {}
         self._streams: dict[NodeID, set[asyncio.Event]] = {}
-        self._poked = asyncio.Event()
-
-    def poke(self) -> None:
-        """Suspects have changed."""
-        self._poked.set()
 
     async def run(self) -> None:
-        kinds = (Task, Service, Node, Network, Cluster)
-        with self._store.changes(*kinds) as changes:
-            self._shared = shared_items(self._store.view, self._sessions.suspects)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._follow_pokes())
-                while True:
-                    changed = await changes.settle(QUIET_S, LIMIT_S)
-                    tasks = (t for c in changed.values() for t in (c.old, c.new) if isinstance(t, Task))
-                    nodes = {NodeID(key[1]) for key in changed if key[0] is Node}
-                    nodes |= {t.node_id for t in tasks}
-                    concerns_all = any(key[0] in (Network, Cluster) for key in changed)
-                    self._refresh(set(self._streams) if concerns_all else nodes)
-
-    async def _follow_pokes(self) -> None:
-        while True:
-            await self._poked.wait()
-            self._poked.clear()
-            self._refresh(set())
+        with self._store.changes(Task, Service, Node, Network, Cluster) as changes:
+            self._shared = shared_items(self._store.view)
+            while True:
+                changed = await changes.settle(QUIET_S, LIMIT_S)
+                tasks = (t for c in changed.values() for t in (c.old, c.new) if isinstance(t, Task))
+                nodes = {NodeID(key[1]) for key in changed if key[0] is Node}
+                nodes |= {t.node_id for t in tasks}
+                concerns_all = any(key[0] in (Network, Cluster) for key in changed)
+                self._refresh(set(self._streams) if concerns_all else nodes)
 
     def _refresh(self, nodes: set[NodeID]) -> None:
-        shared = shared_items(self._store.view, self._sessions.suspects)
+        shared = shared_items(self._store.view)
         concerned = set(self._streams) if shared != self._shared else nodes
         self._shared = shared
         for node_id in concerned:

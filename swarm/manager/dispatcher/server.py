@@ -7,24 +7,33 @@ Source: SwarmKit manager/dispatcher/dispatcher.go.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
-from swarm.base.ids import IdSource, NodeID
+from swarm.base.ids import ClusterID, IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.dispatcher.hub import AssignmentHub
 from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
-from swarm.model.objects import Cluster, Node, Task, TaskStatus
+from swarm.model.objects import (
+    Cluster,
+    ManagerStatus,
+    Node,
+    NodeStatus,
+    StoredObject,
+    Task,
+    TaskStatus,
+)
 from swarm.model.plan import Op, Update
 from swarm.model.specs import ClusterSpec
 from swarm.model.task_state import Owner, can_transition
-from swarm.model.types import NodeDescription, NodeState
+from swarm.model.types import Meta, NodeDescription, NodeState
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
@@ -37,26 +46,33 @@ WRITE_TRIES = 10
 RACE_S = 0.01
 """Before a write that lost a race is tried again: time for the mirror to show who won."""
 
+NO_CLUSTER = ClusterID("")
+
 log = get_logger("dispatcher")
 
 
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
-    def __init__(self, store: Store, clock: Clock, new_id: IdSource) -> None:
+    """Serves the sessions of the nodes that have chosen this manager, `me`."""
+
+    def __init__(self, store: Store, clock: Clock, new_id: IdSource, me: NodeID) -> None:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self._me = me
         self._sessions = Sessions(HEARTBEATS_MISSED * ClusterSpec().heartbeat_period.total_seconds())
-        self._hub = AssignmentHub(store, self._sessions)
-        self._over: dict[NodeID, asyncio.Event] = {}
+        self._hub = AssignmentHub(store)
+        self._news: dict[NodeID, asyncio.Event] = {}
+        self._group: asyncio.TaskGroup
 
     async def run(self) -> None:
         """Expire silent nodes and feed the streams, until cancelled."""
         for node in self._store.view.list(Node):
-            if node.status.state is NodeState.READY:
+            if node.status.state is not NodeState.DOWN and node.status.manager_id == self._me:
                 self._sessions.expect(node.id, self._clock.monotonic())
         async with asyncio.TaskGroup() as group:
+            self._group = group
             group.create_task(self._hub.run())
-            group.create_task(self._follow_removals())
+            group.create_task(self._follow_nodes())
             while True:
                 await asyncio.sleep(EXPIRE_EVERY_S)
                 self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())
@@ -66,20 +82,26 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     async def Session(self, request: pb.SessionRequest, context: Context) -> AsyncIterator[pb.SessionMessage]:
         node_id = caller().node_id
         session_id = self._new_id()
-        over = self._begin(node_id)
+        news = self._begin(node_id)
         self._sessions.open(node_id, session_id, self._clock.monotonic())
         try:
             description = codec.decode(NodeDescription, request.description)
             await self._mark_ready(node_id, description, _peer_address(context))
-            self._hub.poke()
             log.info("session.opened", node_id=node_id)
-            yield self._welcome(node_id, session_id)
-            await over.wait()
-            self._check_member(node_id)
+            told = self._welcome(node_id, session_id)
+            yield told
+            while self._sessions.is_current(node_id, session_id):
+                await news.wait()
+                news.clear()
+                self._check_member(node_id)
+                message = self._welcome(node_id, session_id)
+                if message != told:
+                    yield message
+                    told = message
             raise FailedPrecondition("a newer session of this node has taken over")
         finally:
-            self._sessions.stream_ended(node_id, session_id)
-            self._hub.poke()
+            if self._sessions.stream_ended(node_id, session_id):
+                self._spawn(self._mark_unknown(node_id))
             log.info("session.ended", node_id=node_id)
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
@@ -129,9 +151,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             ):
                 yield Update(object=replace(task, status=status))
 
-    def _spec(self) -> ClusterSpec:
+    def _cluster(self) -> Cluster:
         clusters = self._store.view.list(Cluster)
-        return clusters[0].spec if clusters else ClusterSpec()
+        return clusters[0] if clusters else Cluster(id=NO_CLUSTER)
+
+    def _spec(self) -> ClusterSpec:
+        return self._cluster().spec
 
     def _check_session(self, node_id: NodeID, session_id: str) -> None:
         if not self._sessions.is_current(node_id, session_id):
@@ -141,41 +166,73 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         if self._store.view.get(Node, node_id) is None:
             raise PermissionDenied(f"node {node_id} has been removed from the cluster")
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Go on with `work` in the background; while the dispatcher is ending there is no use in it."""
+        try:
+            self._group.create_task(work)
+        except RuntimeError:
+            work.close()
+
     def _begin(self, node_id: NodeID) -> asyncio.Event:
-        """End the node's older session, if there is one."""
+        """The event that tells the node's session to look around; an older session sees that it is over."""
         self._check_member(node_id)
-        previous = self._over.get(node_id)
+        previous = self._news.get(node_id)
+        self._news[node_id] = asyncio.Event()
         if previous is not None:
             previous.set()
-        self._over[node_id] = asyncio.Event()
-        return self._over[node_id]
+        return self._news[node_id]
 
     def _welcome(self, node_id: NodeID, session_id: str) -> pb.SessionMessage:
         node = self._store.view.get(Node, node_id)
         if node is None:
             raise NotFound("node", node_id)
+        me = self._store.view.get(Node, self._me)
+        own = _cluster_address(me.manager_status) if me and me.manager_status else ""
         managers = [
-            f"{n.manager_status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
+            _cluster_address(n.manager_status)
             for n in self._store.view.list(Node)
             if n.manager_status is not None
         ]
-        message = pb.SessionMessage(session_id=session_id, node=codec.encode(node), managers=managers)
+        managers.sort(key=lambda address: address != own)
+        message = pb.SessionMessage(
+            session_id=session_id,
+            node=codec.encode(replace(node, meta=Meta(), status=NodeStatus(), description=NodeDescription())),
+            managers=managers,
+            generation=self._cluster().generation,
+        )
         message.heartbeat_period.FromTimedelta(self._spec().heartbeat_period)
         return message
 
     async def _mark_ready(self, node_id: NodeID, description: NodeDescription, address: str) -> None:
         def ready(node: Node) -> Node:
-            status = replace(node.status, state=NodeState.READY, message="", addr=address)
+            status = replace(
+                node.status, state=NodeState.READY, message="", addr=address, manager_id=self._me
+            )
             if node.status.state is not NodeState.READY:
                 status = replace(status, changed_at=self._clock.now())
             return replace(node, description=description, status=status)
 
         await self._change_node(node_id, ready)
 
+    async def _mark_unknown(self, node_id: NodeID) -> None:
+        """The stream has broken: traffic goes elsewhere while there is anywhere else, tasks stay."""
+
+        def unknown(node: Node) -> Node | None:
+            elsewhere = node.status.manager_id != self._me
+            if elsewhere or node.status.state is not NodeState.READY or not self._sessions.is_broken(node_id):
+                return None
+            status = replace(node.status, state=NodeState.UNKNOWN, message="the session is broken")
+            return replace(node, status=status)
+
+        try:
+            await self._change_node(node_id, unknown)
+        except (NotFound, Unavailable) as error:
+            log.info("node.unknown.unwritten", node_id=node_id, reason=str(error))
+
     async def _mark_down(self, node_id: NodeID) -> None:
         def down(node: Node) -> Node | None:
-            if self._sessions.has_session(node_id):
-                return None  # it came back while this was being written
+            if self._sessions.has_session(node_id) or node.status.manager_id != self._me:
+                return None  # it came back while this was being written, here or at another manager
             status = replace(
                 node.status,
                 state=NodeState.DOWN,
@@ -210,14 +267,25 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 return
         raise Unavailable(f"node {node_id} kept changing; try again")
 
-    async def _follow_removals(self) -> None:
+    async def _follow_nodes(self) -> None:
+        """Have every session look around when a node, or who is a manager, has changed."""
         with self._store.changes(Node) as changes:
             while True:
-                for (_, node_id), change in (await changes.wait()).items():
-                    over = self._over.get(NodeID(node_id))
-                    if change.new is None and over is not None:
-                        over.set()
-                        self._sessions.drop(NodeID(node_id))
+                changed = await changes.wait()
+                if any(_concerns_sessions(c.old, c.new) for c in changed.values()):
+                    for news in self._news.values():
+                        news.set()
+
+
+def _concerns_sessions(old: StoredObject | None, new: StoredObject | None) -> bool:
+    if not isinstance(old, Node) or not isinstance(new, Node):
+        return True
+    return (old.spec, old.manager_status) != (new.spec, new.manager_status)
+
+
+def _cluster_address(status: ManagerStatus) -> str:
+    """Where a manager serves nodes, from where it serves joins."""
+    return f"{status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
 
 
 def _message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:

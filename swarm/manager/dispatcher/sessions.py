@@ -1,8 +1,7 @@
 """Who is connected: sessions and heartbeats as a machine. Pure; times are monotonic seconds.
 
 A node has at most one session, the newest; an older one is told that it is over. A node whose heartbeat stays
-away for `silence` is down. A node whose stream has broken is suspect until it beats again: its tasks live on,
-but traffic goes elsewhere while there is anywhere else.
+away for `silence` is down. One whose stream has broken may still come back within that time.
 """
 
 from __future__ import annotations
@@ -24,10 +23,6 @@ class Sessions:
     def __init__(self, silence_s: float) -> None:
         self._silence_s = silence_s
         self._by_node: dict[NodeID, _Session] = {}
-
-    @property
-    def suspects(self) -> frozenset[NodeID]:
-        return frozenset(node for node, session in self._by_node.items() if session.broken)
 
     def set_silence(self, silence_s: float) -> None:
         self._silence_s = silence_s
@@ -55,9 +50,17 @@ class Sessions:
         session = self._by_node[node_id]
         session.last_beat = now
 
-    def stream_ended(self, node_id: NodeID, session_id: str) -> None:
-        if self.is_current(node_id, session_id):
-            self._by_node[node_id].broken = True
+    def stream_ended(self, node_id: NodeID, session_id: str) -> bool:
+        """Whether that broke the node's session: False when it was not the current one."""
+        if not self.is_current(node_id, session_id):
+            return False
+        self._by_node[node_id].broken = True
+        return True
+
+    def is_broken(self, node_id: NodeID) -> bool:
+        """The node has no session whose stream is whole."""
+        session = self._by_node.get(node_id)
+        return session is None or session.broken
 
     def expire(self, now: float) -> tuple[NodeID, ...]:
         """The nodes that have been silent too long; they are forgotten here."""
