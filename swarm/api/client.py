@@ -31,7 +31,8 @@ class ApiError(SwarmError):
     """The daemon refused; `status` is its HTTP code and `message` its sentence."""
 
     def __init__(self, status: int, message: str) -> None:
-        super().__init__(f"Error response from daemon: {message}")
+        # The daemon speaks Docker's sentences; whoever reads this one need not have `docker`.
+        super().__init__(f"Error response from daemon: {message.replace('docker swarm', 'swarm')}")
         self.status = status
         self.message = message
 

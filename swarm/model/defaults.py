@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from swarm.model.types import RestartPolicy
+from swarm.model.types import Protocol, RestartPolicy
 
 RESTART_POLICY = RestartPolicy()
 """any, 5 s, no limit (SwarmKit api/defaults/service.go)."""
@@ -32,3 +32,9 @@ CLUSTER_PORT = 2378
 ETCD_PEER_PORT = 2381
 ETCD_CLIENT_PORT = 2382
 DATA_PATH_PORT = 4789
+
+CLUSTER_PORTS = {
+    Protocol.TCP: frozenset({JOIN_PORT, CLUSTER_PORT, ETCD_PEER_PORT, ETCD_CLIENT_PORT}),
+    Protocol.UDP: frozenset({DATA_PATH_PORT}),
+}
+"""A service that published one of these would answer in the cluster's own place, on every host."""

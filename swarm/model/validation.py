@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from datetime import timedelta
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.defaults import CLUSTER_PORTS
 from swarm.model.image_reference import parse_reference
 from swarm.model.signals import parse_signal
 from swarm.model.specs import ContainerSpec, NodeSpec, ServiceMode, ServiceSpec, TaskSpec
@@ -37,6 +38,8 @@ MIN_NANO_CPUS = 1_000_000
 MIN_MEMORY_BYTES = 4 * 1024 * 1024
 MAX_REPLICAS = 100_000
 MAX_PORT = 65535
+MAX_PORTS = 60
+"""Of one service: each is a key of its own in the store, and a change of all of them is one transaction."""
 LABELS_LIMIT_BYTES = 128 * 1024
 _PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
@@ -246,6 +249,8 @@ def validate_endpoint_spec(endpoint: EndpointSpec | None) -> None:
         return
     if endpoint.mode not in ("", "vip", "dnsrr"):
         raise InvalidArgument(f'invalid endpoint mode "{endpoint.mode}": must be vip or dnsrr')
+    if len(endpoint.ports) > MAX_PORTS:
+        raise InvalidArgument(f"too many ports: a service can publish at most {MAX_PORTS}")
     published: set[tuple[int, str, str]] = set()
     for port in endpoint.ports:
         if not 1 <= port.target_port <= MAX_PORT:
@@ -253,6 +258,10 @@ def validate_endpoint_spec(endpoint: EndpointSpec | None) -> None:
         if not 0 <= port.published_port <= MAX_PORT:
             raise InvalidArgument(
                 f"invalid published port {port.published_port}: must be between 0 and {MAX_PORT}"
+            )
+        if port.published_port in CLUSTER_PORTS[port.protocol]:
+            raise InvalidArgument(
+                f"port {port.published_port}/{port.protocol} is the swarm's own: publish another one"
             )
         if endpoint.mode == "dnsrr" and port.publish_mode is PublishMode.INGRESS:
             raise InvalidArgument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 
@@ -46,9 +47,9 @@ async def request_identity(remote: str, application: Application) -> Identity:
             root_pem = root.public_bytes(serialization.Encoding.PEM)
             return await _apply(session, remote, root_pem, application)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            reason = str(error) or "no answer in time"
             raise Unavailable(
-                f"cannot reach a manager at {remote} ({reason}): check the address, and that its port is open"
+                f"cannot reach a manager at {remote} ({_reason(error)}): "
+                "check the address, and that its port is open"
             ) from error
 
 
@@ -86,6 +87,12 @@ async def _apply(
         return Identity(
             key_pem=application.key_pem, cert_pem=str(answer["certificate"]).encode(), root_pem=root
         )
+
+
+def _reason(error: Exception) -> str:
+    """aiohttp's own sentence for a refused connection speaks of its objects; the kernel's is short."""
+    number = error.errno if isinstance(error, OSError) else None
+    return (os.strerror(number) if number and number > 0 else str(error)) or "no answer in time"
 
 
 def _digest(root: x509.Certificate) -> str:

@@ -14,6 +14,7 @@ from swarm.model.types import (
     MountType,
     Placement,
     PortConfig,
+    Protocol,
     PublishMode,
     ResourceRequirements,
     Resources,
@@ -129,6 +130,19 @@ def test_good_specs(spec: ServiceSpec) -> None:
         (with_ports(PortConfig(target_port=1, published_port=65536)), "invalid published port 65536"),
         (with_ports(PortConfig(target_port=80), mode="dnsrr"), "can't be used with dnsrr mode"),
         (with_ports(mode="lb"), 'invalid endpoint mode "lb"'),
+        (with_ports(PortConfig(target_port=80, published_port=2378)), "port 2378/tcp is the swarm's own"),
+        (
+            with_ports(
+                PortConfig(
+                    target_port=80,
+                    published_port=4789,
+                    protocol=Protocol.UDP,
+                    publish_mode=PublishMode.HOST,
+                )
+            ),
+            "port 4789/udp is the swarm's own",
+        ),
+        (with_ports(*(PortConfig(target_port=port) for port in range(1, 62))), "at most 60"),
         (
             with_ports(
                 PortConfig(target_port=1, published_port=9), PortConfig(target_port=2, published_port=9)
