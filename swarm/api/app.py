@@ -32,6 +32,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 SOCKET_MODE = 0o660
 SOCKET_GROUPS = ("docker", "swarm")
 _SHUTDOWN_S = 2.0
+_CLUSTER_PATHS = ("/services", "/tasks", "/nodes", "/networks")
 _BACKLOG = 512
 
 _PREFIX = re.compile(r"/v([0-9]+)\.([0-9]+)(/.*)")
@@ -94,6 +95,8 @@ def application(backend: Backend) -> web.Application:
         if refusal is not None:
             return refusal
         route, params = found
+        if backend.control is not None and _concerns_cluster(path):
+            await backend.control.sync()
         call = Call(request=request, backend=backend, params=params, version=version)
         return await route.handler(call)
 
@@ -101,6 +104,11 @@ def application(backend: Backend) -> web.Application:
     app.on_response_prepare.append(_add_headers)
     app.router.add_route("*", "/{path:.*}", dispatch)
     return app
+
+
+def _concerns_cluster(path: str) -> bool:
+    """Whether the answer tells or changes the cluster's state: it then needs a quorum."""
+    return path in ("/swarm", "/swarm/update") or path.startswith(_CLUSTER_PATHS)
 
 
 async def _add_headers(request: web.Request, response: web.StreamResponse) -> None:

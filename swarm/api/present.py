@@ -12,7 +12,7 @@ from swarm.api.backend import SwarmStatus
 from swarm.api.selection import ServiceCounts
 from swarm.model.docker_json import Json, encode, timestamp
 from swarm.model.objects import Cluster, JoinTokens, Network, Node, Service, Task, TaskStatus
-from swarm.model.types import EndpointSpec, Meta, NetworkAttachment, NodeRole, NodeState, PortConfig, TLSInfo
+from swarm.model.types import EndpointSpec, Meta, NetworkAttachment, PortConfig, TLSInfo
 
 ENGINE_PLUGINS = [
     {"Type": "Log", "Name": "json-file"},
@@ -116,7 +116,7 @@ def _attachment(attachment: NetworkAttachment, networks: Mapping[str, Network]) 
     }
 
 
-def node_json(node: Node, status: SwarmStatus) -> Json:
+def node_json(node: Node, status: SwarmStatus, *, is_reachable: bool = True) -> Json:
     description = encode(node.description)
     platform = description["Platform"]
     description["Platform"] = {"Architecture": platform.get("Architecture", ""), "OS": platform.get("OS", "")}
@@ -130,14 +130,12 @@ def node_json(node: Node, status: SwarmStatus) -> Json:
     }
     if node.status.message:
         found["Status"]["Message"] = node.status.message
-    if node.spec.role is NodeRole.MANAGER and node.manager_status is not None:
-        is_here = node.id == status.node_id
-        is_up = is_here or node.status.state is NodeState.READY
+    if node.manager_status is not None:
         found["ManagerStatus"] = {
-            "Reachability": "reachable" if is_up else "unreachable",
+            "Reachability": "reachable" if is_reachable else "unreachable",
             "Addr": node.manager_status.addr,
         }
-        if node.id == status.leader_id:
+        if node.id == status.leader_id and is_reachable:
             found["ManagerStatus"]["Leader"] = True
     return found
 

@@ -10,7 +10,8 @@
     ├── PermissionDenied     403, PermissionDenied
     ├── Unauthenticated      401, Unauthenticated
     ├── Unavailable          not now, perhaps soon: 503, Unavailable
-    │   └── NotManager       this node does not serve cluster state
+    │   ├── NotManager       this node does not serve cluster state
+    │   └── NoQuorum         too few managers: 500, as Docker answers
     ├── OutOfSequence        a compare-and-swap lost: 500, Unknown
     ├── LeadershipLost       a fenced write came from a deposed leader
     ├── Temporary            the agent may try again
@@ -100,6 +101,19 @@ class NotManager(Unavailable):
                 "to connect this node to swarm and try again."
             )
         super().__init__(text)
+
+
+class NoQuorum(Unavailable):
+    """The managers' store does not answer, or not for a majority. `reason` is for the log."""
+
+    http_code = 500
+
+    def __init__(self, reason: str = "") -> None:
+        super().__init__(
+            "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few "
+            "managers are online. Make sure more than half of the managers are online."
+        )
+        self.reason = reason
 
 
 class OutOfSequence(SwarmError):

@@ -15,7 +15,8 @@ from swarm.store import keys
 from swarm.store.kv import Put
 from swarm.store.store import Store
 
-BEAT_EVERY_S = 1.0
+BEAT_EVERY_S = 0.7
+DEAF_AFTER_S = 1.5
 SILENT_FOR_S = 4.0
 
 log = get_logger("beats")
@@ -29,23 +30,32 @@ class ManagerBeats:
         self._seen: dict[NodeID, tuple[int, float]] = {}
 
     def is_reachable(self, node_id: NodeID) -> bool:
-        """Whether the manager has beaten lately; one never heard of gets the benefit of the doubt for a while."""
+        """Whether the manager has beaten lately; one never heard of gets the benefit of the doubt."""
         self._look(node_id)
         return self._clock.monotonic() - self._seen[node_id][1] < SILENT_FOR_S
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        count = 0
+        count, was_deaf = 0, False
         while True:
             count += 1
             try:
-                async with asyncio.timeout(SILENT_FOR_S):
+                async with asyncio.timeout(BEAT_EVERY_S):
                     await self._store.write_raw((), (Put(keys.MANAGERS + self._me, str(count).encode()),))
             except (Unavailable, TimeoutError) as error:
                 log.info("beat.unwritten", reason=str(error))
-            for known in list(self._seen):
-                self._look(known)
-            await asyncio.sleep(BEAT_EVERY_S)
+            else:
+                await asyncio.sleep(BEAT_EVERY_S)
+            is_deaf = self._store.silent_for_s > DEAF_AFTER_S
+            self._look_at_all(anew=was_deaf or is_deaf)
+            was_deaf = is_deaf
+
+    def _look_at_all(self, *, anew: bool) -> None:
+        """`anew`: this manager heard nobody for a while, so nobody's silence counts."""
+        if anew:
+            self._seen.clear()
+        for known in list(self._seen):
+            self._look(known)
 
     def _look(self, node_id: NodeID) -> None:
         beat = self._store.raw(keys.MANAGERS + node_id)

@@ -1,4 +1,4 @@
-"""The leader's watch over nodes whose manager has gone: a session is only as alive as the manager that holds it.
+"""The leader's watch over nodes whose manager has gone: a session lives as long as the manager that holds it.
 
 A node moves to another manager within a second or two. One that is still booked on a manager that has been
 silent for the beats' limit is down: both have gone together, or the node is cut off.

@@ -122,6 +122,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         node = require_node(self._store)
         if node.manager_status is not None:
             await remove_manager(self._store, self._members, node)
+        await change_manager(self._store, node.id, None, NodeRole.WORKER)
         return pb.LeaveStoreResponse()
 
     async def ReadLogs(
@@ -150,7 +151,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
 
 class RoleManager:
-    """The leader's part: takes out of the store who is no longer to be in it, and learners that have stalled."""
+    """The leader's part: takes out of the store who is to leave it, and learners that have stalled."""
 
     def __init__(self, store: Store, clock: Clock, members: Members | None, me: NodeID) -> None:
         self._store = store
@@ -201,16 +202,19 @@ async def remove_manager(store: Store, members: Members | None, node: Node) -> N
     log.info("member.demoted", node_id=node.id)
 
 
-async def change_manager(store: Store, node_id: NodeID, status: ManagerStatus | None) -> None:
-    """Write a node's manager status. Raises: NotFound, Unavailable."""
+async def change_manager(
+    store: Store, node_id: NodeID, status: ManagerStatus | None, role: NodeRole | None = None
+) -> None:
+    """Write a node's manager status, and its role if one is given. Raises: NotFound, Unavailable."""
     for _ in range(WRITE_TRIES):
         node = store.view.get(Node, node_id)
         if node is None:
             raise NotFound("node", node_id)
-        if node.manager_status == status:
+        changed = replace(node, manager_status=status, spec=replace(node.spec, role=role or node.spec.role))
+        if changed == node:
             return
         try:
-            await store.commit([Update(object=replace(node, manager_status=status))])
+            await store.commit([Update(object=changed)])
         except OutOfSequence:
             await asyncio.sleep(0.01)
         else:

@@ -63,6 +63,11 @@ class Membership:
     join_port: int
     managers: tuple[str, ...]
     """host:port where managers serve nodes, the last one used first."""
+    initial_cluster: str = ""
+    """etcd's members when this node joined them; empty for the one that founded the cluster."""
+    member_id: str = ""
+    is_voter: bool = True
+    """False from the time a manager's place in the store is given until it has caught up."""
 
 
 def load_membership(paths: Paths) -> Membership | None:

@@ -1,29 +1,31 @@
-"""A node while it is in a cluster: the worker's part always, the manager's part when its role says so."""
+"""A node while it is in a cluster: the worker's part always, the manager's part while it has the role.
+
+The role may change while the node runs: its containers are not touched by that.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from swarm.base.clock import Clock
-from swarm.base.errors import Unavailable
+from swarm.base.errors import SwarmError
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
-from swarm.manager.ca.etcd_ca import etcd_files
-from swarm.manager.manager import Listen, Manager
+from swarm.manager.manager import Manager
+from swarm.manager.members import is_manager
 from swarm.model.defaults import CLUSTER_PORT
+from swarm.model.objects import Node
 from swarm.model.plan import Op
 from swarm.model.types import NodeRole
+from swarm.node.certificates import Renewer, renew
 from swarm.node.engine import LocalParts
 from swarm.node.files import Membership, Paths, save_membership
+from swarm.node.manager_part import ManagerNeeds, ManagerPart
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
-from swarm.secrets.box import Box
-from swarm.store.etcd import EtcdKV
-from swarm.store.etcd_process import EtcdProcess, EtcdSettings
-from swarm.store.store import Store
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
 from swarm.worker.journal import Journal
@@ -33,6 +35,7 @@ from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
 
 REMOVE_TIMEOUT_S = 60.0
+RETRY_ROLE_S = 1.0
 
 log = get_logger("node")
 
@@ -46,6 +49,7 @@ class Surroundings:
     clock: Clock
     new_id: IdSource
     identity: Callable[[], Identity]
+    set_identity: Callable[[Identity], None]
 
 
 class Member:
@@ -53,7 +57,6 @@ class Member:
         """`seed` is what a new cluster starts with; it is committed before anything is served."""
         self._around = around
         self._membership = membership
-        self._seed = seed
         self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
         reporter = Reporter()
         controller = Controller(
@@ -72,11 +75,15 @@ class Member:
             reporter=reporter,
             logs=self.logs,
             clock=around.clock,
+            home=self._home,
+            remember=self._remember,
+            told=self._told,
         )
-        self.agent = Agent(
-            parts, around.identity, membership.managers, membership.data_path_address, self._remember
-        )
-        self._manager: Manager | None = None
+        self.agent = Agent(parts, around.identity, membership.managers, membership.data_path_address)
+        self._manager_part = ManagerPart(self._manager_needs(), seed)
+        self._node: Node | None = None
+        self._node_changed = asyncio.Event()
+        self._role_known = asyncio.Event()
 
     @property
     def membership(self) -> Membership:
@@ -85,80 +92,109 @@ class Member:
     @property
     def manager(self) -> Manager | None:
         """The manager's part, once it serves."""
-        return self._manager
+        return self._manager_part.manager
 
     async def connected(self) -> None:
-        """Wait until the node has its first session (a manager: with itself)."""
+        """Wait until the node has a session, and serves as a manager if it is to."""
         await self.agent.connected()
+        await self._role_known.wait()
+        if self._node is not None and self._node.spec.role is NodeRole.MANAGER:
+            await self._manager_part.serving()
 
     async def run(self) -> None:
         """Until cancelled; containers go on running then."""
-        if self._membership.role is NodeRole.MANAGER:
-            files = etcd_files(self._around.paths.manager)
-            async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
-                await self._run_manager(group, kv)
-                await self._run_worker(group)
-        else:
-            async with asyncio.TaskGroup() as group:
-                await self._run_worker(group)
-
-    async def _run_worker(self, group: asyncio.TaskGroup) -> None:
-        local = self._around.local
+        local, around = self._around.local, self._around
         await self._network.start()
-        group.create_task(self.tasks.run(local.containers, local.images))
-        group.create_task(LogRotator(local.containers.directory, self._around.clock).run())
-        group.create_task(self.agent.run())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.tasks.run(local.containers, local.images))
+            group.create_task(LogRotator(local.containers.directory, around.clock).run())
+            group.create_task(self.agent.run())
+            group.create_task(
+                Renewer(around.clock, around.identity, lambda: self.agent.managers, around.set_identity).run()
+            )
+            await self._follow_role(group)
 
     async def leave(self) -> None:
-        """Stop and remove every task; `run` must still be running."""
+        """Stop and remove every task, and give the place in the store up; `run` must still be running."""
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self.tasks.remove_all()
         except TimeoutError:
             log.warning("leave.tasks.left", tasks=len(self.tasks.list()))
+        if self._membership.role is NodeRole.MANAGER:
+            await self._manager_part.leave_store()
 
     async def dismantle(self) -> None:
         """Take the network out of the kernel; after `run` has ended."""
         await self._network.start()
         await self._network.close(remove=True)
 
-    async def _run_manager(self, group: asyncio.TaskGroup, kv: EtcdKV) -> None:
-        paths = self._around.paths
-        settings = EtcdSettings(
-            name=self._around.identity().subject.node_id,
-            directory=paths.etcd,
-            peer_address=self._membership.advertise_address,
-            files=etcd_files(paths.manager),
+    async def _follow_role(self, group: asyncio.TaskGroup) -> None:
+        """Start and stop the manager's part as the managers' records say."""
+        serving: asyncio.Task[None] | None = None
+        if self._membership.role is NodeRole.MANAGER:
+            serving = group.create_task(self._manager_part.run())
+        while True:
+            await self._node_changed.wait()
+            self._node_changed.clear()
+            assert self._node is not None, "the event follows the node"
+            node = self._node
+            try:
+                if node.spec.role is NodeRole.MANAGER and serving is None:
+                    await self._renew()
+                    await self._manager_part.enter_store()
+                    serving = group.create_task(self._manager_part.run())
+                    log.info("role.manager")
+                elif serving is not None and not is_manager(node):
+                    serving.cancel()
+                    await asyncio.wait({serving})
+                    serving = None
+                    await self._become_worker()
+            except SwarmError as error:
+                log.warning("role.unchanged", wanted=node.spec.role, reason=str(error))
+                self._node_changed.set()
+                await asyncio.sleep(RETRY_ROLE_S)
+
+    async def _become_worker(self) -> None:
+        self._save(
+            replace(self._membership, role=NodeRole.WORKER, initial_cluster="", member_id="", is_voter=True)
         )
-        etcd = EtcdProcess(settings)
-        group.create_task(etcd.run())
-        await _serving(etcd)
-        store = Store(kv, Box(paths.data_key.read_bytes()), self._around.clock)
-        group.create_task(store.run())
-        await store.ready()
-        if self._seed:
-            await store.commit(self._seed)
-        listen = Listen(
-            address=self._membership.listen_address,
-            join_port=self._membership.join_port,
-            cluster_port=CLUSTER_PORT,
+        for folder in (self._around.paths.etcd, self._around.paths.manager):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await self._renew()
+        log.info("role.worker")
+
+    async def _renew(self) -> None:
+        """Get a certificate for the role that the managers' records now give this node."""
+        self._around.set_identity(await renew(self.agent.managers, self._around.identity()))
+
+    def _told(self, node: Node) -> None:
+        self._node = node
+        self._node_changed.set()
+        self._role_known.set()
+
+    def _manager_needs(self) -> ManagerNeeds:
+        around = self._around
+        return ManagerNeeds(
+            paths=around.paths,
+            clock=around.clock,
+            new_id=around.new_id,
+            identity=around.identity,
+            membership=lambda: self._membership,
+            save=self._save,
+            others=lambda: [m for m in self.agent.managers if m != self._own()],
         )
-        manager = Manager(store, self._around.clock, self._around.new_id, self._around.identity, listen)
-        group.create_task(manager.run())
-        await manager.serving()
-        self._manager = manager
+
+    def _home(self) -> str:
+        return self._own() if self.manager is not None else ""
+
+    def _own(self) -> str:
+        return f"{self._membership.advertise_address}:{CLUSTER_PORT}"
 
     def _remember(self, managers: tuple[str, ...]) -> None:
         if managers != self._membership.managers:
-            self._membership = replace(self._membership, managers=managers)
-            save_membership(self._around.paths, self._membership)
+            self._save(replace(self._membership, managers=managers))
 
-
-async def _serving(etcd: EtcdProcess) -> None:
-    while True:
-        try:
-            await etcd.serving()
-        except Unavailable as error:
-            log.error("etcd.not.serving", reason=str(error))
-        else:
-            return
+    def _save(self, membership: Membership) -> None:
+        self._membership = membership
+        save_membership(self._around.paths, membership)

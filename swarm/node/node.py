@@ -48,9 +48,13 @@ STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
     'Use the "docker info" command to see the current swarm status of your node.'
 )
+LEAVING_MANAGER = "You are attempting to leave the swarm on a node that is participating as a manager. "
 LAST_MANAGER = (
-    "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
-    "manager erases all current state of the swarm. Use `--force` to ignore this message."
+    "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
+)
+LOST_CONSENSUS = (
+    "The only way to restore a swarm that has lost consensus is to reinitialize it with "
+    "`--force-new-cluster`. Use `--force` to suppress this message."
 )
 
 log = get_logger("node")
@@ -174,7 +178,7 @@ class Host:
             return foundation.identity.subject.node_id
 
     async def join(self, request: JoinRequest) -> None:
-        """Become a worker of the cluster that the token is of."""
+        """Become a node of the cluster that the token is of; the token also tells the role."""
         async with self._changing:
             self._refuse_member()
             token = parse_token(request.token.reveal())
@@ -210,7 +214,7 @@ class Host:
                 raise Unavailable("This node is not part of a swarm")
             member = self._running.member
             if member.membership.role is NodeRole.MANAGER and not force:
-                raise Unavailable(LAST_MANAGER)
+                raise Unavailable(_leaving_text(member))
             await member.leave()
             await self._stop()
             await self._remove_containers()
@@ -238,12 +242,17 @@ class Host:
             clock=self._clock,
             new_id=self._new_id,
             identity=self._require_identity,
+            set_identity=self._replace_identity,
         )
 
     def _require_identity(self) -> Identity:
         if self._identity is None:
             raise FailedPrecondition(f"the node's certificate is missing from {self._paths.identity}")
         return self._identity
+
+    def _replace_identity(self, identity: Identity) -> None:
+        save_identity(self._paths.identity, identity)
+        self._identity = identity
 
     async def _founder(self, request: InitRequest) -> Membership:
         local = await addresses.local_addresses()
@@ -327,6 +336,22 @@ class Host:
         if running is not None:
             running.work.cancel()
             await asyncio.wait({running.work})
+
+
+def _leaving_text(member: Member) -> str:
+    """Why a manager should not just leave, in Docker's words."""
+    if member.manager is None:
+        return f"{LEAVING_MANAGER}Doing so may lose the consensus of your cluster. {LOST_CONSENSUS}"
+    managers = [n.id for n in member.manager.view.list(Node) if n.manager_status is not None]
+    if len(managers) == 1:
+        return LEAVING_MANAGER + LAST_MANAGER
+    reachable = sum(member.manager.is_reachable(node_id) for node_id in managers) - 1
+    if reachable < len(managers) // 2 + 1:
+        return (
+            f"{LEAVING_MANAGER}Removing this node leaves {reachable} managers out of {len(managers)}. "
+            f"Without a Raft quorum your swarm will be inaccessible. {LOST_CONSENSUS}"
+        )
+    return f"{LEAVING_MANAGER}Demote it first (swarm node demote), or use `--force` to leave at once."
 
 
 def _peers(member: Member) -> tuple[ManagerPeer, ...]:

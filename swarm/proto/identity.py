@@ -30,6 +30,7 @@ class Subject:
     node_id: NodeID
     role: NodeRole
     cluster_id: ClusterID
+    not_before: datetime
     not_after: datetime
 
 
@@ -81,6 +82,7 @@ def read_subject(cert_pem: bytes) -> Subject:
         NodeID(attribute(NameOID.COMMON_NAME)),
         NodeRole(unit.removeprefix("swarm-")),
         ClusterID(attribute(NameOID.ORGANIZATION_NAME)),
+        cert.not_valid_before_utc,
         cert.not_valid_after_utc,
     )
 

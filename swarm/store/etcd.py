@@ -16,11 +16,11 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
-from swarm.base.errors import Unavailable
+from swarm.base.errors import NoQuorum, Unavailable
 from swarm.proto.gen.etcd import kv_pb2, rpc_pb2, rpc_pb2_grpc
 from swarm.store.kv import Compare, Delete, KeyValue, Listing, Put, TxnResult, WatchBatch, WatchLost, Write
 
-CALL_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 4.0
 PAGE = 2000
 PROGRESS_EVERY_S = 5.0
 SILENT_FOR_S = 15.0
@@ -179,7 +179,7 @@ def _translate(error: grpc.aio.AioRpcError) -> Unavailable:
     details = error.details() or error.code().name
     if error.code() is grpc.StatusCode.OUT_OF_RANGE:
         return WatchLost(details)
-    return Unavailable(f"the cluster's store does not answer: {details}")
+    return NoQuorum(details)
 
 
 def _prefix_end(prefix: str) -> bytes:

@@ -59,6 +59,7 @@ class Store:
         self._raw: dict[str, KeyValue] = {}
         self._revision = 0
         self._moved = asyncio.Condition()
+        self._heard = clock.monotonic()
         self._feeds: set[Changes] = set()
 
     @property
@@ -69,6 +70,11 @@ class Store:
     def revision(self) -> int:
         """How far the mirror has come; 0 before the first list."""
         return self._revision
+
+    @property
+    def silent_for_s(self) -> float:
+        """Since the mirror moved last. Managers beat every second: a longer silence means no quorum here."""
+        return self._clock.monotonic() - self._heard
 
     def raw(self, key: str) -> KeyValue | None:
         """A key of ours that is no object (leader, beat)."""
@@ -226,6 +232,7 @@ class Store:
     async def _announce(self, revision: int) -> None:
         async with self._moved:
             self._revision = max(self._revision, revision)
+            self._heard = self._clock.monotonic()
             self._moved.notify_all()
 
     def _take(self, batch: WatchBatch) -> None:

@@ -19,6 +19,7 @@ import grpc.aio
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unauthenticated, Unavailable
 from swarm.base.log import get_logger
+from swarm.model.objects import Node
 from swarm.overlay.data_path import DataPath
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
@@ -35,7 +36,7 @@ from swarm.worker.tasks import Tasks
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LIMIT_S = 2.0
 OPEN_TIMEOUT_S = 5.0
-BEAT_TIMEOUT_S = 2.0
+BEAT_TIMEOUT_S = 1.0
 VERIFY_EVERY_S = 3.0
 
 log = get_logger("agent")
@@ -49,6 +50,12 @@ class AgentParts:
     reporter: Reporter
     logs: LogPublisher
     clock: Clock
+    home: Callable[[], str]
+    """Where this node itself serves as a manager, host:port; empty while it does not."""
+    remember: Callable[[tuple[str, ...]], None]
+    """Told of the managers that a manager names."""
+    told: Callable[[Node], None]
+    """Told of this node's record (role, labels) whenever it changes."""
 
 
 class Agent:
@@ -58,14 +65,14 @@ class Agent:
         identity: Callable[[], Identity],
         managers: tuple[str, ...],
         data_path_address: str,
-        remember: Callable[[tuple[str, ...]], None],
     ) -> None:
-        """`managers` are host:port of any managers known; `remember` is told of newer ones."""
+        """`managers` are host:port of any managers known."""
         self._parts = parts
         self._identity = identity
-        self._managers = list(managers)
+        # Some other one than the last: sessions spread over all managers.
+        self._managers = sorted(managers, key=lambda _: random.random())  # noqa: S311
+        self._generation = parts.journal.load_generation()
         self._data_path_address = data_path_address
-        self._remember = remember
         self._assignments = Assignments(epoch=parts.journal.load_epoch())
         self._network_changed = asyncio.Event()
         self._connected = asyncio.Event()
@@ -93,6 +100,7 @@ class Agent:
     async def _keep_session(self) -> None:
         backoff = BACKOFF_FIRST_S
         while True:
+            self._managers.sort(key=lambda target: target != self._parts.home())
             opened = asyncio.Event()
             try:
                 await self._session(self._managers[0], opened)
@@ -116,8 +124,10 @@ class Agent:
                 welcome = await stream.read()
             if not isinstance(welcome, pb.SessionMessage):
                 raise Unavailable("the manager ended the session")
+            self._check_generation(welcome.generation)
             opened.set()
             self._welcomed(manager, welcome)
+            log.info("session.open", manager=manager)
             session_id = welcome.session_id
             self._parts.reporter.put_all(self._parts.tasks.list())
             period = welcome.heartbeat_period.ToTimedelta()
@@ -126,17 +136,41 @@ class Agent:
                 self._follow(stub, session_id),
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
-                _until_ended(stream),
+                self._listen(manager, stream),
             ):
                 group.create_task(work)
 
     def _welcomed(self, manager: str, welcome: pb.SessionMessage) -> None:
         others = [m for m in welcome.managers if m != manager]
         self._managers = [manager, *others]
-        self._remember(tuple(self._managers))
+        self._parts.remember(tuple(self._managers))
+        self._parts.told(codec.decode(Node, welcome.node))
         self._problem = ""
         self._connected.set()
-        log.info("session.open", manager=manager)
+
+    async def _listen(
+        self, manager: str, stream: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]
+    ) -> None:
+        """Take what the manager tells meanwhile; a new manager draws its share of the nodes."""
+        while isinstance(message := await stream.read(), pb.SessionMessage):
+            self._check_generation(message.generation)
+            fresh = [m for m in message.managers if m not in self._managers]
+            self._welcomed(manager, message)
+            if fresh and manager != self._parts.home() and random.random() < 1 / len(self._managers):  # noqa: S311
+                others = [m for m in self._managers if m != manager and m not in fresh]
+                self._managers = [manager, *fresh, *others]
+                raise Unavailable(f"moving to the new manager {fresh[0]}")
+        raise Unavailable("the manager ended the session")
+
+    def _check_generation(self, generation: int) -> None:
+        """A manager from before the cluster was recovered must not be heard."""
+        if generation < self._generation:
+            raise PermissionDenied("the manager is of a cluster that has been recovered without it")
+        if generation != self._generation:
+            self._generation = generation
+            self._assignments.epoch = 0
+            self._parts.journal.save_epoch(0)
+            self._parts.journal.save_generation(generation)
 
     async def _beat(
         self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, period: timedelta
@@ -195,12 +229,6 @@ class Agent:
         return (
             (first.details() or first.code().name) if isinstance(first, grpc.aio.AioRpcError) else str(first)
         )
-
-
-async def _until_ended(stream: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]) -> None:
-    while isinstance(await stream.read(), pb.SessionMessage):
-        continue
-    raise Unavailable("the manager ended the session")
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -23,6 +23,7 @@ class Journal:
     def __init__(self, directory: Path) -> None:
         self._tasks = directory / "tasks"
         self._epoch = directory / "epoch"
+        self._generation = directory / "generation"
         self._tasks.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> dict[str, Task]:
@@ -46,13 +47,24 @@ class Journal:
         (self._tasks / task_id).unlink(missing_ok=True)
 
     def load_epoch(self) -> int:
-        try:
-            return int(self._epoch.read_text())
-        except (FileNotFoundError, ValueError):
-            return 0
+        return _number(self._epoch)
 
     def save_epoch(self, epoch: int) -> None:
         _replace(self._epoch, str(epoch).encode())
+
+    def load_generation(self) -> int:
+        """Of the cluster; epochs count anew in each."""
+        return _number(self._generation)
+
+    def save_generation(self, generation: int) -> None:
+        _replace(self._generation, str(generation).encode())
+
+
+def _number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
 
 
 def _read(path: Path) -> Task:

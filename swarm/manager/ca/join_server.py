@@ -119,10 +119,7 @@ class JoinServer:
         if is_worker:
             return NodeRole.WORKER
         if is_manager:
-            raise InvalidArgument(
-                "joining as a manager is not supported by this version: join with the worker token "
-                "(swarm join-token worker)"
-            )
+            return NodeRole.MANAGER
         raise self._wrong_token(address)
 
     def _wrong_token(self, address: str) -> InvalidArgument:

@@ -9,7 +9,7 @@ caller did not see. Source: SwarmKit manager/controlapi.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -50,7 +50,11 @@ Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
 
 class Control:
-    def __init__(self, store: Store, clock: Clock, new_id: IdSource) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, new_id: IdSource, is_reachable: Callable[[NodeID], bool]
+    ) -> None:
+        """`is_reachable` tells whether a manager serves."""
+        self._is_reachable = is_reachable
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -58,6 +62,14 @@ class Control:
     @property
     def view(self) -> ClusterView:
         return self._store.view
+
+    async def sync(self) -> None:
+        """Make reads from `view` linearisable. Raises: Unavailable without a quorum."""
+        await self._store.sync()
+
+    def is_reachable(self, node_id: NodeID) -> bool:
+        """Whether that manager has been heard of lately."""
+        return self._is_reachable(node_id)
 
     async def create_service(self, spec: ServiceSpec) -> Service:
         """Store a new service; a spec without a name is given one.
@@ -102,11 +114,14 @@ class Control:
         await self._store.commit([Delete(object=service)])
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
-        """Change availability and labels. Raises Unsupported for another role."""
+        """Change availability, labels and role; the node then moves into the store, or out of it.
+
+        Raises FailedPrecondition for a demotion that would leave no quorum.
+        """
         node = self._at_version(Node, reference, version)
         validate_node_spec(spec)
-        if spec.role is not node.spec.role:
-            self._refuse_role_change(node, spec)
+        if node.spec.role is NodeRole.MANAGER and spec.role is NodeRole.WORKER:
+            self._check_demotion(node)
         if spec != node.spec:
             await self._store.commit([Update(object=replace(node, spec=spec))])
 
@@ -181,13 +196,17 @@ class Control:
             if not is_dead(task.status.state)
         ]
 
-    def _refuse_role_change(self, node: Node, spec: NodeSpec) -> None:
+    def _check_demotion(self, node: Node) -> None:
+        """Raises FailedPrecondition where the managers that stay could not decide anything."""
         managers = [n for n in self.view.list(Node) if n.spec.role is NodeRole.MANAGER]
-        if spec.role is NodeRole.WORKER and managers == [node]:
+        if managers == [node]:
             raise FailedPrecondition("attempting to demote the last manager of the swarm")
-        raise Unsupported(
-            "changing a node's role is not supported by this version: promote and demote come later"
-        )
+        staying = [n for n in managers if n.manager_status is not None and n.id != node.id]
+        reachable = sum(self._is_reachable(n.id) for n in staying)
+        if reachable < len(staying) // 2 + 1:
+            raise FailedPrecondition(
+                "can't remove member from the raft: this would result in a loss of quorum"
+            )
 
 
 def _validate(spec: ServiceSpec) -> None:

@@ -15,6 +15,10 @@ class Store(Protocol):
         """What this manager knows; a commit of its own is in it when `commit` returns."""
         ...
 
+    async def sync(self) -> None:
+        """Bring `view` up to what a quorum has acknowledged by now. Raises: Unavailable."""
+        ...
+
     async def commit(self, ops: Sequence[Op]) -> int:
         """Write all of `ops` in one transaction, or nothing; returns the revision.
 

@@ -13,7 +13,14 @@ from dataclasses import replace
 from typing import Any
 
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.errors import (
+    FailedPrecondition,
+    NoQuorum,
+    NotFound,
+    OutOfSequence,
+    PermissionDenied,
+    Unavailable,
+)
 from swarm.base.ids import ClusterID, IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.dispatcher.assignments import Difference, Item
@@ -42,6 +49,7 @@ from swarm.store import keys
 from swarm.store.store import Store
 
 EXPIRE_EVERY_S = 0.25
+DEAF_AFTER_S = 3.0
 WRITE_TRIES = 10
 RACE_S = 0.01
 """Before a write that lost a race is tried again: time for the mirror to show who won."""
@@ -63,21 +71,23 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._hub = AssignmentHub(store)
         self._news: dict[NodeID, asyncio.Event] = {}
         self._group: asyncio.TaskGroup
+        self._cut_off = False
 
     async def run(self) -> None:
         """Expire silent nodes and feed the streams, until cancelled."""
-        for node in self._store.view.list(Node):
-            if node.status.state is not NodeState.DOWN and node.status.manager_id == self._me:
-                self._sessions.expect(node.id, self._clock.monotonic())
+        self._expect_nodes()
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self._hub.run())
             group.create_task(self._follow_nodes())
             while True:
                 await asyncio.sleep(EXPIRE_EVERY_S)
+                if self._is_cut_off():
+                    continue
                 self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())
                 for node_id in self._sessions.expire(self._clock.monotonic()):
                     group.create_task(self._mark_down(node_id))
+                await self._correct()
 
     async def Session(self, request: pb.SessionRequest, context: Context) -> AsyncIterator[pb.SessionMessage]:
         node_id = caller().node_id
@@ -93,6 +103,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             while self._sessions.is_current(node_id, session_id):
                 await news.wait()
                 news.clear()
+                self._check_store()
                 self._check_member(node_id)
                 message = self._welcome(node_id, session_id)
                 if message != told:
@@ -155,6 +166,31 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         clusters = self._store.view.list(Cluster)
         return clusters[0] if clusters else Cluster(id=NO_CLUSTER)
 
+    def _is_cut_off(self) -> bool:
+        """Whether this manager has lost the store: its nodes are then sent to other managers.
+
+        Nobody is judged by a silence that may be this manager's own; once it hears again, everyone has the
+        usual time to turn up.
+        """
+        was_cut_off, self._cut_off = self._cut_off, self._store.silent_for_s > DEAF_AFTER_S
+        if self._cut_off and not was_cut_off:
+            log.warning("dispatcher.cut.off", silent_for_s=round(self._store.silent_for_s, 1))
+            for news in self._news.values():
+                news.set()
+        if was_cut_off and not self._cut_off:
+            log.info("dispatcher.back")
+            self._expect_nodes()
+        return self._cut_off
+
+    def _expect_nodes(self) -> None:
+        for node in self._store.view.list(Node):
+            if node.status.state is not NodeState.DOWN and node.status.manager_id == self._me:
+                self._sessions.expect(node.id, self._clock.monotonic())
+
+    def _check_store(self) -> None:
+        if self._cut_off:
+            raise NoQuorum
+
     def _spec(self) -> ClusterSpec:
         return self._cluster().spec
 
@@ -175,6 +211,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     def _begin(self, node_id: NodeID) -> asyncio.Event:
         """The event that tells the node's session to look around; an older session sees that it is over."""
+        self._check_store()
         self._check_member(node_id)
         previous = self._news.get(node_id)
         self._news[node_id] = asyncio.Event()
@@ -213,6 +250,17 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             return replace(node, description=description, status=status)
 
         await self._change_node(node_id, ready)
+
+    async def _correct(self) -> None:
+        """A node with a whole session here is ready, whatever a leader has concluded meanwhile."""
+        for node_id in self._sessions.list_whole():
+            node = self._store.view.get(Node, node_id)
+            if node is None or (node.status.state is NodeState.READY and node.status.manager_id == self._me):
+                continue
+            try:
+                await self._mark_ready(node_id, node.description, node.status.addr)
+            except (NotFound, Unavailable) as error:
+                log.info("node.ready.unwritten", node_id=node_id, reason=str(error))
 
     async def _mark_unknown(self, node_id: NodeID) -> None:
         """The stream has broken: traffic goes elsewhere while there is anywhere else, tasks stay."""

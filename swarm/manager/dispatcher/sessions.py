@@ -29,7 +29,7 @@ class Sessions:
 
     def expect(self, node_id: NodeID, now: float) -> None:
         """A node known to be up from before this manager served: it has the usual time to turn up."""
-        self._by_node.setdefault(node_id, _Session("", now, broken=True))
+        self._by_node[node_id] = _Session("", now, broken=True)
 
     def open(self, node_id: NodeID, session_id: str, now: float) -> None:
         self._by_node[node_id] = _Session(session_id, now)
@@ -61,6 +61,10 @@ class Sessions:
         """The node has no session whose stream is whole."""
         session = self._by_node.get(node_id)
         return session is None or session.broken
+
+    def list_whole(self) -> tuple[NodeID, ...]:
+        """The nodes whose stream stands."""
+        return tuple(node for node, session in self._by_node.items() if session.id and not session.broken)
 
     def expire(self, now: float) -> tuple[NodeID, ...]:
         """The nodes that have been silent too long; they are forgotten here."""

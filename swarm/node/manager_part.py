@@ -1,0 +1,217 @@
+"""The manager's part of a node: its etcd, the store over it, and the manager; and how a node gets there.
+
+A node that is to be a manager asks one for a place in the store, starts its etcd as a learner, tells how
+far it is until it is a voter, and then serves. Each step is saved before the next: a kill -9 goes on there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from swarm.base.clock import Clock
+from swarm.base.errors import SwarmError, Unavailable
+from swarm.base.ids import IdSource
+from swarm.base.log import get_logger
+from swarm.manager.ca.etcd_ca import etcd_files, install_etcd_ca
+from swarm.manager.manager import Listen, Manager, ManagerParts
+from swarm.manager.members import Secrets
+from swarm.model.defaults import CLUSTER_PORT
+from swarm.model.objects import Node
+from swarm.model.plan import Op
+from swarm.model.types import NodeRole
+from swarm.node.certificates import ask_managers
+from swarm.node.files import Membership, Paths
+from swarm.proto.gen import managers_pb2 as pb
+from swarm.proto.gen import managers_pb2_grpc
+from swarm.proto.identity import Identity, write_private
+from swarm.secrets.box import Box
+from swarm.store.etcd import EtcdKV
+from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version
+from swarm.store.members import Members, MemberStatus
+from swarm.store.store import Store
+
+CATCH_UP_EVERY_S = 0.3
+LEAVE_TIMEOUT_S = 5.0
+
+T = TypeVar("T")
+
+log = get_logger("node")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerNeeds:
+    """What the manager's part gets from its node."""
+
+    paths: Paths
+    clock: Clock
+    new_id: IdSource
+    identity: Callable[[], Identity]
+    membership: Callable[[], Membership]
+    save: Callable[[Membership], None]
+    others: Callable[[], Sequence[str]]
+    """Where other managers serve, host:port."""
+
+
+class ManagerPart:
+    def __init__(self, needs: ManagerNeeds, seed: Sequence[Op] = ()) -> None:
+        """`seed` is what a new cluster starts with; it is committed before anything is served."""
+        self._needs = needs
+        self._seed = seed
+        self._manager: Manager | None = None
+        self._served = asyncio.Event()
+
+    @property
+    def manager(self) -> Manager | None:
+        """The manager, once it serves."""
+        return self._manager
+
+    async def serving(self) -> None:
+        """Wait until the manager serves for the first time."""
+        await self._served.wait()
+
+    async def enter_store(self) -> None:
+        """Get a place in the managers' store and save what is needed to take it.
+
+        Raises: Unavailable; FailedPrecondition when this host cannot run a member.
+        """
+        await check_version()
+        needs = self._needs
+        membership = needs.membership()
+
+        async def join(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.JoinStoreResponse:
+            return await stub.JoinStore(pb.JoinStoreRequest(address=membership.advertise_address), timeout=10)
+
+        answer = await self._ask(join)
+        shutil.rmtree(needs.paths.etcd, ignore_errors=True)
+        install_etcd_ca(
+            needs.paths.manager,
+            answer.store_ca_certificate_pem,
+            answer.store_ca_key_pem,
+            membership.advertise_address,
+            needs.clock.now(),
+        )
+        write_private(needs.paths.data_key, answer.data_key)
+        needs.save(
+            replace(
+                membership,
+                role=NodeRole.MANAGER,
+                initial_cluster=answer.initial_cluster,
+                member_id=f"{answer.member_id:x}",
+                is_voter=False,
+            )
+        )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        needs = self._needs
+        files = etcd_files(needs.paths.manager)
+        membership = needs.membership()
+        settings = EtcdSettings(
+            name=needs.identity().subject.node_id,
+            directory=needs.paths.etcd,
+            peer_address=membership.advertise_address,
+            files=files,
+            initial_cluster=membership.initial_cluster,
+        )
+        try:
+            async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
+                etcd = EtcdProcess(settings)
+                group.create_task(etcd.run())
+                await _serving(etcd)
+                members = Members(kv.channel)
+                if not membership.is_voter:
+                    await self._catch_up(members)
+                await self._serve(group, kv, members)
+        finally:
+            self._manager = None
+
+    async def leave_store(self) -> None:
+        """Have another manager, if there is one, take this one out of the store; best effort."""
+
+        async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
+            return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
+
+        try:
+            await self._ask(leave)
+        except SwarmError as error:
+            log.info("store.not.left", reason=str(error))
+
+    async def _serve(self, group: asyncio.TaskGroup, kv: EtcdKV, members: Members) -> None:
+        needs = self._needs
+        membership = needs.membership()
+        store = Store(kv, Box(needs.paths.data_key.read_bytes()), needs.clock)
+        group.create_task(store.run())
+        await store.ready()
+        if self._seed:
+            await store.commit([_with_member(op, await members.status()) for op in self._seed])
+        listen = Listen(
+            address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
+        )
+        manager = Manager(
+            ManagerParts(
+                store=store,
+                members=members,
+                secrets=Secrets(directory=needs.paths.manager, data_key=needs.paths.data_key),
+                clock=needs.clock,
+                new_id=needs.new_id,
+                identity=needs.identity,
+                listen=listen,
+            )
+        )
+        group.create_task(manager.run())
+        await manager.serving()
+        self._manager = manager
+        self._served.set()
+
+    async def _catch_up(self, members: Members) -> None:
+        """Until this member votes."""
+        membership = self._needs.membership()
+        while True:
+            try:
+                status = await members.status()
+                request = pb.CatchUpRequest(
+                    member_id=int(membership.member_id, 16),
+                    applied_index=status.applied_index,
+                    join_address=f"{membership.advertise_address}:{membership.join_port}",
+                )
+
+                async def tell(
+                    stub: managers_pb2_grpc.ManagersAsyncStub, request: pb.CatchUpRequest = request
+                ) -> pb.CatchUpResponse:
+                    return await stub.CatchUp(request, timeout=10)
+
+                if (await self._ask(tell)).is_voter:
+                    break
+            except SwarmError as error:
+                log.info("manager.catching.up", reason=str(error))
+            await asyncio.sleep(CATCH_UP_EVERY_S)
+        self._needs.save(replace(self._needs.membership(), is_voter=True))
+
+    async def _ask(self, call: Callable[[managers_pb2_grpc.ManagersAsyncStub], Awaitable[T]]) -> T:
+        return await ask_managers(
+            self._needs.others(), self._needs.identity(), managers_pb2_grpc.ManagersStub, call
+        )
+
+
+async def _serving(etcd: EtcdProcess) -> None:
+    while True:
+        try:
+            await etcd.serving()
+        except Unavailable as error:
+            log.error("etcd.not.serving", reason=str(error))
+        else:
+            return
+
+
+def _with_member(op: Op, status: MemberStatus) -> Op:
+    """The founder's own record gets the id of its member, which only the running store knows."""
+    item = op.object
+    if isinstance(item, Node) and item.manager_status is not None:
+        manager = replace(item.manager_status, member_id=f"{status.id:x}")
+        return replace(op, object=replace(item, manager_status=manager))
+    return op
