@@ -233,6 +233,7 @@ class ImageStore:
 
     async def _pull(self, wanted: Reference, auth: RegistryAuth | None, tell: Tell) -> Image:
         if wanted.digest and (present := self._catalog.find_reference(wanted)):
+            tell(Progress(status=f"Status: Image is up to date for {wanted.familiar()}"))
             return present
         tell(Progress(id=wanted.digest or wanted.tag or "", status=f"Pulling from {wanted.path}"))
         async with self._workspace() as work:
