@@ -59,6 +59,11 @@ class Sessions:
         if self.is_current(node_id, session_id):
             self._by_node[node_id].broken = True
 
+    def excuse(self, standstill_s: float, now: float) -> None:
+        """The manager itself stood still for so long: what it could not hear nobody failed to say."""
+        for session in self._by_node.values():
+            session.last_beat = min(session.last_beat + standstill_s, now)
+
     def expire(self, now: float) -> tuple[NodeID, ...]:
         """The nodes that have been silent too long; they are forgotten here."""
         silent = tuple(n for n, s in self._by_node.items() if now - s.last_beat >= self._silence_s)
