@@ -280,6 +280,19 @@ async def test_mounts(host, layer, tmp_path):
 
 
 @here
+async def test_read_only_holds_for_what_is_mounted_below(host, layer, tmp_path):
+    below = tmp_path / "source" / "below"
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "below", str(below)], check=True, timeout=10)
+    try:
+        mounts = (Mount(type=MountType.BIND, source=str(below.parent), target="/bound", read_only=True),)
+        _, lines = await host.run(layer, "touch /bound/below/x || echo read-only", mounts=mounts)
+    finally:
+        subprocess.run(["umount", "-l", str(below)], check=True, timeout=10)
+    assert lines[-1] == "read-only"
+
+
+@here
 async def test_limits_bite(host, layer):
     status, _ = await host.run(
         layer, 'x=1; while true; do x="$x$x"; done', limits=Resources(memory_bytes=16 << 20)

@@ -219,7 +219,9 @@ def _bind(mount: Mount, rootfs: Path, root_fd: int) -> ResolvedMount:
     target = _land(rootfs, root_fd, mount.target, directory=source.is_dir())
     kind = "bind" if asked is not None and asked.non_recursive else "rbind"
     propagation = (asked.propagation if asked is not None else "") or "rprivate"
-    options = (kind, propagation, "ro" if mount.read_only else "rw")
+    # "ro" alone would leave what is mounted below the source writable; "rro" needs a kernel of 5.12 or later.
+    read_only = ("ro", "rro") if kind == "rbind" else ("ro",)
+    options = (kind, propagation, *(read_only if mount.read_only else ("rw",)))
     return ResolvedMount(target=target, source=mount.source, options=options)
 
 
