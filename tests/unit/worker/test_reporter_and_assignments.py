@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from swarm.base.errors import FailedPrecondition, Unavailable
+from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.ids import NetworkID, ServiceID, TaskID
 from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
 from swarm.model.objects import Task, TaskStatus
@@ -25,13 +25,13 @@ def a_task(name, state=S.RUNNING):
 
 
 class Manager:
-    """Takes reports; `held` keeps the answer back, `broken` refuses."""
+    """Takes reports; `held` keeps the answer back, `error` is the answer."""
 
     def __init__(self) -> None:
         self.sent: list[dict[str, S]] = []
         self.sessions: list[str] = []
         self.held: asyncio.Event | None = None
-        self.broken = False
+        self.error: SwarmError | None = None
         self.got = asyncio.Event()
 
     def UpdateTaskStatus(self, request, timeout):
@@ -43,8 +43,8 @@ class Manager:
         self.got.set()
         if self.held:
             await self.held.wait()
-        if self.broken:
-            raise Unavailable("the manager is gone")
+        if self.error is not None:
+            raise self.error
 
     async def until(self, count):
         async with asyncio.timeout(5):
@@ -97,16 +97,28 @@ async def test_what_changes_while_it_is_being_sent_is_sent_again(manager, sessio
 
 async def test_what_was_not_acknowledged_goes_out_in_the_next_session_unasked(manager, session):
     reporter = Reporter()
-    manager.broken = True
+    manager.error = FailedPrecondition("the session is over")
     reporter.put(a_task("gone", S.COMPLETE))
-    with pytest.raises(Unavailable):
+    with pytest.raises(FailedPrecondition):
         await session(reporter)
-    manager.broken = False
+    manager.error = None
     reporter.put_all(())
     session(reporter, "s2")
     await manager.until(2)
     assert manager.sent == [{"gone": S.COMPLETE}] * 2
     assert manager.sessions == ["s1", "s2"]
+
+
+async def test_a_slow_store_of_the_manager_does_not_end_the_session(manager, session):
+    reporter = Reporter()
+    manager.error = Unavailable("the cluster's store does not answer")
+    reporter.put(a_task("web"))
+    running = session(reporter)
+    await manager.until(1)
+    manager.error = None
+    await manager.until(2)
+    assert manager.sent == [{"web": S.RUNNING}] * 2
+    assert not running.done()
 
 
 async def test_reports_are_sent_in_bounded_batches(manager, session):
