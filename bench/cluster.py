@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -47,16 +48,13 @@ class Cluster:
 
     def wait_running(self, name: str, count: int) -> float:
         """Wait until the manager counts `count` running tasks; returns when it did."""
-        return self._wait(lambda: self._running(name) == count, f"{count} tasks of {name} to run")
+        return self.wait(lambda: self._running(name) == count, f"{count} tasks of {name} to run")
 
     def remove(self, name: str, *hosts: str) -> None:
         """Remove the service and wait until the hosts have nothing left of its containers."""
         self.run("h1", "swarm", "service", "rm", name)
         for host_name in hosts:
-            self._wait(lambda h=host_name: not self.container_ids(h), f"the containers on {host_name} to go")
-
-    def container_ids(self, name: str) -> list[str]:
-        return self.run(name, "swarm", "container", "ls", "-a", "-q").split()
+            self.wait(partial(self._is_empty, host_name), f"the containers on {host_name} to go")
 
     def task(self, name: str) -> dict[str, Any]:
         """The first task of a service, as the API shows it."""
@@ -72,17 +70,20 @@ class Cluster:
                 return int(child)
         raise SwarmError(f"no swarmd runs on {name}")
 
-    def _running(self, name: str) -> int:
-        services = self._api.get("/services", status="true", filters=f'{{"name":["{name}"]}}')
-        return int(services[0]["ServiceStatus"]["RunningTasks"]) if services else 0
-
-    def _wait(self, is_so: Callable[[], bool], what: str) -> float:
+    def wait(self, is_so: Callable[[], bool], what: str) -> float:
         deadline = self.clock.monotonic() + DEADLINE_S
         while not is_so():
             if self.clock.monotonic() > deadline:
                 raise SwarmError(f"waited {DEADLINE_S:.0f} s in vain for {what}")
             time.sleep(LOOK_EVERY_S)
         return self.clock.monotonic()
+
+    def _is_empty(self, name: str) -> bool:
+        return not self.run(name, "swarm", "container", "ls", "-a", "-q")
+
+    def _running(self, name: str) -> int:
+        services = self._api.get("/services", status="true", filters=f'{{"name":["{name}"]}}')
+        return int(services[0]["ServiceStatus"]["RunningTasks"]) if services else 0
 
 
 @contextmanager

@@ -1,20 +1,19 @@
 """The HTTP client of the `swarm` command: requests in; decoded JSON, streams or one clear exception out.
 
-It speaks the Docker Engine API over a unix socket with the standard library alone, since every import is
-paid at each start of the command. One connection is kept and reused; a stream gets a connection of its own,
+It speaks the Docker Engine API over a unix socket and imports little, since every import is paid at each
+start of the command. One connection is kept and reused; a stream gets a connection of its own,
 so that requests can be made while it is read.
 """
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any, TypeAlias
 
+from swarm.api.http1 import Answer, Connection, quoted
 from swarm.base.errors import InvalidArgument, SwarmError
 
 JsonValue: TypeAlias = Any  # what json.loads returns
@@ -60,21 +59,6 @@ def socket_path(host: str) -> str:
     raise InvalidArgument(f"unable to parse host {host!r}: only unix:///path/to/swarm.sock is supported")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("swarm", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(self._path)
-        except OSError:
-            self.close()
-            raise
-
-
 class Client:
     """A client of one daemon. Not thread-safe; close it, or use it in a `with` block."""
 
@@ -82,7 +66,7 @@ class Client:
         self.host = host
         self._path = socket_path(host)
         self._timeout_s = timeout_s
-        self._kept: _UnixConnection | None = None
+        self._kept: Connection | None = None
 
     def __enter__(self) -> Client:
         return self
@@ -107,23 +91,22 @@ class Client:
     @contextmanager
     def stream(
         self, method: str, path: str, body: IO[bytes] | None = None, **query: object
-    ) -> Iterator[http.client.HTTPResponse]:
+    ) -> Iterator[Answer]:
         """An answer to be read piece by piece, on its own connection and without a deadline between pieces.
 
         Raises:
             ApiError: the daemon refused before the first byte.
         """
-        connection = _UnixConnection(self._path, self._timeout_s)
         headers = {"Content-Type": "application/x-tar"} if body is not None else {}
         pieces = _chunks(body) if body is not None else None
+        connection = self._connect()
         try:
             answer = self._exchange(connection, method, _target(path, query), pieces, headers)
             if answer.status >= 400:
                 raise _refusal(answer.status, answer.read())
-            if connection.sock is not None:
-                connection.sock.settimeout(None)
+            connection.set_timeout(None)
             yield answer
-        except (ConnectionError, http.client.HTTPException) as error:
+        except ConnectionError as error:
             raise SwarmError(f"connection to {self.host} was lost: {error}") from error
         finally:
             connection.close()
@@ -163,12 +146,12 @@ class Client:
         self, method: str, target: str, body: bytes | None, headers: dict[str, str]
     ) -> tuple[int, bytes]:
         reused = self._kept is not None
-        connection = self._kept or _UnixConnection(self._path, self._timeout_s)
+        connection = self._kept or self._connect()
         self._kept = None
         try:
             answer = self._exchange(connection, method, target, body, headers)
             content = answer.read()
-        except (ConnectionError, http.client.HTTPException) as error:
+        except ConnectionError as error:
             connection.close()
             if reused and method == "GET":  # the daemon closed the idle connection: reading again is harmless
                 return self._request(method, target, body, headers)
@@ -182,23 +165,22 @@ class Client:
             self._kept = connection
         return answer.status, content
 
+    def _connect(self) -> Connection:
+        try:
+            return Connection(self._path, self._timeout_s)
+        except OSError as error:
+            raise CannotConnect(self.host, error.strerror or str(error)) from error
+
     def _exchange(
         self,
-        connection: _UnixConnection,
+        connection: Connection,
         method: str,
         target: str,
         body: bytes | Iterable[bytes] | None,
         headers: dict[str, str],
-    ) -> http.client.HTTPResponse:
-        if connection.sock is None:
-            try:
-                connection.connect()
-            except OSError as error:
-                raise CannotConnect(self.host, error.strerror or str(error)) from error
+    ) -> Answer:
         try:
-            chunked = body is not None and not isinstance(body, bytes)
-            connection.request(method, target, body=body, headers=headers, encode_chunked=chunked)
-            return connection.getresponse()
+            return connection.exchange(method, target, body, headers)
         except TimeoutError as error:
             connection.close()
             raise SwarmError(f"no answer from {self.host} within {self._timeout_s:g} s") from error
@@ -208,7 +190,7 @@ def host_from_environment() -> str:
     return os.environ.get("SWARM_HOST") or DEFAULT_HOST
 
 
-def read_frames(answer: http.client.HTTPResponse) -> Iterator[tuple[int, bytes]]:
+def read_frames(answer: Answer) -> Iterator[tuple[int, bytes]]:
     """The records of a multiplexed log stream: (1 stdout or 2 stderr, payload).
 
     Raises:
@@ -222,11 +204,11 @@ def read_frames(answer: http.client.HTTPResponse) -> Iterator[tuple[int, bytes]]
         yield header[0], payload
 
 
-def _read_exactly(answer: http.client.HTTPResponse, size: int) -> bytes:
+def _read_exactly(answer: Answer, size: int) -> bytes:
     """`size` bytes, or none at the end of the stream."""
     parts, missing = [], size
     while missing:
-        part = answer.read(missing)
+        part = answer.read1(missing)
         if not part:
             if missing == size:
                 return b""
@@ -243,17 +225,16 @@ def _chunks(body: IO[bytes]) -> Iterator[bytes]:
 
 def _target(path: str, query: Mapping[str, object]) -> str:
     """The request target. None is left out; booleans are 1 or 0; filters and other mappings are JSON."""
-    from urllib.parse import quote, urlencode
-
-    pairs = {}
+    pairs = []
     for key, value in query.items():
         if value is None:
             continue
         if isinstance(value, bool):
-            pairs[key] = "1" if value else "0"
+            text = "1" if value else "0"
         else:
-            pairs[key] = json.dumps(value) if isinstance(value, Mapping) else str(value)
-    return API_PREFIX + quote(path, safe="/:@") + ("?" + urlencode(pairs) if pairs else "")
+            text = json.dumps(value) if isinstance(value, Mapping) else str(value)
+        pairs.append(f"{quoted(key)}={quoted(text)}")
+    return API_PREFIX + quoted(path, safe=b"/:@") + ("?" + "&".join(pairs) if pairs else "")
 
 
 def _refusal(status: int, content: bytes) -> ApiError:

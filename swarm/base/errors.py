@@ -139,6 +139,9 @@ class Fatal(SwarmError):
         self.exit_code = exit_code
 
 
+_DEADLINE_EXCEEDED = 4
+
+
 def from_grpc(code: int, message: str) -> SwarmError:
     """The error that a peer's status `code` and `message` stand for."""
     if code == OutOfSequence.grpc_code and message.endswith("update out of sequence"):
@@ -154,6 +157,8 @@ def from_grpc(code: int, message: str) -> SwarmError:
     ):
         if kind.grpc_code == code:
             return kind(message)
+    if code == _DEADLINE_EXCEEDED:
+        return Unavailable(message)
     if code == NotFound.grpc_code:
         error = NotFound("object", "")
         error.args = (message,)

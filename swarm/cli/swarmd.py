@@ -22,6 +22,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="swarmd", description="The swarm daemon of one host.")
     parser.add_argument("--state-dir", type=Path, default=Path("/var/lib/swarm"), help="default: %(default)s")
     parser.add_argument("--run-dir", type=Path, default=Path("/run/swarm"), help="default: %(default)s")
+    parser.add_argument(
+        "--insecure-registry",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]|CIDR",
+        help="pull from it without a verified certificate, or by plain HTTP; may be repeated",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--version", action="version", version=f"swarmd {__version__}")
     options = parser.parse_args(argv)
@@ -42,12 +49,14 @@ def _run(options: argparse.Namespace) -> int:
     from swarm.base.ids import new_id
     from swarm.node.files import Paths
     from swarm.node.node import Host
+    from swarm.worker.images.store import ImageSettings
 
     log.configure(level=options.log_level)
     paths = Paths(state=options.state_dir, run=options.run_dir)
+    images = ImageSettings(insecure_registries=tuple(options.insecure_registry))
     status = 0
     try:
-        asyncio.run(_serve(Host(paths, SystemClock(), new_id)))
+        asyncio.run(_serve(Host(paths, SystemClock(), new_id, images)))
     except* SwarmError as errors:
         print(f"swarmd: {_first(errors)}", file=sys.stderr)
         status = 1

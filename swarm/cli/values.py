@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?) ?([a-zA-Z]*)")
 _BINARY = "kmgtp"
@@ -38,13 +41,13 @@ def parse_bytes(text: str) -> int:
         power = _BINARY.index(short) + 1
     else:
         raise ValueError(f"invalid suffix: '{found[2]}'")
-    return int(Fraction(found[1]) * 1024**power)
+    return int(_fraction(found[1]) * 1024**power)
 
 
 def parse_cpus(text: str) -> int:
     """`0.5`: a billionth of a CPU is the unit."""
     try:
-        nano = Fraction(text) * 1_000_000_000
+        nano = _fraction(text) * 1_000_000_000
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"failed to parse {text} as a rational number") from None
     if nano.denominator != 1:
@@ -59,7 +62,8 @@ def parse_duration(text: str) -> int:
     sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text.removeprefix("+"))
     if rest == "0":
         return 0
-    total, at = Fraction(0), 0
+    total: Fraction | int = 0
+    at = 0
     while at < len(rest):
         found = _DURATION_PART.match(rest, at)
         if found is None:
@@ -69,7 +73,7 @@ def parse_duration(text: str) -> int:
             raise ValueError(f'time: missing unit in duration "{text}"')
         if unit not in _NANOSECONDS:
             raise ValueError(f'time: unknown unit "{unit}" in duration "{text}"')
-        total += Fraction(number) * _NANOSECONDS[unit]
+        total += _fraction(number) * _NANOSECONDS[unit]
         at = found.end()
     if not rest:
         raise ValueError(f'time: invalid duration "{text}"')
@@ -106,17 +110,23 @@ def format_duration(nanoseconds: int) -> str:
     if nanoseconds < _NANOSECONDS["s"]:
         for unit in ("ms", "µs", "ns"):
             if nanoseconds >= _NANOSECONDS[unit]:
-                return _decimal(Fraction(nanoseconds, _NANOSECONDS[unit])) + unit
+                return _decimal(nanoseconds / _NANOSECONDS[unit]) + unit
     minutes, rest = divmod(nanoseconds, _NANOSECONDS["m"])
     hours, minutes = divmod(minutes, 60)
-    seconds = _decimal(Fraction(rest, _NANOSECONDS["s"])) + "s"
+    seconds = _decimal(rest / _NANOSECONDS["s"]) + "s"
     if hours:
         return f"{hours}h{minutes}m{seconds}"
     return f"{minutes}m{seconds}" if minutes else seconds
 
 
-def _decimal(value: Fraction) -> str:
-    text = f"{float(value):.9f}"
+def _fraction(text: str) -> Fraction:
+    from fractions import Fraction  # slow to import, and most commands read no number
+
+    return Fraction(text)
+
+
+def _decimal(value: float) -> str:
+    text = f"{value:.9f}"
     return text.rstrip("0").rstrip(".")
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from swarm.api import backend as api
-from swarm.base.errors import NotFound
+from swarm.base.errors import Fatal, NotFound
 from swarm.model.defaults import STOP_GRACE_PERIOD
 from swarm.model.objects import Task
+from swarm.model.specs import ContainerSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import Platform
 from swarm.worker.images.image import Image
@@ -18,6 +19,7 @@ from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.store import ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
+from swarm.worker.runtime.spec import process_args
 from swarm.worker.tasks import Tasks
 
 LABEL = "com.docker.swarm"
@@ -88,15 +90,15 @@ class EngineContainers:
         status = task.status
         pid = self._parts.containers.pid(task.id) if status.state <= TaskState.RUNNING else None
         try:
-            image_id = self._parts.images.get(spec.image).id
+            image = self._parts.images.get(spec.image)
         except NotFound:
-            image_id = ""
+            image = None
         return api.Container(
             id=task.id,
             name=task.name,
             image=spec.image,
-            image_id=image_id,
-            command=(*spec.command, *spec.args),
+            image_id=image.id if image else "",
+            command=_command(spec, image),
             created_at=task.meta.created_at or status.timestamp or datetime.fromtimestamp(0, UTC),
             state=_state(status.state),
             started_at=status.timestamp if status.state is TaskState.RUNNING else None,
@@ -118,6 +120,19 @@ class EngineContainers:
             log_path=str(self._parts.containers.log_path(task.id)),
             stop_grace_period=spec.stop_grace_period or STOP_GRACE_PERIOD,
         )
+
+
+def _command(spec: ContainerSpec, image: Image | None) -> tuple[str, ...]:
+    """What the container runs, as far as it is known here: the image may be gone."""
+    if image is None:
+        return (*spec.command, *spec.args)
+    config = image.config
+    try:
+        return process_args(
+            command=spec.command, args=spec.args, entrypoint=config.entrypoint, cmd=config.cmd
+        )
+    except Fatal:
+        return ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,11 @@ async def request_identity(remote: str, application: Application) -> Identity:
             # Only this one certificate: the answer may hold more, which the token does not vouch for.
             root_pem = root.public_bytes(serialization.Encoding.PEM)
             return await _apply(session, remote, root_pem, application)
+        except aiohttp.ClientSSLError as error:
+            raise Unavailable(
+                f"what answers at {remote} is no manager of the token's cluster (TLS certificate or protocol "
+                f"refused): check the address, and what is between"
+            ) from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unavailable(
                 f"cannot reach a manager at {remote} ({_reason(error)}): "

@@ -30,7 +30,7 @@ from swarm.proto.identity import Identity, load_identity, new_key, save_identity
 from swarm.secrets.box import new_data_key
 from swarm.store.etcd_process import check_version
 from swarm.worker.host import tls_info
-from swarm.worker.images.store import ImageStore
+from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.host import RuntimeChoice, detect_runtime
@@ -69,7 +69,9 @@ class _Running:
 class Host:
     """One host: its engine always, its membership while it has one; the API's `Backend` and `Swarm`."""
 
-    def __init__(self, paths: Paths, clock: Clock, new_id: IdSource) -> None:
+    def __init__(
+        self, paths: Paths, clock: Clock, new_id: IdSource, images: ImageSettings | None = None
+    ) -> None:
         self._paths = paths
         self._clock = clock
         self._new_id = new_id
@@ -79,7 +81,7 @@ class Host:
         paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         volumes = VolumeStore(paths.volumes, clock)
         self._local = LocalParts(
-            ImageStore(paths.images),
+            ImageStore(paths.images, images),
             Containers(
                 state_dir=paths.state, run_dir=paths.run, choice=self._choice, volumes=volumes, clock=clock
             ),

@@ -10,7 +10,15 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from swarm.base.errors import Fatal, InvalidArgument, NotFound, SwarmError, Temporary, Unavailable
+from swarm.base.errors import (
+    AlreadyExists,
+    Fatal,
+    InvalidArgument,
+    NotFound,
+    SwarmError,
+    Temporary,
+    Unavailable,
+)
 from swarm.model.dataplane import TaskNetwork
 from swarm.model.defaults import PIDS_LIMIT, STOP_GRACE_PERIOD
 from swarm.model.objects import Task
@@ -44,7 +52,13 @@ class Controller:
         link = await self._network.attach(
             TaskNetwork(task_id=task.id, attachments=task.attachments, host_ports=_host_ports(task))
         )
-        await self._containers.create(self._config(task, image, link))
+        config = self._config(task, image, link)
+        try:
+            await self._containers.create(config)
+        except AlreadyExists:
+            # Made before, and dead; that it had been made was not written down before the power went.
+            await self._containers.remove(task.id)
+            await self._containers.create(config)
         return Outcome(ports=link.host_ports)
 
     async def start(self, task: Task) -> Outcome:
@@ -74,8 +88,9 @@ class Controller:
         self._images.release(task.id)
 
     async def release_network(self, task: Task) -> None:
-        """An ended task keeps its container (for its logs) but no address or port."""
+        """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
         await self._network.detach(task.id)
+        self._containers.let_go(task.id)
 
     async def _image(self, task: Task) -> Image:
         """The image named in the spec: the local one if there is one, else pulled."""
@@ -96,7 +111,7 @@ class Controller:
         if not named:
             try:
                 named = self._images.get(task.spec.container_spec.image).config.stop_signal
-            except NotFound:
+            except SwarmError:
                 named = ""
         try:
             return parse_signal(named or "SIGTERM")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from swarm.base.errors import Unavailable
 from swarm.model.objects import Task
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
@@ -13,7 +14,9 @@ from swarm.proto.rpc import translated
 
 BATCH = 200
 GATHER_S = 0.02
-TIMEOUT_S = 5.0
+TIMEOUT_S = 10.0
+"""More than the manager waits for its store, so that its answer is heard."""
+RETRY_S = 0.5
 
 
 class Reporter:
@@ -47,7 +50,13 @@ class Reporter:
                         for t in batch.values()
                     ],
                 )
-                await translated(stub.UpdateTaskStatus(request, timeout=TIMEOUT_S))
+                try:
+                    await translated(stub.UpdateTaskStatus(request, timeout=TIMEOUT_S))
+                except Unavailable:
+                    # The manager's store is slow or away. The session need not suffer; when the manager
+                    # itself is away, the session's stream says so.
+                    await asyncio.sleep(RETRY_S)
+                    continue
                 for task_id, sent in batch.items():
                     if self._pending.get(task_id) is sent:
                         del self._pending[task_id]

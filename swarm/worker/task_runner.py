@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from swarm.base.clock import Clock
-from swarm.base.errors import Fatal, SwarmError
+from swarm.base.errors import Fatal, InvalidArgument, SwarmError
 from swarm.base.log import get_logger
 from swarm.model.objects import ContainerStatus, Task, TaskStatus
 from swarm.model.task_state import TaskState
@@ -97,6 +97,8 @@ class TaskRunner:
                 return await work()
             except Fatal as error:
                 return Outcome(error=str(error), exit_code=error.exit_code)
+            except InvalidArgument as error:  # a broken image, a value that cannot be: no better next time
+                return Outcome(error=str(error))
             except SwarmError as error:
                 if str(error) != self._task.status.err:
                     self._set_status(replace(self._task.status, err=str(error)))

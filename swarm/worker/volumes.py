@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import stat
 import threading
 from collections.abc import Mapping
@@ -22,6 +21,8 @@ from pathlib import Path
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, InvalidArgument, NotFound
+from swarm.worker.images.files import write_atomically
+from swarm.worker.trees import remove_tree
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _COPY_BLOCK = 1 << 20
@@ -80,7 +81,8 @@ class VolumeStore:
         with self._lock:
             # The description goes first: a half removed volume is no volume any more.
             (self._root / name / "volume.json").unlink(missing_ok=True)
-            shutil.rmtree(self._root / name, ignore_errors=True)
+            with suppress(OSError):
+                remove_tree(self._root / name)
         if (self._root / name).exists():
             raise FailedPrecondition(f"remove {name}: volume is in use")
 
@@ -100,9 +102,8 @@ class VolumeStore:
         self._root.chmod(0o711)
         (directory / "new").touch()
         text = json.dumps({"created_at": self._clock.now().isoformat(), "labels": dict(labels)})
-        temporary = directory / "volume.json.new"
-        temporary.write_text(text)
-        temporary.rename(directory / "volume.json")
+        # On disk before the volume is used: it must not be lost to a power cut that its content survives.
+        write_atomically(directory / "volume.json", text.encode())
 
     def _load(self, directory: Path) -> Volume:
         text = json.loads((directory / "volume.json").read_text())
@@ -113,7 +114,7 @@ class VolumeStore:
 
     def _populate(self, path: Path, content_fd: int) -> None:
         side = path.parent / "_data.new"
-        shutil.rmtree(side, ignore_errors=True)
+        remove_tree(side)
         side.mkdir()
         side_fd = os.open(side, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -87,6 +87,23 @@ async def test_unknown_paths_and_methods(http: Http, method: str, path: str) -> 
     assert await http.refused(method, path) == (404, "page not found")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "what"),
+    [
+        ("POST", "/containers/c1/exec", "running commands in containers is"),
+        ("POST", "/containers/c1/stop", "stop of a single container is"),
+        ("GET", "/containers/c1/top", "top of a container is"),
+        ("DELETE", "/containers/c1", "removing a single container is"),
+        ("POST", "/images/r:5000/web:1/push", "push of an image is"),
+        ("GET", "/images/web/history", "history of an image is"),
+        ("POST", "/containers/prune", "pruning containers is"),
+        ("GET", "/system/df", "counting disk usage is"),
+    ],
+)
+async def test_what_docker_has_and_we_have_not(http: Http, method: str, path: str, what: str) -> None:
+    assert await http.refused(method, path) == (501, f"{what} not supported by this version")
+
+
 @pytest.mark.parametrize(("method", "path"), SWARM_PATHS)
 async def test_outside_of_a_swarm(http: Http, method: str, path: str) -> None:
     assert await http.refused(method, path) == (503, NOT_IN_SWARM)

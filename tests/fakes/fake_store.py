@@ -9,10 +9,13 @@ from typing import Any
 
 from swarm.base.clock import Clock
 from swarm.base.errors import AlreadyExists, OutOfSequence
-from swarm.model.objects import Service, StoredObject
+from swarm.model.objects import Cluster, Network, Service, StoredObject
 from swarm.model.plan import Create, Delete, Op
 from swarm.model.types import Version
 from swarm.model.view import Objects
+from swarm.store import keys
+
+INDEXED = (Service, Network, Cluster)
 
 
 class FakeStore:
@@ -48,13 +51,23 @@ class FakeStore:
         return self.revision
 
     def _check(self, op: Op) -> None:
+        stored = self.view.stored(type(op.object), op.object.id)
+        if not isinstance(op, Delete):
+            held = keys.index_keys(stored) if stored else frozenset()
+            for key in sorted(keys.index_keys(op.object) - held):
+                if key in self._taken():
+                    raise AlreadyExists(keys.taken(key))
         if isinstance(op, Create):
-            if isinstance(op.object, Service) and self.view.named(Service, op.object.spec.name):
-                raise AlreadyExists(f"name conflicts: {op.object.spec.name}")
-            return
-        stored = self.view.get(type(op.object), op.object.id)
-        if stored is None or stored.meta.version != op.object.meta.version:
+            if stored is not None:
+                raise AlreadyExists(f"{op.object.id} already exists")
+        elif stored is None or stored.meta.version != op.object.meta.version:
             raise OutOfSequence
+
+    def _taken(self) -> frozenset[str]:
+        """The names and ports in use."""
+        return frozenset(
+            key for kind in INDEXED for item in self.view.list(kind) for key in keys.index_keys(item)
+        )
 
     def _stamped(self, item: Any) -> Any:
         now = self._clock.now()

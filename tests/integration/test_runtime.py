@@ -70,6 +70,7 @@ def layer(tmp_path_factory):
         "mount",
         "unshare",
         "touch",
+        "mkdir",
     ):
         (layer / "bin" / applet).symlink_to("busybox")
     (layer / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\n")
@@ -279,6 +280,19 @@ async def test_mounts(host, layer, tmp_path):
 
 
 @here
+async def test_read_only_holds_for_what_is_mounted_below(host, layer, tmp_path):
+    below = tmp_path / "source" / "below"
+    below.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "below", str(below)], check=True, timeout=10)
+    try:
+        mounts = (Mount(type=MountType.BIND, source=str(below.parent), target="/bound", read_only=True),)
+        _, lines = await host.run(layer, "touch /bound/below/x || echo read-only", mounts=mounts)
+    finally:
+        subprocess.run(["umount", "-l", str(below)], check=True, timeout=10)
+    assert lines[-1] == "read-only"
+
+
+@here
 async def test_limits_bite(host, layer):
     status, _ = await host.run(
         layer, 'x=1; while true; do x="$x$x"; done', limits=Resources(memory_bytes=16 << 20)
@@ -352,6 +366,27 @@ async def test_create_start_and_remove_may_be_repeated(host, layer):
     await host.containers.remove(config.id)
     with pytest.raises(NotFound):
         await host.containers.wait(config.id)
+
+
+@here
+async def test_an_ended_container_holds_no_descriptor(host, layer):
+    before = len(os.listdir("/proc/self/fd"))
+    container_id = await host.launch(layer, "echo", "hello")
+    await host.containers.wait(container_id)
+    host.containers.let_go(container_id)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert host.containers.has_log_ended(container_id)
+    assert host.containers.pid(container_id) is None
+    assert len(os.listdir("/proc/self/fd")) == before
+    await host.containers.remove(container_id)
+
+
+@here
+async def test_a_tree_without_end_goes_with_its_container(host, layer):
+    nest = "for i in 1 2 3 4 5 6 7 8 9; do mkdir -p $(seq 1 200 | while read n; do printf d/; done); "
+    nest += "cd $(seq 1 200 | while read n; do printf d/; done); done; echo done"
+    _, lines = await host.run(layer, nest, cwd="/tmp")
+    assert lines == ["done"]
 
 
 @here

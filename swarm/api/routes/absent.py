@@ -31,8 +31,10 @@ def _unknown(kind: str) -> Handler:
 
 
 def _refused(what: str) -> Handler:
-    async def handler(_: Call) -> web.Response:
-        raise Unsupported(f"{what} not supported by this version")
+    """`what` may name parts of the path in braces."""
+
+    async def handler(call: Call) -> web.Response:
+        raise Unsupported(f"{what.format(**call.params)} not supported by this version")
 
     return handler
 
@@ -60,4 +62,19 @@ ROUTES = (
     Route("POST", "/containers/create", _refused("containers outside of services are")),
     Route("GET", "/events", _refused("events are")),
     Route("POST", "/build", _refused("building images is")),
+    # What is left of Docker's paths, by their shape; the routes of containers and images come before.
+    Route("POST", "/containers/{id}/exec", _refused("running commands in containers is")),
+    Route("POST", "/containers/{id}/{action}", _refused("{action} of a single container is")),
+    Route("GET", "/containers/{id}/{action}", _refused("{action} of a container is")),
+    Route("HEAD", "/containers/{id}/archive", _refused("copying from and to containers is")),
+    Route("PUT", "/containers/{id}/archive", _refused("copying from and to containers is")),
+    Route("DELETE", "/containers/{id}", _refused("removing a single container is")),
+    Route("GET", "/images/{name*}/{action}", _refused("{action} of an image is")),
+    Route("POST", "/images/{name*}/{action}", _refused("{action} of an image is")),
+    Route("GET", "/images/{action}", _refused("{action} of images is")),
+    Route("POST", "/{kind}/prune", _refused("pruning {kind} is")),
+    Route("DELETE", "/volumes/{id}", _refused("removing volumes is")),
+    Route("GET", "/system/df", _refused("counting disk usage is")),
+    Route("POST", "/commit", _refused("making images of containers is")),
+    Route("POST", "/auth", _refused("logging in to registries is")),
 )

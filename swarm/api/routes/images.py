@@ -121,9 +121,7 @@ async def pull(call: Call) -> web.StreamResponse:
     async def work() -> None:
         try:
             image = await call.backend.engine.images.pull(reference, auth, tell)
-            name = parse_reference(reference).familiar()
-            lines.put_nowait(_line({"status": f"Image is up to date for {name}", "id": ""}))
-            _log.info("image.pulled", reference=name, image_id=image.id)
+            _log.info("image.pulled", reference=reference, image_id=image.id)
         except SwarmError as error:
             lines.put_nowait(error)
         lines.put_nowait(None)

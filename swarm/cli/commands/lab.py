@@ -42,12 +42,20 @@ def lab() -> None:
 @click.option(
     "--subnet", metavar="CIDR", help="Their network; the first free /24 of 10.213.0.0/16 if not set."
 )
+@click.option(
+    "--insecure-registry",
+    "registries",
+    multiple=True,
+    metavar="HOST[:PORT]|CIDR",
+    help="Registry without TLS that the hosts may pull from.",
+)
 @click.option("--no-daemon", is_flag=True, hidden=True)
-def up(name: str, hosts: int, subnet: str | None, no_daemon: bool) -> None:
+def up(name: str, hosts: int, subnet: str | None, registries: tuple[str, ...], no_daemon: bool) -> None:
     """Boot hosts h1 to hK and wait until swarmd answers on each."""
     from swarm.lab.lab import SWARMD
 
-    made = _lab(name).up(hosts=hosts, subnet=subnet, daemon=() if no_daemon else SWARMD)
+    flags = (word for registry in registries for word in ("--insecure-registry", registry))
+    made = _lab(name).up(hosts=hosts, subnet=subnet, daemon=() if no_daemon else (*SWARMD, *flags))
     statuses = made.ls()
     click.echo(_table(statuses, with_lab=False))
     click.echo(

@@ -50,6 +50,8 @@ from swarm.store.store import Store
 
 EXPIRE_EVERY_S = 0.25
 DEAF_AFTER_S = 3.0
+STANDSTILL_S = 1.0
+"""Longer between two looks: this process was stopped, or starved."""
 WRITE_TRIES = 10
 RACE_S = 0.01
 """Before a write that lost a race is tried again: time for the mirror to show who won."""
@@ -80,8 +82,14 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             self._group = group
             group.create_task(self._hub.run())
             group.create_task(self._follow_nodes())
+            looked = self._clock.monotonic()
             while True:
                 await asyncio.sleep(EXPIRE_EVERY_S)
+                standstill_s = self._clock.monotonic() - looked
+                looked += standstill_s
+                if standstill_s > STANDSTILL_S:
+                    log.warning("dispatcher.stood.still", seconds=round(standstill_s, 1))
+                    self._sessions.excuse(standstill_s, looked)
                 if self._is_cut_off():
                     continue
                 self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())

@@ -66,6 +66,11 @@ class Sessions:
         """The nodes whose stream stands."""
         return tuple(node for node, session in self._by_node.items() if session.id and not session.broken)
 
+    def excuse(self, standstill_s: float, now: float) -> None:
+        """The manager itself stood still for so long: what it could not hear nobody failed to say."""
+        for session in self._by_node.values():
+            session.last_beat = min(session.last_beat + standstill_s, now)
+
     def expire(self, now: float) -> tuple[NodeID, ...]:
         """The nodes that have been silent too long; they are forgotten here."""
         silent = tuple(n for n, s in self._by_node.items() if now - s.last_beat >= self._silence_s)

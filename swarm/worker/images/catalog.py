@@ -19,9 +19,10 @@ from swarm.base.errors import Ambiguous, InvalidArgument
 from swarm.base.log import get_logger
 from swarm.model.image_reference import Reference, is_digest, parse_reference
 from swarm.worker.images.errors import InvalidImage, no_such_image
-from swarm.worker.images.files import remove_tree, write_atomically
+from swarm.worker.images.files import write_atomically
 from swarm.worker.images.image import Image, parse_image
 from swarm.worker.images.index import Index, decode_index, encode_index
+from swarm.worker.trees import remove_tree
 
 _PARTIAL_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 

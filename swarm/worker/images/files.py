@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
-import stat
 from pathlib import Path
 
 _CHUNK = 1 << 20
@@ -40,15 +38,3 @@ def hash_file(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return "sha256:" + digest.hexdigest()
-
-
-def remove_tree(path: Path) -> None:
-    """Remove whatever is at `path`, following no link; nothing there is fine."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if stat.S_ISDIR(mode):
-        shutil.rmtree(path)
-    else:
-        path.unlink()

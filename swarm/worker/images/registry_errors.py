@@ -30,6 +30,8 @@ _NETWORK = (
     "received unexpected http status: 5",
 )
 
+_NO_TLS = " (start swarmd with --insecure-registry to pull from a registry without a trusted certificate)"
+
 
 def registry_error(stderr: str, reference: Reference) -> SwarmError:
     """The error to raise for what skopeo wrote.
@@ -51,7 +53,8 @@ def registry_error(stderr: str, reference: Reference) -> SwarmError:
     if "digest did not match" in lower or "file too large" in lower or "does not match" in lower:
         return InvalidImage(f"pulling {name}: {_tail(reason)}")
     if any(text.lower() in lower for text in _NETWORK):
-        return Unavailable(f"pulling {name}: {_from_request(reason)}")
+        way_out = _NO_TLS if "server gave http response" in lower or "x509:" in lower else ""
+        return Unavailable(f"pulling {name}: {_from_request(reason)}{way_out}")
     return Temporary(f"pulling {name}: {reason}")
 
 

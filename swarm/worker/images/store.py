@@ -27,7 +27,6 @@ from swarm.model.image_reference import Reference, parse_reference
 from swarm.worker.images.archive import ArchivedImage, read_archive
 from swarm.worker.images.catalog import Catalog
 from swarm.worker.images.errors import InvalidImage, no_such_image
-from swarm.worker.images.files import remove_tree
 from swarm.worker.images.image import Image, parse_image
 from swarm.worker.images.layers import LayerStore
 from swarm.worker.images.manifest import Platform, platform_of
@@ -47,6 +46,7 @@ from swarm.worker.images.registry import InsecureRegistries, Registry, RegistryA
 from swarm.worker.images.removal import Removed, plan_removal
 from swarm.worker.images.sandbox import UnpackLimits, unpack
 from swarm.worker.images.single_flight import SingleFlight
+from swarm.worker.trees import remove_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,6 +233,7 @@ class ImageStore:
 
     async def _pull(self, wanted: Reference, auth: RegistryAuth | None, tell: Tell) -> Image:
         if wanted.digest and (present := self._catalog.find_reference(wanted)):
+            tell(Progress(status=f"Status: Image is up to date for {wanted.familiar()}"))
             return present
         tell(Progress(id=wanted.digest or wanted.tag or "", status=f"Pulling from {wanted.path}"))
         async with self._workspace() as work:

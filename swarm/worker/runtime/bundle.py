@@ -12,7 +12,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import stat
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
@@ -34,6 +33,7 @@ from swarm.worker.runtime.spec import (
     resolv_conf,
 )
 from swarm.worker.runtime.users import resolve_user
+from swarm.worker.trees import remove_tree
 from swarm.worker.volumes import VolumeStore
 
 _PREFLIGHT = ("dev", "proc", "sys", "etc")
@@ -149,8 +149,7 @@ class Bundles:
                 self._volumes.remove(name)
         (paths.exits / container_id).unlink(missing_ok=True)
         for directory in (paths.run, paths.bundle):
-            with suppress(FileNotFoundError):
-                shutil.rmtree(directory)
+            remove_tree(directory)
 
     def _files(self, config: ContainerConfig, paths: BundlePaths, root_fd: int) -> list[ResolvedMount]:
         """/etc/hosts and its kin: ours, bound over whatever the image has there."""
@@ -220,7 +219,9 @@ def _bind(mount: Mount, rootfs: Path, root_fd: int) -> ResolvedMount:
     target = _land(rootfs, root_fd, mount.target, directory=source.is_dir())
     kind = "bind" if asked is not None and asked.non_recursive else "rbind"
     propagation = (asked.propagation if asked is not None else "") or "rprivate"
-    options = (kind, propagation, "ro" if mount.read_only else "rw")
+    # "ro" alone would leave what is mounted below the source writable; "rro" needs a kernel of 5.12 or later.
+    read_only = ("ro", "rro") if kind == "rbind" else ("ro",)
+    options = (kind, propagation, *(read_only if mount.read_only else ("rw",)))
     return ResolvedMount(target=target, source=mount.source, options=options)
 
 
@@ -258,7 +259,7 @@ def _mount_rootfs(paths: BundlePaths, lower_dirs: Iterable[Path]) -> None:
     """Mount the layers with a fresh upper directory; a mount left by an earlier try is replaced."""
     _unmount(paths.rootfs)
     for name in ("upper", "work"):
-        shutil.rmtree(paths.bundle / name, ignore_errors=True)
+        remove_tree(paths.bundle / name)
         (paths.bundle / name).mkdir(mode=0o755)
     paths.rootfs.mkdir(mode=0o755, exist_ok=True)
     with ExitStack() as stack:

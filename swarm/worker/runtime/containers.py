@@ -197,7 +197,7 @@ class Containers:
             await asyncio.to_thread(self._bundles.remove, container_id)
         except OSError as error:
             raise Temporary(f"cannot remove container {container_id}: {error}") from error
-        self._forget(container_id)
+        self.let_go(container_id)
 
     async def adopt(self, known: Collection[str]) -> list[Adopted]:
         """Take over what an earlier swarmd left: the containers of `known` ids; all others are removed.
@@ -224,7 +224,13 @@ class Containers:
     def close(self) -> None:
         """Let go of the descriptors; the containers run on."""
         for container_id in list(self._pairs):
-            self._forget(container_id)
+            self.let_go(container_id)
+
+    def let_go(self, container_id: str) -> None:
+        """Close the descriptors of a container on which nobody waits; they are opened again when needed."""
+        pair = self._pairs.pop(container_id, None)
+        if pair is not None:
+            pair.close()
 
     async def _adopt_one(self, container_id: str) -> Adopted:
         pid = self.pid(container_id)
@@ -280,11 +286,6 @@ class Containers:
             if _created_mark(paths).exists():
                 self._pairs[container_id] = pair
         return pair
-
-    def _forget(self, container_id: str) -> None:
-        pair = self._pairs.pop(container_id, None)
-        if pair is not None:
-            pair.close()
 
     def _strays(self) -> dict[str, int]:
         """Every conmon that works for this swarmd, by the container's id."""

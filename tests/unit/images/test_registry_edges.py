@@ -38,6 +38,12 @@ def failed(message: str) -> str:
             Unavailable,
             'pulling r.io/web:1: Get "http://r/v2/": dial tcp 127.0.0.1:1: connect: connection refused',
         ),
+        (
+            'pinging container registry r: Get \\"https://r/v2/\\": '
+            "http: server gave HTTP response to HTTPS client",
+            Unavailable,
+            "(start swarmd with --insecure-registry to pull",
+        ),
         ("writing blob: no space left on device", Temporary, "pulling r.io/web:1: no space left on device"),
         ("Digest did not match, expected a, got b", InvalidImage, "Digest did not match"),
         ("something new", Temporary, "something new"),
