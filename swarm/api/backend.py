@@ -64,6 +64,8 @@ class InitRequest:
     default_address_pools: tuple[str, ...] = ()
     subnet_size: int = 0
     availability: Availability = Availability.ACTIVE
+    force_new_cluster: bool = False
+    """Recover: this manager's state, without the other managers."""
     spec: ClusterSpec = field(default_factory=ClusterSpec)
 
 

@@ -19,6 +19,7 @@ from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_server import JoinServer, tls_context
 from swarm.manager.control.control import Control
 from swarm.manager.dispatcher.server import Dispatcher
+from swarm.manager.generation import GenerationWatch
 from swarm.manager.liveness import Liveness
 from swarm.manager.logbroker import LogBroker, LogOptions, wire_options
 from swarm.manager.loop import PlanLoop, Planner, whole
@@ -107,6 +108,9 @@ class Manager:
         await self._store.ready()
         async with asyncio.TaskGroup() as group:
             dispatcher = Dispatcher(self._store, self._clock, self._new_id, self._me)
+            generation = GenerationWatch(self._store, self._me, self._identity)
+            group.create_task(generation.run())
+            await generation.asked()
             group.create_task(self._beats.run())
             group.create_task(self._election.run())
             group.create_task(self._hand_raft_on())

@@ -24,8 +24,9 @@ from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.model.defaults import ETCD_PEER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node, Task
-from swarm.model.plan import Update
+from swarm.model.plan import Op, Update
 from swarm.model.types import NodeRole
+from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, managers_pb2_grpc
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.rpc import Context, caller
@@ -125,6 +126,9 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         await change_manager(self._store, node.id, None, NodeRole.WORKER)
         return pb.LeaveStoreResponse()
 
+    async def Generation(self, request: pb.GenerationRequest, context: Context) -> pb.GenerationResponse:
+        return pb.GenerationResponse(generation=require_cluster(self._store).generation)
+
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
     ) -> AsyncIterator[dispatcher_pb2.LogMessage]:
@@ -192,6 +196,20 @@ class RoleManager:
             if stalled or (member.name and member.name not in wanted):
                 log.warning("member.removed", node_id=member.name, stalled=stalled)
                 await self._members.remove(member.id)
+
+
+def plan_recovery(view: ClusterView, me: NodeID, status: ManagerStatus) -> tuple[Op, ...]:
+    """What is written when one manager goes on alone: the only one, in a new generation of the cluster."""
+    ops: list[Op] = [
+        Update(object=replace(cluster, generation=cluster.generation + 1)) for cluster in view.list(Cluster)
+    ]
+    for node in view.list(Node):
+        if node.id == me:
+            ops.append(Update(object=replace(node, manager_status=status)))
+        elif is_manager(node):
+            spec = replace(node.spec, role=NodeRole.WORKER)
+            ops.append(Update(object=replace(node, spec=spec, manager_status=None)))
+    return tuple(ops)
 
 
 async def remove_manager(store: Store, members: Members | None, node: Node) -> None:

@@ -66,6 +66,8 @@ class Membership:
     initial_cluster: str = ""
     """etcd's members when this node joined them; empty for the one that founded the cluster."""
     member_id: str = ""
+    recover: bool = False
+    """Start the store with this member alone and record that; done once."""
     is_voter: bool = True
     """False from the time a manager's place in the store is given until it has caught up."""
 

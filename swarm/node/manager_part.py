@@ -17,11 +17,12 @@ from swarm.base.clock import Clock
 from swarm.base.errors import SwarmError, Unavailable
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
-from swarm.manager.ca.etcd_ca import etcd_files, install_etcd_ca
+from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files, install_etcd_ca
+from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
-from swarm.manager.members import Secrets
-from swarm.model.defaults import CLUSTER_PORT
-from swarm.model.objects import Node
+from swarm.manager.members import Secrets, plan_recovery
+from swarm.model.defaults import CLUSTER_PORT, ETCD_PEER_PORT
+from swarm.model.objects import ManagerStatus, Node
 from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
@@ -107,16 +108,32 @@ class ManagerPart:
         )
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Until cancelled, or until the cluster is found to have been recovered without this manager."""
+        try:
+            await self._run()
+        except* Expelled:
+            log.error("role.lost", reason="the swarm has been recovered without this manager")
+
+    async def _run(self) -> None:
         needs = self._needs
         files = etcd_files(needs.paths.manager)
         membership = needs.membership()
+        if membership.recover:
+            ca_key = ca_key_file(needs.paths.manager).read_bytes()
+            install_etcd_ca(
+                needs.paths.manager,
+                files.ca.read_bytes(),
+                ca_key,
+                membership.advertise_address,
+                needs.clock.now(),
+            )
         settings = EtcdSettings(
             name=needs.identity().subject.node_id,
             directory=needs.paths.etcd,
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
+            force_new_cluster=membership.recover,
         )
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
@@ -147,6 +164,8 @@ class ManagerPart:
         store = Store(kv, Box(needs.paths.data_key.read_bytes()), needs.clock)
         group.create_task(store.run())
         await store.ready()
+        if membership.recover:
+            await self._recover(store, members)
         if self._seed:
             await store.commit([_with_member(op, await members.status()) for op in self._seed])
         listen = Listen(
@@ -167,6 +186,18 @@ class ManagerPart:
         await manager.serving()
         self._manager = manager
         self._served.set()
+
+    async def _recover(self, store: Store, members: Members) -> None:
+        """Record that this manager goes on alone: the others are workers now, in a new generation."""
+        membership = self._needs.membership()
+        member_id = (await members.status()).id
+        await members.set_peer_url(member_id, f"https://{membership.advertise_address}:{ETCD_PEER_PORT}")
+        status = ManagerStatus(
+            addr=f"{membership.advertise_address}:{membership.join_port}", member_id=f"{member_id:x}"
+        )
+        me = self._needs.identity().subject.node_id
+        await store.commit(plan_recovery(store.view, me, status))
+        self._needs.save(replace(membership, recover=False))
 
     async def _catch_up(self, members: Members) -> None:
         """Until this member votes."""

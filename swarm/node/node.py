@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarm.api.app import application, serving
 from swarm.api.backend import InitRequest, JoinRequest, ManagerPeer, NodeMembership, SwarmStatus
@@ -43,6 +43,10 @@ JOIN_TIMEOUT_S = 20.0
 
 ALREADY_IN = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
+)
+NOT_A_MANAGER = (
+    "This node is not a swarm manager: --force-new-cluster recovers a swarm from a manager that still has "
+    "its state"
 )
 STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
@@ -159,6 +163,8 @@ class Host:
     async def init(self, request: InitRequest) -> NodeID:
         """Found a cluster; acknowledged only when its first objects are stored."""
         async with self._changing:
+            if request.force_new_cluster:
+                return await self._recover(request)
             self._refuse_member()
             await check_version()
             membership = await self._founder(request)
@@ -178,6 +184,29 @@ class Host:
             await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
             save_membership(self._paths, member.membership)
             return foundation.identity.subject.node_id
+
+    async def _recover(self, request: InitRequest) -> NodeID:
+        """Go on with this manager alone, from its own copy of the state; the others lose the role."""
+        if self._running is None or self._running.member.membership.role is not NodeRole.MANAGER:
+            raise Unavailable(NOT_A_MANAGER)
+        membership = self._running.member.membership
+        if request.advertise_addr:
+            advertised, port = addresses.choose_advertised(
+                request.advertise_addr, await addresses.local_addresses()
+            )
+            membership = replace(
+                membership,
+                advertise_address=advertised,
+                data_path_address=await self._data_path(request.data_path_addr, advertised),
+                join_port=port,
+            )
+        own = f"{membership.advertise_address}:{CLUSTER_PORT}"
+        membership = replace(membership, managers=(own,), initial_cluster="", is_voter=True, recover=True)
+        await self._stop()
+        save_membership(self._paths, membership)
+        self._start(Member(self._surroundings(), membership))
+        await self._until_connected(START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
+        return self._require_identity().subject.node_id
 
     async def join(self, request: JoinRequest) -> None:
         """Become a node of the cluster that the token is of; the token also tells the role."""

@@ -68,6 +68,11 @@ class Members:
             self._cluster.MemberPromote(rpc_pb2.MemberPromoteRequest(ID=member_id), timeout=TIMEOUT_S)
         )
 
+    async def set_peer_url(self, member_id: int, peer_url: str) -> None:
+        """Where the others find the member from now on."""
+        request = rpc_pb2.MemberUpdateRequest(ID=member_id, peerURLs=[peer_url])
+        await _call(self._cluster.MemberUpdate(request, timeout=TIMEOUT_S))
+
     async def remove(self, member_id: int) -> None:
         """Take a member out; one that is out already is fine. Raises: Unavailable."""
         try:

@@ -335,7 +335,7 @@ class FakeBackend:
         self.store.put(ingress())
         for node in (self.me, *(a_node(number + 2) for number in range(workers))):
             self.store.put(node)
-        self.control = Control(self.store, self.clock, SequentialIds("id"))
+        self.control = Control(self.store, self.clock, SequentialIds("id"), lambda _: True)
         self.swarm.state = NodeMembership.ACTIVE
 
     def run_tasks(self, name: str, count: int) -> None:

@@ -36,6 +36,9 @@ class FakeStore:
         self.view.put(stored)
         return stored
 
+    async def sync(self) -> None:
+        """Always current: there is one writer."""
+
     async def commit(self, ops: Sequence[Op]) -> int:
         assert len(ops) <= 100
         for op in ops:

@@ -29,8 +29,6 @@ async def inspect(call: Call) -> web.Response:
 
 async def init(call: Call) -> web.Response:
     body = await call.body()
-    if body.get("ForceNewCluster"):
-        raise Unsupported("force-new-cluster is not supported by this version")
     if body.get("AutoLockManagers"):
         raise Unsupported("autolock is not supported by this version")
     node_id = await call.backend.swarm.init(
@@ -42,6 +40,7 @@ async def init(call: Call) -> web.Response:
             default_address_pools=decode(_Pools, {"Pools": body.get("DefaultAddrPool") or []}).pools,
             subnet_size=_number(body, "SubnetSize"),
             availability=_availability(body),
+            force_new_cluster=bool(body.get("ForceNewCluster")),
             spec=read_cluster_spec(body.get("Spec") or {}, ClusterSpec()),
         )
     )

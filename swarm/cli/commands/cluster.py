@@ -28,6 +28,7 @@ def _print_join_command(role: str, token: str, address: str) -> None:
 @click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
 @click.option("--default-addr-pool", multiple=True, metavar="CIDR", help="Address pool of the networks")
 @click.option("--default-addr-pool-mask-length", type=_UNSIGNED, default=24, show_default=True)
+@click.option("--force-new-cluster", is_flag=True, help="Recover from a lost quorum: this manager alone")
 @click.pass_context
 def init(ctx: click.Context, /, **flags: object) -> None:
     """Initialize a swarm: this node becomes its first manager."""
@@ -44,7 +45,7 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         "AdvertiseAddr": flags["advertise_addr"],
         "DataPathAddr": flags["data_path_addr"],
         "DataPathPort": 0,
-        "ForceNewCluster": False,
+        "ForceNewCluster": flags["force_new_cluster"],
         "Spec": {
             "Labels": None,
             "Orchestration": orchestration,

@@ -107,6 +107,7 @@ def rm(ctx: click.Context, /, names: tuple[str, ...], force: bool) -> None:
 @node.command(epilog="Example: swarm node update --availability drain h3")
 @click.argument("name", metavar="NODE")
 @click.option("--availability", type=click.Choice(["active", "pause", "drain"]))
+@click.option("--role", type=click.Choice(["worker", "manager"]))
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or change a node label")
 @click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label")
 @click.pass_context
@@ -115,10 +116,11 @@ def update(
     /,
     name: str,
     availability: str | None,
+    role: str | None,
     label_add: tuple[str, ...],
     label_rm: tuple[str, ...],
 ) -> None:
-    """Change a node's availability or labels."""
+    """Change a node's availability, role or labels."""
     with connect(ctx) as client:
         found = client.get(f"/nodes/{name}")
         spec = found["Spec"]
@@ -131,5 +133,40 @@ def update(
         spec["Labels"] = labels
         if availability is not None:
             spec["Availability"] = availability
+        if role is not None:
+            spec["Role"] = role
         client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
     click.echo(name)
+
+
+@node.command(epilog="Example: swarm node promote h2 h3")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.pass_context
+def promote(ctx: click.Context, /, names: tuple[str, ...]) -> None:
+    """Make nodes managers."""
+    done = "Node {} promoted to a manager in the swarm."
+    _change_role(ctx, names, "manager", "Node {} is already a manager.", done)
+
+
+@node.command(epilog="Example: swarm node demote h2 h3")
+@click.argument("names", nargs=-1, required=True, metavar="NODE...")
+@click.pass_context
+def demote(ctx: click.Context, /, names: tuple[str, ...]) -> None:
+    """Make managers workers again."""
+    _change_role(ctx, names, "worker", "Node {} is already a worker.", "Manager {} demoted in the swarm.")
+
+
+def _change_role(ctx: click.Context, names: tuple[str, ...], role: str, same: str, done: str) -> None:
+    with connect(ctx) as client:
+
+        def change(name: str) -> None:
+            found = client.get(f"/nodes/{name}")
+            spec = found["Spec"]
+            if spec["Role"] == role:
+                click.echo(same.format(name))
+                return
+            spec["Role"] = role
+            client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+            click.echo(done.format(name))
+
+        for_each(ctx, names, change)

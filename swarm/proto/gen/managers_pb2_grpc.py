@@ -123,6 +123,11 @@ class ManagersStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreResponse.FromString,
                 _registered_method=True)
+        self.Generation = channel.unary_unary(
+                '/swarm.v1.Managers/Generation',
+                request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/swarm.v1.Managers/ReadLogs',
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.ReadLogsRequest.SerializeToString,
@@ -154,6 +159,13 @@ class ManagersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generation(self, request, context):
+        """Which generation of the cluster the asked manager is of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadLogs(self, request, context):
         """Logs of tasks whose nodes have their session with the manager that is asked.
         """
@@ -178,6 +190,11 @@ def add_ManagersServicer_to_server(servicer, server):
                     servicer.LeaveStore,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreResponse.SerializeToString,
+            ),
+            'Generation': grpc.unary_unary_rpc_method_handler(
+                    servicer.Generation,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -266,6 +283,33 @@ class Managers(object):
             '/swarm.v1.Managers/LeaveStore',
             swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_managers__pb2.LeaveStoreResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Managers/Generation',
+            swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,

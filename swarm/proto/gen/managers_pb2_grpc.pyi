@@ -63,6 +63,8 @@ class ManagersStub:
     """Tells how far the caller's learner is; it becomes a voter once it has caught up."""
     LeaveStore: _grpc.UnaryUnaryMultiCallable[_managers_pb2.LeaveStoreRequest, _managers_pb2.LeaveStoreResponse]
     """Takes the caller out of the store: it leaves the cluster."""
+    Generation: _grpc.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]
+    """Which generation of the cluster the asked manager is of."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
 
@@ -75,6 +77,8 @@ class ManagersAsyncStub(ManagersStub):
     """Tells how far the caller's learner is; it becomes a voter once it has caught up."""
     LeaveStore: _aio.UnaryUnaryMultiCallable[_managers_pb2.LeaveStoreRequest, _managers_pb2.LeaveStoreResponse]  # type: ignore[assignment]
     """Takes the caller out of the store: it leaves the cluster."""
+    Generation: _aio.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]  # type: ignore[assignment]
+    """Which generation of the cluster the asked manager is of."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]  # type: ignore[assignment]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
 
@@ -102,6 +106,14 @@ class ManagersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_managers_pb2.LeaveStoreResponse, _abc.Awaitable[_managers_pb2.LeaveStoreResponse]]:
         """Takes the caller out of the store: it leaves the cluster."""
+
+    @_abc_1.abstractmethod
+    def Generation(
+        self,
+        request: _managers_pb2.GenerationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_managers_pb2.GenerationResponse, _abc.Awaitable[_managers_pb2.GenerationResponse]]:
+        """Which generation of the cluster the asked manager is of."""
 
     @_abc_1.abstractmethod
     def ReadLogs(

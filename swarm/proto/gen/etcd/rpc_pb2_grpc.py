@@ -518,6 +518,11 @@ class ClusterStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveResponse.FromString,
                 _registered_method=True)
+        self.MemberUpdate = channel.unary_unary(
+                '/etcdserverpb.Cluster/MemberUpdate',
+                request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateResponse.FromString,
+                _registered_method=True)
         self.MemberList = channel.unary_unary(
                 '/etcdserverpb.Cluster/MemberList',
                 request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberListRequest.SerializeToString,
@@ -540,6 +545,12 @@ class ClusterServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def MemberRemove(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MemberUpdate(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -569,6 +580,11 @@ def add_ClusterServicer_to_server(servicer, server):
                     servicer.MemberRemove,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveResponse.SerializeToString,
+            ),
+            'MemberUpdate': grpc.unary_unary_rpc_method_handler(
+                    servicer.MemberUpdate,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateResponse.SerializeToString,
             ),
             'MemberList': grpc.unary_unary_rpc_method_handler(
                     servicer.MemberList,
@@ -635,6 +651,33 @@ class Cluster(object):
             '/etcdserverpb.Cluster/MemberRemove',
             swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberRemoveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MemberUpdate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Cluster/MemberUpdate',
+            swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.MemberUpdateResponse.FromString,
             options,
             channel_credentials,
             insecure,
