@@ -293,7 +293,7 @@ def submounted(tmp_path):
 async def test_read_only_holds_for_what_is_mounted_below(host, layer, submounted):
     mounts = (Mount(type=MountType.BIND, source=str(submounted), target="/bound", read_only=True),)
     _, lines = await host.run(layer, "touch /bound/below/x || echo read-only", mounts=mounts)
-    assert lines[-1] == "read-only"
+    assert "read-only" in lines
 
 
 @here
