@@ -48,6 +48,7 @@ STILL_JOINING = (
     "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
     'Use the "docker info" command to see the current swarm status of your node.'
 )
+STARTING = "this manager is starting and does not have the swarm's state yet: try again in a moment"
 LAST_MANAGER = (
     "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last "
     "manager erases all current state of the swarm. Use `--force` to ignore this message."
@@ -136,10 +137,10 @@ class Host:
             state=NodeMembership.ACTIVE if is_ready else NodeMembership.PENDING,
             node_id=self._identity.subject.node_id,
             node_addr=member.membership.advertise_address,
-            is_manager=manager is not None,
+            is_manager=member.membership.role is NodeRole.MANAGER,
             leader_id=manager.leader_id if manager else "",
             managers=_peers(member),
-            error=member.agent.problem,
+            error=member.agent.problem or ("" if is_ready else STARTING),
         )
 
     def join_tokens(self, cluster: Cluster) -> JoinTokens:
