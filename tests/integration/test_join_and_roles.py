@@ -309,6 +309,19 @@ def report(session_id, task, state=TaskState.FAILED):
     return pb.UpdateTaskStatusRequest(session_id=session_id, updates=[update])
 
 
+@pytest.mark.parametrize("address", ["", "nowhere", "0.0.0.0", "239.1.1.1", "fd00::1"])
+async def test_an_address_that_no_packet_reaches_is_told_to_nobody(here, address):
+    identity = await here.member()
+    description = codec.encode(NodeDescription(data_path_address=address))
+    async with open_channel(here.target, identity) as channel, asyncio.timeout(5):
+        stream = dispatcher_pb2_grpc.DispatcherStub(channel).Session(
+            pb.SessionRequest(description=description)
+        )
+        with pytest.raises(InvalidArgument, match="invalid data path address"):
+            await translated(stream.read())
+    assert here.store.view.get(Node, identity.subject.node_id).status.state is NodeState.UNKNOWN
+
+
 async def test_reports_count_from_the_task_s_own_node_only(here):
     one, two = await here.member(), await here.member()
     task = await a_task_of(here, two.subject.node_id)

@@ -7,12 +7,20 @@ Source: SwarmKit manager/dispatcher/dispatcher.go.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import replace
 
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    OutOfSequence,
+    PermissionDenied,
+    Unavailable,
+)
 from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.dispatcher.assignments import Difference, Item
@@ -68,8 +76,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     log.warning("dispatcher.stood.still", seconds=round(standstill_s, 1))
                     self._sessions.excuse(standstill_s, looked)
                 self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())
-                for node_id in self._sessions.expire(self._clock.monotonic()):
+                for node_id in self._sessions.expire(looked):
                     group.create_task(self._mark_down(node_id))
+                if self._sessions.mark_late(looked):
+                    self._hub.poke()
 
     async def Session(self, request: pb.SessionRequest, context: Context) -> AsyncIterator[pb.SessionMessage]:
         node_id = caller().node_id
@@ -77,7 +87,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         over = self._begin(node_id)
         self._sessions.open(node_id, session_id, self._clock.monotonic())
         try:
-            description = codec.decode(NodeDescription, request.description)
+            description = _checked(codec.decode(NodeDescription, request.description))
             await self._mark_ready(node_id, description, _peer_address(context))
             self._hub.poke()
             log.info("session.opened", node_id=node_id)
@@ -250,6 +260,18 @@ def _assignment(key: str, item: Item) -> pb.Assignment:
             return pb.Assignment(key=key, endpoint=message)
         case PublishedPort():
             return pb.Assignment(key=key, port=message)
+
+
+def _checked(description: NodeDescription) -> NodeDescription:
+    """Raises InvalidArgument for an address that no host could send a packet to: all of them are told it."""
+    address = description.data_path_address
+    try:
+        wanted = ipaddress.IPv4Address(address)
+    except ValueError:
+        raise InvalidArgument(f"invalid data path address {address!r}: it must be an IPv4 address") from None
+    if wanted.is_unspecified or wanted.is_multicast:
+        raise InvalidArgument(f"invalid data path address {address}: no host can have it")
+    return description
 
 
 def _peer_address(context: Context) -> str:
