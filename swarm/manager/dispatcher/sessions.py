@@ -1,8 +1,9 @@
 """Who is connected: sessions and heartbeats as a machine. Pure; times are monotonic seconds.
 
 A node has at most one session, the newest; an older one is told that it is over. A node whose heartbeat stays
-away for `silence` is down. A node whose stream has broken is suspect until it beats again: its tasks live on,
-but traffic goes elsewhere while there is anywhere else.
+away for `silence` is down. A node whose stream has broken, or whose heartbeat has stayed away for half of
+that, is suspect until it is heard again: its tasks live on, but traffic goes elsewhere while there is
+anywhere else.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ class _Session:
     id: str
     last_beat: float
     broken: bool = False
+    late: bool = False
 
 
 class Sessions:
@@ -27,7 +29,7 @@ class Sessions:
 
     @property
     def suspects(self) -> frozenset[NodeID]:
-        return frozenset(node for node, session in self._by_node.items() if session.broken)
+        return frozenset(node for node, session in self._by_node.items() if session.broken or session.late)
 
     def set_silence(self, silence_s: float) -> None:
         self._silence_s = silence_s
@@ -58,6 +60,15 @@ class Sessions:
     def stream_ended(self, node_id: NodeID, session_id: str) -> None:
         if self.is_current(node_id, session_id):
             self._by_node[node_id].broken = True
+
+    def mark_late(self, now: float) -> bool:
+        """Suspect those whose heartbeat is overdue (a power cut breaks no stream). True if any changed."""
+        changed = False
+        for session in self._by_node.values():
+            late = now - session.last_beat >= self._silence_s / 2
+            changed = changed or late != session.late
+            session.late = late
+        return changed
 
     def excuse(self, standstill_s: float, now: float) -> None:
         """The manager itself stood still for so long: what it could not hear nobody failed to say."""
