@@ -7,6 +7,7 @@ missed target is said in the table.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="bench", help="the lab's name (default: %(default)s)")
     options = parser.parse_args(argv)
     os.chdir(Path(__file__).parent.parent)  # hosts see the same files and start programs of `bench` from here
+    for package in ("swarm", "bench"):  # as an installation is: its bytecode is there
+        compileall.compile_dir(package, quiet=1)
     figures: list[Figure] = []
     try:
         with cluster(options.name, HOSTS) as made:

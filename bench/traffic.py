@@ -1,8 +1,8 @@
 """Requests per second through a published port, against the same container's own address.
 
-One nginx on h1. Straight is, on h1, its own address on the gateway network, and on another host its address on
-the ingress network, through that host's own leg in the overlay. What the overlay costs is the last line: the
-container there against the machine's nginx, the same program, in h1's own network.
+One nginx on h1. Straight is, on h1, its own address on the gateway network, and on another host its address
+on the ingress network, through that host's own leg in the overlay. What the overlay costs is the last line:
+the container there against the machine's nginx, the same program, in h1's own network.
 """
 
 from __future__ import annotations

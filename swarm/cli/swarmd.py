@@ -55,6 +55,8 @@ def _run(options: argparse.Namespace) -> int:
     paths = Paths(state=options.state_dir, run=options.run_dir)
     images = ImageSettings(insecure_registries=tuple(options.insecure_registry))
     status = 0
+    if sys.version_info < (3, 12):  # later ones do so by themselves: otherwise each child costs a thread
+        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     try:
         asyncio.run(_serve(Host(paths, SystemClock(), new_id, images)))
     except* SwarmError as errors:

@@ -7,6 +7,7 @@ it says. Invariant: the lab is down at the end, whatever happened; a step whose 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import signal
 import subprocess
@@ -14,7 +15,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,8 @@ from swarm.lab.traces import find_traces
 HOSTS = ("h1", "h2", "h3")
 PORT = 8080
 COMMAND_LIMIT_S = 60.0
-ANSWER_LIMIT_S = 5.0
+CONNECT_LIMIT_S = 5.0
+ANSWER_LIMIT_S = 3.0
 DOWN_LIMIT_S = 6.0
 """5 s until the node is Down, and what asking takes."""
 ELSEWHERE_LIMIT_S = 10.0
@@ -41,6 +42,10 @@ _clock = SystemClock()
 
 class Unexpected(Exception):
     """A step did not do what it says."""
+
+
+class CutOff(Unexpected):
+    """A connection was accepted, but no answer came."""
 
 
 def main() -> int:
@@ -161,6 +166,13 @@ class Demo:
         self._on("h1", "swarm", "node", "ls")
         self._on("h1", "swarm", "service", "ps", "--filter", "desired-state=running", "web")
         _note(f"meanwhile {asked.failed} failed of {asked.made} requests, slowest {asked.slowest_s:.2f} s")
+        if asked.cut_off:
+            _note(f"{len(asked.cut_off)} of them were under way on h3 and had to be asked again")
+        for error in asked.errors[:5]:
+            _note(error)
+        _expect(
+            len(asked.cut_off) <= 2, f"{len(asked.cut_off)} requests were cut off, more than were under way"
+        )
         _expect(asked.made > 0 and asked.failed == 0, f"{asked.failed} of {asked.made} requests failed")
 
     def _remove(self) -> None:
@@ -197,11 +209,13 @@ class Demo:
 
 
 class Asked:
-    """What came of the requests so far. One thread a URL writes, each into its own list."""
+    """What came of the requests so far; several threads append."""
 
     def __init__(self) -> None:
         self.took_s: list[float] = []
         self.errors: list[str] = []
+        self.cut_off: list[str] = []
+        """Accepted by a task that then fell silent: asked a second time, as any client would."""
 
     @property
     def failed(self) -> int:
@@ -225,7 +239,11 @@ def asking(urls: Sequence[str], every_s: float = 0.02) -> Iterator[Asked]:
         while not stop.wait(every_s):
             began = _clock.monotonic()
             try:
-                _get(url)
+                try:
+                    _get(url)
+                except CutOff as error:
+                    asked.cut_off.append(str(error))
+                    _get(url)
             except Unexpected as error:
                 asked.errors.append(str(error))
             else:
@@ -239,16 +257,26 @@ def asking(urls: Sequence[str], every_s: float = 0.02) -> Iterator[Asked]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(ANSWER_LIMIT_S + 1)
+            thread.join(2 * (CONNECT_LIMIT_S + ANSWER_LIMIT_S))
 
 
 def _get(url: str) -> str:
-    """The answer's text. Raises: Unexpected."""
+    """The answer's text, over a connection of its own. Raises: CutOff, Unexpected."""
+    host = url.removeprefix("http://").rstrip("/")
+    connection = http.client.HTTPConnection(host, timeout=CONNECT_LIMIT_S)
     try:
-        with urllib.request.urlopen(url, timeout=ANSWER_LIMIT_S) as response:  # noqa: S310 - our own http URL
-            return str(response.read().decode().strip())
-    except OSError as error:
-        raise Unexpected(f"{url} does not answer: {error}") from error
+        try:
+            connection.connect()
+        except OSError as error:
+            raise Unexpected(f"{url} takes no connection: {error}") from error
+        connection.sock.settimeout(ANSWER_LIMIT_S)
+        try:
+            connection.request("GET", "/")
+            return connection.getresponse().read().decode().strip()
+        except (OSError, http.client.HTTPException) as error:
+            raise CutOff(f"{url} does not answer: {error or type(error).__name__}") from error
+    finally:
+        connection.close()
 
 
 # --- the transcript ------------------------------------------------------------------------------------

@@ -62,7 +62,10 @@ class PlanLoop:
         self._store = store
         self._clock = clock
         self._epoch = epoch
-        self._alarms: dict[str, datetime] = {}
+        self._alarms: dict[str, float] = {}
+        """Key -> when it is due by the monotonic clock: a step of the wall clock delays nothing."""
+        self._is_unsure = False
+        """A write was not answered: until it is known whether it happened, a plan might repeat it."""
 
     async def run(self) -> None:
         """Until cancelled. Raises: LeadershipLost."""
@@ -83,6 +86,8 @@ class PlanLoop:
 
     async def _settle(self, dirty: set[str]) -> set[str]:
         """Plan and apply; returns the keys to plan again soon."""
+        if not await self._is_caught_up():
+            return dirty
         ops: list[Op] = []
         now = self._clock.now()
         for key in sorted(dirty):
@@ -90,7 +95,7 @@ class PlanLoop:
             ops.extend(plan.ops)
             self._alarms.pop(key, None)
             if plan.wake_at is not None:
-                self._alarms[key] = plan.wake_at
+                self._alarms[key] = self._clock.monotonic() + (plan.wake_at - now).total_seconds()
             await asyncio.sleep(0)
         if not ops:
             return set()
@@ -98,9 +103,20 @@ class PlanLoop:
             written = await self._store.apply(ops, epoch=self._epoch)
         except Unavailable as error:
             log.warning("plan.unapplied", planner=self._planner.name, reason=str(error))
+            self._is_unsure = True
             return dirty
         log.debug("plan.applied", planner=self._planner.name, ops=len(ops), written=written)
         return set() if written == len(ops) else dirty
+
+    async def _is_caught_up(self) -> bool:
+        if self._is_unsure:
+            try:
+                await self._store.catch_up(self._epoch)
+            except Unavailable as error:
+                log.warning("plan.waits", planner=self._planner.name, reason=str(error))
+                return False
+            self._is_unsure = False
+        return True
 
     def _plan(self, key: str, now: datetime) -> Plan:
         """One key that cannot be planned must not keep the others from it."""
@@ -114,10 +130,10 @@ class PlanLoop:
         return {dirty for key, change in changed.items() for dirty in self._planner.keys_of(key, change)}
 
     def _due(self) -> set[str]:
-        now = self._clock.now()
+        now = self._clock.monotonic()
         return {key for key, at in self._alarms.items() if at <= now}
 
     def _sleep_s(self) -> float | None:
         if not self._alarms:
             return None
-        return max(LEAST_SLEEP_S, (min(self._alarms.values()) - self._clock.now()).total_seconds())
+        return max(LEAST_SLEEP_S, min(self._alarms.values()) - self._clock.monotonic())

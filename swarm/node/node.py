@@ -53,6 +53,7 @@ STILL_JOINING = (
     'Use the "docker info" command to see the current swarm status of your node.'
 )
 LEAVING_MANAGER = "You are attempting to leave the swarm on a node that is participating as a manager. "
+STARTING = "this manager is starting and does not have the swarm's state yet: try again in a moment"
 LAST_MANAGER = (
     "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
 )
@@ -144,10 +145,10 @@ class Host:
             state=NodeMembership.ACTIVE if is_ready else NodeMembership.PENDING,
             node_id=self._identity.subject.node_id,
             node_addr=member.membership.advertise_address,
-            is_manager=manager is not None,
+            is_manager=member.membership.role is NodeRole.MANAGER,
             leader_id=manager.leader_id if manager else "",
             managers=_peers(member),
-            error=member.agent.problem,
+            error=member.agent.problem or ("" if is_ready else STARTING),
         )
 
     def join_tokens(self, cluster: Cluster) -> JoinTokens:

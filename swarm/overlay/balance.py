@@ -245,6 +245,9 @@ def _base_chains(table: Rules) -> dict[str, _Chain]:
                 ),
                 f"meta l4proto tcp {_TO_US} {_PORT_KEY} @unserved reject with tcp reset",
                 f"{_TO_US} {_PORT_KEY} @unserved reject",
+                # A leg carries the balancer's traffic; this host's services are not on the overlay.
+                'iifname "swl*" ct state established,related accept',
+                'iifname "swl*" drop',
             ),
         ),
         "forward": _Chain(

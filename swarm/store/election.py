@@ -128,7 +128,9 @@ class Election:
             try:
                 async with asyncio.timeout(SILENT_FOR_S):
                     revision = await self._store.write_raw(
-                        (Compare(keys.LEADER, epoch),), (Put(keys.LEADER_BEAT, str(count).encode()),)
+                        # No two beats are equal, so that a lost answer can be looked up.
+                        (Compare(keys.LEADER, epoch),),
+                        (Put(keys.LEADER_BEAT, f"{epoch}.{count}".encode()),),
                     )
             except (Unavailable, TimeoutError):
                 if self._clock.monotonic() - written > SILENT_FOR_S:

@@ -20,7 +20,9 @@ from swarm.base.errors import NoQuorum, Unavailable
 from swarm.proto.gen.etcd import kv_pb2, rpc_pb2, rpc_pb2_grpc
 from swarm.store.kv import Compare, Delete, KeyValue, Listing, Put, TxnResult, WatchBatch, WatchLost, Write
 
-CALL_TIMEOUT_S = 4.0
+CALL_TIMEOUT_S = 3.0
+LIST_TIMEOUT_S = 10.0
+"""For one page."""
 PAGE = 2000
 PROGRESS_EVERY_S = 5.0
 SILENT_FOR_S = 15.0
@@ -68,7 +70,7 @@ class EtcdKV:
         revision = 0
         while True:
             request = rpc_pb2.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision)
-            response = await self._call(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
+            response = await self._call(self._kv.Range(request, timeout=LIST_TIMEOUT_S))
             self._check_term(response.header)
             revision = revision or response.header.revision
             items.extend(_key_value(kv) for kv in response.kvs)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,13 @@ from datetime import datetime
 from typing import Any
 
 from swarm.base.clock import Clock
-from swarm.base.errors import AlreadyExists, LeadershipLost, OutOfSequence, Unavailable
+from swarm.base.errors import (
+    AlreadyExists,
+    InvalidArgument,
+    LeadershipLost,
+    OutOfSequence,
+    Unavailable,
+)
 from swarm.base.log import get_logger
 from swarm.model.objects import StoredObject
 from swarm.model.plan import Create, Delete, Op, Update
@@ -34,6 +41,8 @@ from swarm.store.kv import Delete as DeleteKey
 
 RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
+LOOK_UP_S = 1.5
+"""For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 TXN_OPS = 100
 """etcd refuses more than 128 operations in one transaction."""
 TXN_BYTES = 1024 * 1024
@@ -127,6 +136,7 @@ class Store:
         """Write all of `ops` or nothing; returns the revision.
 
         Raises:
+            InvalidArgument: it is more than one transaction can hold.
             OutOfSequence: an object is not at the version that its op was decided on.
             AlreadyExists: an object, name or port is taken.
             LeadershipLost: `epoch` is over.
@@ -134,6 +144,8 @@ class Store:
         """
         now = self._clock.now()
         txn = _joined([self._encode(op, now) for op in ops], epoch)
+        if (size := _weight(txn)) > TXN_BYTES:
+            raise InvalidArgument(f"too large to be stored: {size} bytes, at most {TXN_BYTES} are possible")
         failed, revision = await self._attempt(txn)
         if failed:
             raise _refusal(failed, ops)
@@ -159,6 +171,18 @@ class Store:
         failed, revision = await self._attempt(_Txn(tuple(compares), tuple(writes)))
         return None if failed else revision
 
+    async def catch_up(self, epoch: int) -> None:
+        """After an `Unavailable` write of this epoch: return when the mirror shows it, if it happened at all.
+
+        A beat is written behind it: what was under way before has happened by then, or never will.
+        Raises: LeadershipLost, Unavailable.
+        """
+        beat = Put(keys.LEADER_BEAT, secrets.token_bytes(8))
+        revision = await self.write_raw((Compare(keys.LEADER, epoch),), (beat,))
+        if revision is None:
+            raise LeadershipLost("another manager leads")
+        await self._shown(revision)
+
     async def _apply_chunk(self, chunk: list[_Txn], epoch: int | None) -> tuple[int, int]:
         while chunk:
             failed, revision = await self._attempt(_joined(chunk, epoch))
@@ -178,7 +202,11 @@ class Store:
             put = next((w for w in txn.writes if isinstance(w, Put)), None)
             if put is None:
                 raise
-            found = await self._kv.get(put.key)
+            try:
+                async with asyncio.timeout(LOOK_UP_S):
+                    found = await self._kv.get(put.key)
+            except TimeoutError:
+                found = None
             if found is None or found.value != put.value:
                 raise
             return (), found.mod_revision
@@ -285,12 +313,16 @@ def _joined(txns: Sequence[_Txn], epoch: int | None) -> _Txn:
     )
 
 
+def _weight(txn: _Txn) -> int:
+    return sum(len(write.value) for write in txn.writes if isinstance(write, Put))
+
+
 def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
     chunk: list[_Txn] = []
     ops = size = 0
     for txn in txns:
         cost = max(len(txn.compares), len(txn.writes))
-        weight = sum(len(w.value) for w in txn.writes if isinstance(w, Put))
+        weight = _weight(txn)
         if chunk and (ops + cost > limit or size + weight > TXN_BYTES):
             yield chunk
             chunk, ops, size = [], 0, 0

@@ -20,6 +20,8 @@ from swarm.worker.runtime.containers import Containers
 from swarm.worker.tasks import Tasks
 
 BATCH_LINES = 100
+BATCH_BYTES = 1 << 20
+"""A line may have a megabyte, and a message has a limit."""
 
 log = get_logger("logs")
 
@@ -95,11 +97,16 @@ async def _send(
     """Everything in the queue up to its end, several lines at a time."""
     done = False
     while not done:
-        batch = [await queue.get()]
-        while len(batch) < BATCH_LINES and not queue.empty():
-            batch.append(queue.get_nowait())
-        done = batch[-1] is None
-        lines = [line for line in batch if line is not None]
+        line = await queue.get()
+        lines: list[pb.LogMessage] = []
+        size = 0
+        while line is not None:
+            lines.append(line)
+            size += len(line.data)
+            if len(lines) == BATCH_LINES or size >= BATCH_BYTES or queue.empty():
+                break
+            line = queue.get_nowait()
+        done = line is None
         await call.write(pb.PublishLogsMessage(subscription_id=subscription_id, messages=lines, close=done))
     await call.done_writing()
     await call

@@ -21,6 +21,9 @@ from swarm.model.types import PortConfig
 RETRY_FIRST = timedelta(milliseconds=200)
 RETRY_LIMIT = timedelta(seconds=10)
 
+REPEATABLE = frozenset({TaskState.ACCEPTED, TaskState.PREPARING, TaskState.READY})
+"""States that need not survive a restart: the steps to them are taken again, to the same end."""
+
 
 class Step(StrEnum):
     ACCEPT = "accept"

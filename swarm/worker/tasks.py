@@ -14,7 +14,7 @@ from swarm.worker.controller import Controller
 from swarm.worker.images.store import ImageStore
 from swarm.worker.journal import Journal
 from swarm.worker.runtime.containers import Containers
-from swarm.worker.task_machine import resumed
+from swarm.worker.task_machine import REPEATABLE, resumed
 from swarm.worker.task_runner import TaskRunner
 
 log = get_logger("tasks")
@@ -107,7 +107,8 @@ class Tasks:
         assert self._group is not None, "tasks are assigned while run() runs"
         runner = TaskRunner(task, self._controller, self._clock, self._changed)
         self._runners[task.id] = runner
-        self._changed(task)
+        self._journal.save(task)
+        self._tell(task)
         self._group.create_task(self._run(runner), name=f"task {task.name}")
 
     async def _run(self, runner: TaskRunner) -> None:
@@ -119,7 +120,11 @@ class Tasks:
             self._empty.set()
 
     def _changed(self, task: Task) -> None:
-        self._journal.save(task)
+        if task.status.state not in REPEATABLE:  # a file replaced costs milliseconds, three times a task
+            self._journal.save(task)
+        self._tell(task)
+
+    def _tell(self, task: Task) -> None:
         self._report(task)
         self._moved.set()
         self._moved = asyncio.Event()

@@ -9,14 +9,19 @@ import pytest
 
 from swarm.base.clock import SystemClock
 from swarm.manager.ca.etcd_ca import create_etcd_ca
+from swarm.store import etcd_process
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings
 from swarm.store.memory import MemoryKV
+from tests.fakes.manager_site import free_ports
 
 
 @pytest.fixture(scope="session")
 async def etcd(tmp_path_factory):
     directory = tmp_path_factory.mktemp("etcd")
+    patch = pytest.MonkeyPatch()  # several runs of these tests, and a swarmd, on one host
+    for name, port in zip(("ETCD_CLIENT_PORT", "ETCD_PEER_PORT"), free_ports(2), strict=True):
+        patch.setattr(etcd_process, name, port)
     files = create_etcd_ca(directory / "pki", "127.0.0.1", SystemClock().now())
     process = EtcdProcess(
         EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
@@ -29,6 +34,7 @@ async def etcd(tmp_path_factory):
     running.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await running
+    patch.undo()
 
 
 @pytest.fixture(params=["memory", "etcd"])

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from swarm.base.clock import FakeClock
-from swarm.base.errors import AlreadyExists, LeadershipLost, OutOfSequence
+from swarm.base.errors import AlreadyExists, InvalidArgument, LeadershipLost, OutOfSequence
 from swarm.base.ids import new_id
 from swarm.model.objects import Service, Task
 from swarm.model.plan import Create, Delete, Update
@@ -69,6 +69,14 @@ async def test_another_store_sees_it_and_changes_feed_says_so(stores):
             seen = await changes.wait()
     assert seen[(Service, web.id)].old is None
     assert two.view.named(Service, "web")[0].id == web.id
+
+
+async def test_what_no_transaction_can_hold_is_refused(stores):
+    store = await stores()
+    web = service("web")
+    large = replace(web, spec=replace(web.spec, labels={"notes": "x" * (1 << 20)}))
+    with pytest.raises(InvalidArgument, match="too large to be stored"):
+        await store.commit([Create(object=large)])
 
 
 async def test_names_and_ports_are_unique(stores):

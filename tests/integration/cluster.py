@@ -179,7 +179,7 @@ class Cluster:
     def local_get(self, host: str, port: int) -> str:
         """The answer at the host's own 127.0.0.1."""
         url = f"http://127.0.0.1:{port}/"
-        return self.output(host, "busybox", "wget", "-T", "5", "-q", "-O", "-", url).strip()
+        return self.output(host, "busybox", "wget", "-q", "-O", "-", url).strip()
 
     # --- what there is on a host -----------------------------------------------------------------------
 

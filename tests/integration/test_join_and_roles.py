@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
 import ssl
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 
 import aiohttp
@@ -17,92 +16,26 @@ import pytest
 from aiohttp import web
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from swarm.api.backend import InitRequest
-from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument, PermissionDenied, SwarmError, Unavailable
 from swarm.base.ids import NodeID, TaskID, new_id
 from swarm.manager.ca.join_server import WRONG_TOKENS, tls_context
-from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign, token_text
+from swarm.manager.ca.root import create_root
 from swarm.manager.logbroker import LogOptions
-from swarm.manager.manager import Listen, Manager
-from swarm.model.join_token import JoinToken, parse_token
-from swarm.model.objects import Cluster, JoinTokens, Node, Task, TaskStatus
+from swarm.model.join_token import JoinToken
+from swarm.model.objects import JoinTokens, Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
-from swarm.model.specs import NodeSpec
 from swarm.model.task_state import TaskState
-from swarm.model.types import NodeRole, NodeState
-from swarm.node.founding import found_cluster
+from swarm.model.types import NodeDescription, NodeRole, NodeState
 from swarm.node.joining import Application, request_identity
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
-from swarm.proto.identity import Identity, make_csr, new_key
+from swarm.proto.identity import new_key
 from swarm.proto.rpc import make_server, open_channel, roles_of, translated
-from swarm.store.store import Store
-from tests.fakes.memory_cluster import memory_store
+from tests.fakes.manager_site import CLOCK, free_ports, site
 
-CLOCK = SystemClock()
 Code = grpc.StatusCode
-
-
-@dataclass
-class Site:
-    """A cluster of one manager, served on loopback."""
-
-    store: Store
-    manager: Manager
-    identity: Identity
-    join: str
-    target: str
-
-    @property
-    def cluster(self) -> Cluster:
-        return self.store.view.list(Cluster)[0]
-
-    def token(self, kind: str = "worker") -> JoinToken:
-        root = self.cluster.root_ca
-        return parse_token(token_text(root, getattr(root.join_tokens, kind)))
-
-    def certify(self, role=NodeRole.WORKER, *, life=timedelta(days=1), root=None, cluster_id=None, age=None):
-        """An identity under this cluster's root; its node is not in the store."""
-        root = root or self.cluster.root_ca
-        key_pem = new_key()
-        key = read_csr(make_csr(key_pem))
-        cluster_id = cluster_id or self.cluster.id
-        grant = Grant(node_id=node_id_for(key, cluster_id), role=role, cluster_id=cluster_id, life=life)
-        cert = sign(root, key, grant, CLOCK.now() - (age or timedelta()))
-        return Identity(key_pem=key_pem, cert_pem=cert, root_pem=root.ca_cert_pem)
-
-    async def member(self, role=NodeRole.WORKER) -> Identity:
-        identity = self.certify(role)
-        await self.store.commit([Create(object=Node(id=identity.subject.node_id, spec=NodeSpec(role=role)))])
-        return identity
-
-
-@asynccontextmanager
-async def site():
-    async with memory_store(CLOCK) as store:
-        ports = free_ports(2)
-        join = f"127.0.0.1:{ports[0]}"
-        foundation = found_cluster(InitRequest(), join, CLOCK.now(), new_id)
-        await store.commit(foundation.objects)
-        listen = Listen(address="127.0.0.1", join_port=ports[0], cluster_port=ports[1])
-        manager = Manager(store, CLOCK, new_id, lambda: foundation.identity, listen)
-        running = asyncio.ensure_future(manager.run())
-        await manager.serving()
-        try:
-            yield Site(store, manager, foundation.identity, join, f"127.0.0.1:{ports[1]}")
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-
-
-def free_ports(count):
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
+DESCRIPTION = NodeDescription(data_path_address="192.0.2.7")
 
 
 @pytest.fixture
@@ -357,7 +290,7 @@ async def session(here, identity):
     """(stub, session id) of an open session."""
     async with open_channel(here.target, identity) as channel:
         stub = dispatcher_pb2_grpc.DispatcherStub(channel)
-        stream = stub.Session(pb.SessionRequest())
+        stream = stub.Session(pb.SessionRequest(description=codec.encode(DESCRIPTION)))
         async with asyncio.timeout(5):
             welcome = await stream.read()
         yield channel, stub, welcome.session_id, stream
@@ -374,6 +307,19 @@ def report(session_id, task, state=TaskState.FAILED):
     status = codec.encode(TaskStatus(state=state))
     update = pb.TaskStatusUpdate(task_id=task.id, status=status)
     return pb.UpdateTaskStatusRequest(session_id=session_id, updates=[update])
+
+
+@pytest.mark.parametrize("address", ["", "nowhere", "0.0.0.0", "239.1.1.1", "fd00::1"])
+async def test_an_address_that_no_packet_reaches_is_told_to_nobody(here, address):
+    identity = await here.member()
+    description = codec.encode(NodeDescription(data_path_address=address))
+    async with open_channel(here.target, identity) as channel, asyncio.timeout(5):
+        stream = dispatcher_pb2_grpc.DispatcherStub(channel).Session(
+            pb.SessionRequest(description=description)
+        )
+        with pytest.raises(InvalidArgument, match="invalid data path address"):
+            await translated(stream.read())
+    assert here.store.view.get(Node, identity.subject.node_id).status.state is NodeState.UNKNOWN
 
 
 async def test_reports_count_from_the_task_s_own_node_only(here):

@@ -308,6 +308,22 @@ def test_host_mode_and_outgoing(site: Site, web: list[Task], tmp_path: Path) -> 
         assert other.nsenter("sh", "-c", third_port).strip() == "28"
 
 
+def test_a_hosts_own_services_are_not_on_the_overlay(site: Site, web: list[Task]) -> None:
+    site.apply([port(*web)])
+    second, task = site.hosts[1], web[0]
+    argv = ["nsenter", f"--net=/run/netns/{second.netns}", "busybox", "httpd", "-f", "-p", "7777"]
+    server = subprocess.Popen(argv)
+    try:
+        site.outside("sh", "-c", f"until curl -s -o /dev/null http://{second.address}:7777/; do :; done")
+        for host in site.hosts[:2]:
+            cut = f"curl -s -m 1 http://{host.ingress_address}:7777/; echo $?"
+            assert task.nsenter("sh", "-c", cut).strip() == "28"
+    finally:
+        server.kill()
+        server.wait(TIMEOUT)
+    assert set(fetch(task.nsenter, second.ingress_address, times=3)) == {t.address for t in web}
+
+
 def test_verify_mends_what_others_break(site: Site, web: list[Task]) -> None:
     site.apply([port(*web)])
     first, second = site.hosts[0], site.hosts[1]

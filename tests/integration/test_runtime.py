@@ -279,17 +279,21 @@ async def test_mounts(host, layer, tmp_path):
     assert sorted(entry.name for entry in host.volumes.get("named").path.iterdir()) == ["seed", "x"]
 
 
-@here
-async def test_read_only_holds_for_what_is_mounted_below(host, layer, tmp_path):
+@pytest.fixture
+def submounted(tmp_path):
+    """A folder with something mounted below it."""
     below = tmp_path / "source" / "below"
     below.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "below", str(below)], check=True, timeout=10)
-    try:
-        mounts = (Mount(type=MountType.BIND, source=str(below.parent), target="/bound", read_only=True),)
-        _, lines = await host.run(layer, "touch /bound/below/x || echo read-only", mounts=mounts)
-    finally:
-        subprocess.run(["umount", "-l", str(below)], check=True, timeout=10)
-    assert lines[-1] == "read-only"
+    yield below.parent
+    subprocess.run(["umount", "-l", str(below)], check=True, timeout=10)
+
+
+@here
+async def test_read_only_holds_for_what_is_mounted_below(host, layer, submounted):
+    mounts = (Mount(type=MountType.BIND, source=str(submounted), target="/bound", read_only=True),)
+    _, lines = await host.run(layer, "touch /bound/below/x || echo read-only", mounts=mounts)
+    assert "read-only" in lines
 
 
 @here

@@ -7,6 +7,7 @@ Source: SwarmKit manager/dispatcher/dispatcher.go.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 from swarm.base.clock import Clock
 from swarm.base.errors import (
     FailedPrecondition,
+    InvalidArgument,
     NoQuorum,
     NotFound,
     OutOfSequence,
@@ -93,8 +95,10 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 if self._is_cut_off():
                     continue
                 self._sessions.set_silence(HEARTBEATS_MISSED * self._spec().heartbeat_period.total_seconds())
-                for node_id in self._sessions.expire(self._clock.monotonic()):
+                for node_id in self._sessions.expire(looked):
                     group.create_task(self._mark_down(node_id))
+                for node_id in self._sessions.mark_late(looked):
+                    group.create_task(self._mark_unknown(node_id))
                 await self._correct()
 
     async def Session(self, request: pb.SessionRequest, context: Context) -> AsyncIterator[pb.SessionMessage]:
@@ -103,7 +107,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         news = self._begin(node_id)
         self._sessions.open(node_id, session_id, self._clock.monotonic())
         try:
-            description = codec.decode(NodeDescription, request.description)
+            description = _checked(codec.decode(NodeDescription, request.description))
             await self._mark_ready(node_id, description, _peer_address(context))
             log.info("session.opened", node_id=node_id)
             told = self._welcome(node_id, session_id)
@@ -366,6 +370,18 @@ def _assignment(key: str, item: Item) -> pb.Assignment:
             return pb.Assignment(key=key, endpoint=message)
         case PublishedPort():
             return pb.Assignment(key=key, port=message)
+
+
+def _checked(description: NodeDescription) -> NodeDescription:
+    """Raises InvalidArgument for an address that no host could send a packet to: all of them are told it."""
+    address = description.data_path_address
+    try:
+        wanted = ipaddress.IPv4Address(address)
+    except ValueError:
+        raise InvalidArgument(f"invalid data path address {address!r}: it must be an IPv4 address") from None
+    if wanted.is_unspecified or wanted.is_multicast:
+        raise InvalidArgument(f"invalid data path address {address}: no host can have it")
+    return description
 
 
 def _peer_address(context: Context) -> str:

@@ -1,7 +1,8 @@
 """Who is connected: sessions and heartbeats as a machine. Pure; times are monotonic seconds.
 
 A node has at most one session, the newest; an older one is told that it is over. A node whose heartbeat stays
-away for `silence` is down. One whose stream has broken may still come back within that time.
+away for `silence` is down. One whose stream has broken, or whose heartbeat has stayed away for half of that,
+is suspect until it is heard again: its tasks live on, but traffic goes elsewhere while there is anywhere else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class _Session:
     id: str
     last_beat: float
     broken: bool = False
+    late: bool = False
 
 
 class Sessions:
@@ -58,13 +60,27 @@ class Sessions:
         return True
 
     def is_broken(self, node_id: NodeID) -> bool:
-        """The node has no session whose stream is whole."""
+        """The node has no session whose stream stands and that beats in time."""
         session = self._by_node.get(node_id)
-        return session is None or session.broken
+        return session is None or session.broken or session.late
 
     def list_whole(self) -> tuple[NodeID, ...]:
-        """The nodes whose stream stands."""
-        return tuple(node for node, session in self._by_node.items() if session.id and not session.broken)
+        """The nodes whose stream stands and that beat in time."""
+        return tuple(
+            node
+            for node, session in self._by_node.items()
+            if session.id and not (session.broken or session.late)
+        )
+
+    def mark_late(self, now: float) -> tuple[NodeID, ...]:
+        """The nodes whose heartbeat has become overdue since the last call (a power cut breaks no stream)."""
+        turned: list[NodeID] = []
+        for node_id, session in self._by_node.items():
+            late = now - session.last_beat >= self._silence_s / 2
+            if late and not session.late:
+                turned.append(node_id)
+            session.late = late
+        return tuple(turned)
 
     def excuse(self, standstill_s: float, now: float) -> None:
         """The manager itself stood still for so long: what it could not hear nobody failed to say."""

@@ -47,8 +47,8 @@ def plan_slot(work: Work, slot: Slot) -> Plan:
 
 
 def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
-    due = slot.tasks[-1].start_after if slot.tasks else None
-    if restart.delay and due is not None and due > work.now:
+    due = _due(slot.tasks[-1], work.now) if slot.tasks else None
+    if restart.delay and due is not None:
         # Its node refused it while it was prepared, before its time had come: a successor made now would be
         # refused at once too, and so on without end. The delay that this one had is waited out first.
         return Plan(wake_at=due)
@@ -65,9 +65,17 @@ def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
 def _plan_start(work: Work, slot: Slot, keeper: Task) -> Plan:
     if keeper.desired_state >= TaskState.RUNNING or _is_taken(work, slot, keeper):
         return Plan()
-    if keeper.start_after is not None and keeper.start_after > work.now:
-        return Plan(wake_at=keeper.start_after)
+    due = _due(keeper, work.now)
+    if due is not None:
+        return Plan(wake_at=due)
     return Plan.of([Update(object=replace(keeper, desired_state=TaskState.RUNNING))])
+
+
+def _due(task: Task, now: datetime) -> datetime | None:
+    """When the task's delay will be over; None when it is, or the clock was set back behind its start."""
+    if task.start_after is None or (task.meta.created_at is not None and now < task.meta.created_at):
+        return None
+    return task.start_after if task.start_after > now else None
 
 
 def _is_taken(work: Work, slot: Slot, keeper: Task | None) -> bool:

@@ -13,9 +13,11 @@ from swarm.base.errors import LeadershipLost, Unavailable
 from swarm.base.ids import new_id
 from swarm.manager import loop
 from swarm.manager.loop import PlanLoop, Planner
-from swarm.model.objects import Service
+from swarm.model.objects import Service, Task
 from swarm.model.plan import Create, Plan, Update
 from swarm.model.specs import ServiceSpec
+from swarm.store import keys
+from swarm.store.kv import Put
 from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import lead, memory_store
 
@@ -32,8 +34,17 @@ class FaultyKV(MemoryKV):
     """Refuses as many transactions as it is told to."""
 
     failures = 0
+    late = False
+    """The next write to an object is not answered, and happens only when something is written after it."""
+    _held = None
 
     async def txn(self, compares, writes):
+        if self.late and any(isinstance(w, Put) and w.key.startswith(keys.OBJECTS) for w in writes):
+            self.late, self._held = False, (compares, writes)
+            raise Unavailable("no answer in time")
+        if self._held:
+            held, self._held = self._held, None
+            await super().txn(*held)
         if self.failures:
             self.failures -= 1
             raise Unavailable("no quorum")
@@ -189,6 +200,22 @@ async def test_a_store_that_does_not_answer_is_tried_again(store, kv, plans, run
     kv.failures = 3
     await plans.until(lambda: store.view.get(Service, web.id).spec.labels == {"seen": "yes"})
     assert len(plans.asked) >= 3
+
+
+async def test_a_write_that_happens_late_is_not_decided_twice(store, kv, plans, running):
+    await store.commit([Create(object=a_service("web"))])
+
+    def one_task(view, key, now):
+        return Plan() if view.list(Task) else Plan.of([Create(object=Task(id=new_id()))])
+
+    plans.answer = one_task
+    kv.late = True
+    await running()
+    await plans.until(lambda: len(plans.asked) == 2)
+    other = a_service("other")
+    await store.commit([Create(object=other)])
+    await plans.until(lambda: other.id in plans.asked)
+    assert len(store.view.list(Task)) == 1
 
 
 async def test_one_broken_key_keeps_no_other_from_being_planned(store, plans, running):

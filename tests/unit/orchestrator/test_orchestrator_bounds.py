@@ -110,3 +110,21 @@ def test_which_records_the_reaper_takes(desired: TaskState, state: TaskState, go
     task = replace(task, desired_state=desired, status=TaskStatus(state=state), meta=Meta())
     node = Node(id=NodeID("n1"), status=NodeStatus(state=NodeState.READY))
     assert bool(plan_reaper(Objects([service(), node, task])).ops) is goes
+
+
+def test_a_clock_that_is_set_back_delays_no_restart() -> None:
+    web = service(1)
+    (task,) = running(web, 1)
+    waiting = replace(
+        task,
+        meta=Meta(created_at=NOW),
+        status=TaskStatus(state=TaskState.READY),
+        desired_state=TaskState.READY,
+        start_after=NOW + timedelta(seconds=5),
+    )
+    node = Node(id=NodeID("n1"), status=NodeStatus(state=NodeState.READY))
+    objects = Objects([web, node, waiting])
+    assert plan_service(objects, WEB, NOW + timedelta(seconds=1), SequentialIds()).ops == ()
+    (op,) = plan_service(objects, WEB, NOW - timedelta(hours=1), SequentialIds()).ops
+    assert isinstance(op.object, Task)
+    assert op.object.desired_state is TaskState.RUNNING

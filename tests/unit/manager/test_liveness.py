@@ -1,4 +1,4 @@
-"""A manager that stood still blames nobody for the silence it could not hear."""
+"""Who is suspect and who is down; a manager that stood still blames nobody for what it could not hear."""
 
 from __future__ import annotations
 
@@ -26,3 +26,18 @@ def test_an_excuse_gives_no_credit_for_the_future():
     sessions.excuse(10.0, now=11.0)
 
     assert sessions.expire(15.0) == (NODE,)
+
+
+def test_a_node_whose_heartbeat_is_overdue_is_suspect_until_it_is_heard():
+    sessions = Sessions(silence_s=4.0)
+    sessions.open(NODE, "s", now=0.0)
+
+    assert not sessions.mark_late(1.9)
+    assert sessions.mark_late(2.0)
+    assert sessions.suspects == {NODE}
+    assert not sessions.mark_late(2.25)
+
+    sessions.beat(NODE, "s", now=2.4)
+
+    assert sessions.mark_late(2.5)
+    assert sessions.suspects == frozenset()

@@ -1,0 +1,209 @@
+"""An agent with a manager's real servers: assignments in, reports out, sessions lost and found again."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from swarm.base.ids import new_id
+from swarm.manager.manager import Listen
+from swarm.model.objects import Node, Task, TaskStatus
+from swarm.model.plan import Create
+from swarm.model.task_state import TaskState
+from swarm.model.types import NodeDescription, NodeState
+from swarm.worker import agent as agent_module
+from swarm.worker.agent import Agent, AgentParts
+from swarm.worker.journal import Journal
+from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.reporter import Reporter
+from swarm.worker.tasks import Tasks
+from tests.fakes.fake_controller import FakeController
+from tests.fakes.manager_site import CLOCK, Undecided, site
+
+S = TaskState
+
+
+class FakeNetwork:
+    """A data path that records what it was to be, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.applied: list[object] = []
+        self.error: Exception | None = None
+
+    async def apply(self, desired):
+        self.applied.append(desired)
+        if self.error:
+            raise self.error
+
+    async def verify(self):
+        return 0
+
+
+class NothingLeft:
+    """No containers and no images of an earlier swarmd."""
+
+    def __init__(self) -> None:
+        self.may_adopt = asyncio.Event()
+        self.may_adopt.set()
+
+    async def adopt(self, known):
+        await self.may_adopt.wait()
+        return []
+
+    def retained(self):
+        return ()
+
+
+class Worker:
+    def __init__(self, here, identity, directory) -> None:
+        self.node_id = identity.subject.node_id
+        self.controller = FakeController()
+        self.network = FakeNetwork()
+        self.left = NothingLeft()
+        self.journal = Journal(directory)
+        self.remembered: list[tuple[str, ...]] = []
+        reporter = Reporter()
+        self.tasks = Tasks(journal=self.journal, controller=self.controller, clock=CLOCK, report=reporter.put)
+        parts = AgentParts(
+            tasks=self.tasks,
+            network=self.network,
+            journal=self.journal,
+            reporter=reporter,
+            logs=LogPublisher(self.left, self.tasks),
+            clock=CLOCK,
+        )
+        self.agent = Agent(parts, lambda: identity, (here.target,), "192.0.2.9", self.remembered.append)
+
+    async def run(self):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.tasks.run(self.left, self.left))
+            group.create_task(self.agent.run())
+
+
+@pytest.fixture
+async def here(monkeypatch):
+    monkeypatch.setattr(agent_module, "describe_host", describe)
+    async with site() as made:
+        # The manager tells where it serves with the standard port; here it serves elsewhere.
+        monkeypatch.setattr("swarm.manager.dispatcher.server.CLUSTER_PORT", int(made.target.split(":")[1]))
+        yield made
+
+
+def describe(*_args, **_kwargs):
+    return NodeDescription(hostname="w1", data_path_address="192.0.2.9")
+
+
+@asynccontextmanager
+async def running(worker):
+    work = asyncio.ensure_future(worker.run())
+    try:
+        yield work
+    finally:
+        work.cancel()
+        await asyncio.wait({work})
+
+
+@pytest.fixture
+async def worker(here, tmp_path):
+    return Worker(here, await here.member(), tmp_path)
+
+
+async def until(store, condition):
+    """Wait until the store satisfies `condition`."""
+    with store.changes() as changes:
+        async with asyncio.timeout(10):
+            while not condition(store.view):
+                await changes.wait()
+
+
+def node_is(worker, state):
+    return lambda view: view.get(Node, worker.node_id).status.state is state
+
+
+async def assigned(here, worker):
+    task = Task(
+        id=new_id(), node_id=worker.node_id, service_name="web", slot=1, status=TaskStatus(state=S.ASSIGNED)
+    )
+    await here.store.commit([Create(object=task)])
+    return task
+
+
+def task_is(task, state):
+    return lambda view: (view.get(Task, task.id) or task).status.state is state
+
+
+async def test_a_task_is_assigned_run_and_reported(here, worker):
+    async with running(worker):
+        await until(here.store, node_is(worker, NodeState.READY))
+        task = await assigned(here, worker)
+        await until(here.store, task_is(task, S.RUNNING))
+    node = here.store.view.get(Node, worker.node_id)
+    assert node.description.hostname == "w1"
+    assert node.status.addr == "127.0.0.1"
+    assert worker.agent.problem == ""
+
+
+async def test_nothing_is_taken_before_adoption(here, worker):
+    worker.left.may_adopt.clear()
+    task = await assigned(here, worker)
+    async with running(worker) as work:
+        connected = asyncio.ensure_future(worker.agent.connected())
+        done, _ = await asyncio.wait({connected, work}, timeout=0.3)
+        assert not done
+        worker.left.may_adopt.set()
+        await until(here.store, task_is(task, S.RUNNING))
+        await connected
+
+
+async def test_a_network_that_cannot_be_made_stops_no_task(here, worker):
+    worker.network.error = KeyError("surprise")
+    async with running(worker) as work:
+        task = await assigned(here, worker)
+        await until(here.store, task_is(task, S.RUNNING))
+        assert not work.done()
+    assert worker.network.applied
+
+
+async def test_a_deposed_leader_s_assignments_are_left(here, worker):
+    worker.agent._assignments.epoch = 10**6
+    async with running(worker):
+        task = await assigned(here, worker)
+        for _ in range(250):  # the agent tells its log only
+            if worker.agent.problem == "the manager follows a deposed leader":
+                break
+            await asyncio.sleep(0.02)
+        assert worker.agent.problem == "the manager follows a deposed leader"
+    assert worker.tasks.get(task.id) is None
+    assert worker.network.applied == []
+
+
+async def test_a_manager_that_comes_back_finds_what_happened_meanwhile(here, worker):
+    """Its server is gone, not its store: tasks go on, and the end of one is reported to the next manager."""
+    async with running(worker):
+        task = await assigned(here, worker)
+        await until(here.store, task_is(task, S.RUNNING))
+        await here.stop()
+        worker.controller.held["wait"].set()
+        async with asyncio.timeout(5):
+            await worker.controller.began["release_network"].wait()
+        assert here.store.view.get(Task, task.id).status.state is S.RUNNING
+        port = int(here.target.split(":")[1])
+        listen = Listen(address="127.0.0.1", join_port=int(here.join.split(":")[1]), cluster_port=port)
+        again = Undecided(here.store, CLOCK, new_id, lambda: here.identity, listen)
+        work = asyncio.ensure_future(again.run())
+        try:
+            await until(here.store, task_is(task, S.COMPLETE))
+        finally:
+            work.cancel()
+            await asyncio.wait({work})
+
+
+async def test_a_silent_node_goes_down_and_comes_back(here, worker):
+    async with running(worker):
+        await until(here.store, node_is(worker, NodeState.READY))
+    await until(here.store, node_is(worker, NodeState.DOWN))
+    assert here.store.view.get(Node, worker.node_id).status.message == "heartbeat failure"
+    async with running(worker):
+        await until(here.store, node_is(worker, NodeState.READY))

@@ -1,0 +1,163 @@
+"""The unmodified `docker` program, and docker-py, do the main job on two real hosts."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+
+import docker
+import docker.types
+import pytest
+
+from tests.integration.cluster import Cluster, json_lines
+
+pytestmark = pytest.mark.root
+needs_docker = [
+    pytest.mark.docker_client,
+    pytest.mark.skipif(shutil.which("docker") is None, reason="the docker program is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def two(lab):
+    """Two hosts that are in no cluster and have no image."""
+    return Cluster(lab(hosts=2))
+
+
+@pytest.fixture(scope="module")
+def python_client(two):
+    client = docker.DockerClient(base_url=f"unix://{two.lab.socket_path('h1')}", timeout=30)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def joined(two, web_archive, python_client):
+    """The cluster; founded by docker-py if no test before has founded it by `docker`."""
+    if python_client.info()["Swarm"]["LocalNodeState"] == "inactive":
+        two.load(web_archive)
+        python_client.swarm.init(advertise_addr=two.lab.address("h1"))
+        token = python_client.swarm.attrs["JoinTokens"]["Worker"]
+        with_h2 = docker.DockerClient(base_url=f"unix://{two.lab.socket_path('h2')}", timeout=30)
+        with_h2.swarm.join(remote_addrs=[f"{two.lab.address('h1')}:2377"], join_token=token)
+        with_h2.close()
+    two.wait_until(lambda: two.node_states() == {"h1": "ready", "h2": "ready"}, "both are ready")
+    return two
+
+
+@pytest.mark.usefixtures("two")
+class TestDocker:
+    """In this order: each test goes on where the one before ended."""
+
+    pytestmark = needs_docker
+
+    def test_a_swarm_is_founded_and_joined(self, two, web_archive):
+        for name in two.hosts:
+            assert "Loaded image: web:latest" in two.docker(name, "image", "load", "-i", str(web_archive))
+        said = two.docker("h1", "swarm", "init", "--advertise-addr", two.lab.address("h1"))
+        assert "is now a manager" in said
+        (command,) = re.findall(r"docker (swarm join --token \S+ \S+:2377)", said)
+        assert "This node joined a swarm as a worker." in two.docker("h2", *command.split())
+        rows = json_lines(two.docker("h1", "node", "ls", "--format", "json"))
+        assert [(r["Hostname"], r["Status"], r["ManagerStatus"]) for r in rows] == [
+            ("h1", "Ready", "Leader"),
+            ("h2", "Ready", ""),
+        ]
+
+    def test_info_and_version(self, two):
+        assert re.search(r"Server:.*\n Engine:\n +Version:", two.docker("h1", "version"))
+        said = two.docker("h1", "info")
+        assert " Swarm: active\n" in said
+        assert "  Managers: 1\n  Nodes: 2\n" in said
+
+    def test_a_service_is_created_with_progress(self, two):
+        said = two.docker(
+            "h1", "service", "create", "--name", "web", "--replicas", "5", "-p", "8080:80", "web"
+        )
+        assert "overall progress: 5 out of 5 tasks" in said
+        assert re.search(r"verify: Service \w{25} converged", said)
+        tasks = two.wait_running("web", 5)
+        answers = {two.url_get(name, 8080) for name in two.hosts for _ in range(5)}
+        assert answers == {t["ID"][:12] for t in tasks}
+
+    def test_listings_inspect_and_logs(self, two):
+        (row,) = json_lines(two.docker("h1", "service", "ls", "--format", "json"))
+        assert (row["Name"], row["Mode"], row["Replicas"]) == ("web", "replicated", "5/5")
+        assert row["Ports"] == "*:8080->80/tcp"
+        lines = two.docker("h1", "service", "ps", "web").splitlines()
+        assert sorted(line.split()[1] for line in lines[1:]) == [f"web.{n}" for n in range(1, 6)]
+        (found,) = json.loads(two.docker("h1", "service", "inspect", "web"))
+        assert found["Spec"]["Mode"] == {"Replicated": {"Replicas": 5}}
+        assert "PublishedPort = 8080" in two.docker("h1", "service", "inspect", "--pretty", "web")
+        assert two.docker("h1", "service", "logs", "web").count("listens on 80") == 5
+        assert two.docker("h1", "service", "logs", "--raw", "--tail", "1", "-t", "web").count("Z web: ") == 5
+
+    def test_scale_and_remove(self, two):
+        assert "web scaled to 3" in two.docker("h1", "service", "scale", "web=3")
+        two.wait_running("web", 3)
+        two.docker("h1", "service", "rm", "web")
+        assert two.docker("h1", "service", "ls", "-q") == ""
+        two.wait_clean()
+
+    def test_errors_are_docker_s(self, two):
+        done = two.run("h2", "docker", "service", "ls")
+        assert done.returncode == 1
+        assert "This node is not a swarm manager" in done.stderr
+        missing = two.run("h1", "docker", "service", "inspect", "nothing")
+        assert "no such service: nothing" in missing.stderr
+
+    def test_containers_of_the_host(self, two):
+        two.docker(
+            "h1", "service", "create", "-d", "--name", "one", "--constraint", "node.role==worker", "web"
+        )
+        (task,) = two.wait_running("one", 1)
+        names = two.docker("h2", "ps", "--format", "{{.Names}} {{.Image}}").split()
+        assert names == [f"one.1.{task['ID']}", "web:latest"]
+        assert two.docker("h1", "ps", "-q") == ""
+        two.docker("h1", "service", "rm", "one")
+
+
+def test_docker_py_does_the_main_job(joined, python_client):
+    assert {n.attrs["Description"]["Hostname"] for n in python_client.nodes.list()} == {"h1", "h2"}
+    created = python_client.services.create(
+        "web",
+        name="py",
+        mode=docker.types.ServiceMode("replicated", replicas=3),
+        endpoint_spec=docker.types.EndpointSpec(ports={8085: (80, "tcp")}),
+        env=["A=b"],
+        labels={"by": "python"},
+    )
+    tasks = joined.wait_running("py", 3)
+    assert {t["ID"] for t in created.tasks()} == {t["ID"] for t in tasks}
+    answers = {joined.url_get("h2", 8085) for _ in range(6)}
+    assert answers == {t["ID"][:12] for t in tasks}
+    (listed,) = python_client.services.list(filters={"label": "by=python"})
+    assert listed.name == "py"
+    said = b"".join(created.logs(stdout=True, stderr=True)).decode()
+    assert said.count("listens on 80") == 3
+    assert created.scale(4)
+    joined.wait_running("py", 4)
+    created.remove()
+    with pytest.raises(docker.errors.NotFound):
+        python_client.services.get(created.id)
+    joined.wait_clean()
+
+
+def test_a_followed_log_ends_with_its_reader(joined):
+    """docker-py's way of following: a stream that is closed in the middle."""
+    client = docker.APIClient(base_url=f"unix://{joined.lab.socket_path('h1')}", timeout=30)
+    joined.create("talk", command=("sh", "-c", "while true; do echo word; sleep 0.05; done"))
+    joined.wait_running("talk", 1)
+    stream = client.service_logs("talk", stdout=True, stderr=True, follow=True)
+    assert b"word" in next(iter(stream))
+    stream.close()
+    client.close()
+    joined.swarm("h1", "service", "rm", "talk")
+
+
+def test_leaving_by_docker_py(joined, python_client):
+    with pytest.raises(docker.errors.APIError, match="force"):
+        python_client.swarm.leave()
+    assert python_client.swarm.leave(force=True)
+    joined.wait_clean("h1", of_member=True)
