@@ -1,8 +1,8 @@
 """Who is connected: sessions and heartbeats as a machine. Pure; times are monotonic seconds.
 
 A node has at most one session, the newest; an older one is told that it is over. A node whose heartbeat stays
-away for `silence` is down. One whose stream has broken, or whose heartbeat has stayed away for half of that,
-is suspect until it is heard again: its tasks live on, but traffic goes elsewhere while there is anywhere else.
+away for `silence` is down. One whose stream has broken, or whose heartbeat has stayed away for half of
+that, is suspect until it is heard again: its tasks live on, but traffic goes elsewhere while it can.
 """
 
 from __future__ import annotations
