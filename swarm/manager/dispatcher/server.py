@@ -16,6 +16,7 @@ from swarm.base.clock import Clock
 from swarm.base.errors import (
     FailedPrecondition,
     InvalidArgument,
+    NodeRemoved,
     NotFound,
     OutOfSequence,
     PermissionDenied,
@@ -157,7 +158,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     def _check_member(self, node_id: NodeID) -> None:
         if self._store.view.get(Node, node_id) is None:
-            raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+            raise NodeRemoved(node_id)
 
     def _begin(self, node_id: NodeID) -> asyncio.Event:
         """End the node's older session, if there is one."""
