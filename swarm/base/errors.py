@@ -8,6 +8,7 @@
     ├── AlreadyExists        409, AlreadyExists
     ├── Unsupported          asked for something this version does not do: 501, Unimplemented
     ├── PermissionDenied     403, PermissionDenied
+    │   └── NodeRemoved      the caller's node is no member any more
     ├── Unauthenticated      401, Unauthenticated
     ├── Unavailable          not now, perhaps soon: 503, Unavailable
     │   ├── NotManager       this node does not serve cluster state
@@ -24,6 +25,9 @@ middleware translate them; nothing here imports grpc or aiohttp.
 from __future__ import annotations
 
 from typing import ClassVar
+
+_REMOVED = " has been removed from the cluster"
+_DEADLINE_EXCEEDED = 4
 
 
 class SwarmError(Exception):
@@ -74,6 +78,13 @@ class Unsupported(SwarmError):
 class PermissionDenied(SwarmError):
     grpc_code = 7
     http_code = 403
+
+
+class NodeRemoved(PermissionDenied):
+    """The node was removed: its certificate counts no more, and others run what it ran."""
+
+    def __init__(self, node_id: str) -> None:
+        super().__init__(f"node {node_id}{_REMOVED}")
 
 
 class Unauthenticated(SwarmError):
@@ -139,13 +150,12 @@ class Fatal(SwarmError):
         self.exit_code = exit_code
 
 
-_DEADLINE_EXCEEDED = 4
-
-
 def from_grpc(code: int, message: str) -> SwarmError:
     """The error that a peer's status `code` and `message` stand for."""
     if code == OutOfSequence.grpc_code and message.endswith("update out of sequence"):
         return OutOfSequence()
+    if code == NodeRemoved.grpc_code and message.endswith(_REMOVED):
+        return NodeRemoved(message.removesuffix(_REMOVED).removeprefix("node "))
     for kind in (
         InvalidArgument,
         FailedPrecondition,

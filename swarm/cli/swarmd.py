@@ -49,16 +49,15 @@ def _run(options: argparse.Namespace) -> int:
     from swarm.base.ids import new_id
     from swarm.node.files import Paths
     from swarm.node.node import Host
-    from swarm.worker.images.store import ImageSettings
 
     log.configure(level=options.log_level)
     paths = Paths(state=options.state_dir, run=options.run_dir)
-    images = ImageSettings(insecure_registries=tuple(options.insecure_registry))
+    insecure = tuple(options.insecure_registry)
     status = 0
     if sys.version_info < (3, 12):  # later ones do so by themselves: otherwise each child costs a thread
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     try:
-        asyncio.run(_serve(Host(paths, SystemClock(), new_id, images)))
+        asyncio.run(_serve(Host(paths, SystemClock(), new_id, insecure)))
     except* SwarmError as errors:
         print(f"swarmd: {_first(errors)}", file=sys.stderr)
         status = 1

@@ -75,7 +75,7 @@ class Host:
     """One host: its engine always, its membership while it has one; the API's `Backend` and `Swarm`."""
 
     def __init__(
-        self, paths: Paths, clock: Clock, new_id: IdSource, images: ImageSettings | None = None
+        self, paths: Paths, clock: Clock, new_id: IdSource, insecure_registries: tuple[str, ...] = ()
     ) -> None:
         self._paths = paths
         self._clock = clock
@@ -86,7 +86,7 @@ class Host:
         paths.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         volumes = VolumeStore(paths.volumes, clock)
         self._local = LocalParts(
-            ImageStore(paths.images, images),
+            ImageStore(paths.images, ImageSettings(insecure_registries=insecure_registries)),
             Containers(
                 state_dir=paths.state, run_dir=paths.run, choice=self._choice, volumes=volumes, clock=clock
             ),

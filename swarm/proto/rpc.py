@@ -19,7 +19,7 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
 from swarm.base.clock import Clock
-from swarm.base.errors import PermissionDenied, SwarmError, Unauthenticated, from_grpc
+from swarm.base.errors import NodeRemoved, PermissionDenied, SwarmError, Unauthenticated, from_grpc
 from swarm.base.ids import ClusterID, NodeID
 from swarm.base.log import get_logger
 from swarm.model.types import NodeRole
@@ -191,7 +191,7 @@ class _Guard(grpc.aio.ServerInterceptor):
         if subject.role not in roles:
             raise PermissionDenied(f"a {subject.role} may not call this")
         if not self._is_member(subject.node_id):
-            raise PermissionDenied(f"node {subject.node_id} has been removed from the cluster")
+            raise NodeRemoved(subject.node_id)
         return subject
 
 

@@ -17,7 +17,15 @@ import grpc
 import grpc.aio
 
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unauthenticated, Unavailable
+from swarm.base.errors import (
+    FailedPrecondition,
+    NodeRemoved,
+    PermissionDenied,
+    SwarmError,
+    Unauthenticated,
+    Unavailable,
+    from_grpc,
+)
 from swarm.base.log import get_logger
 from swarm.model.objects import Node
 from swarm.overlay.data_path import DataPath
@@ -105,7 +113,10 @@ class Agent:
             try:
                 await self._session(self._managers[0], opened)
             except* (SwarmError, grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as errors:
-                self._problem = self._explain(errors)
+                leaves = _leaves(errors)
+                self._problem = self._explain(leaves)
+                if any(isinstance(error, NodeRemoved) for error in leaves):
+                    self._parts.tasks.keep_only(frozenset())  # others run them now
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
             if opened.is_set():
                 backoff = BACKOFF_FIRST_S
@@ -217,21 +228,18 @@ class Agent:
             except Exception:
                 log.exception("network.unverified")
 
-    def _explain(self, errors: BaseExceptionGroup[BaseException]) -> str:
+    def _explain(self, errors: list[BaseException]) -> str:
         problem = certificate_problem(self._identity(), self._parts.clock.now())
         if problem is not None:
             return problem
-        leaves = list(_leaves(errors))
-        for error in leaves:
-            if isinstance(error, (PermissionDenied, Unauthenticated)):
-                return str(error)
-        first = leaves[0]
-        return (
-            (first.details() or first.code().name) if isinstance(first, grpc.aio.AioRpcError) else str(first)
-        )
+        told = (error for error in errors if isinstance(error, (PermissionDenied, Unauthenticated)))
+        return str(next(told, errors[0]))
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
+    """What a session broke on, as our own errors where a manager's answer is one."""
     if isinstance(error, BaseExceptionGroup):
         return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    if isinstance(error, grpc.aio.AioRpcError):
+        return [from_grpc(error.code().value[0], error.details() or error.code().name)]
     return [error]

@@ -10,7 +10,7 @@ import pytest
 from swarm.base.ids import new_id
 from swarm.manager.manager import Listen
 from swarm.model.objects import Node, Task, TaskStatus
-from swarm.model.plan import Create
+from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeState
 from swarm.worker import agent as agent_module
@@ -207,3 +207,14 @@ async def test_a_silent_node_goes_down_and_comes_back(here, worker):
     assert here.store.view.get(Node, worker.node_id).status.message == "heartbeat failure"
     async with running(worker):
         await until(here.store, node_is(worker, NodeState.READY))
+
+
+async def test_a_node_that_has_been_removed_stops_what_others_now_run(here, worker):
+    async with running(worker):
+        task = await assigned(here, worker)
+        await until(here.store, task_is(task, S.RUNNING))
+        await here.store.commit([Delete(object=here.store.view.get(Node, worker.node_id))])
+        async with asyncio.timeout(10):
+            await worker.controller.began["remove"].wait()
+    assert worker.controller.calls[-3:] == ["stop", "release_network", "remove"]
+    assert "has been removed from the cluster" in worker.agent.problem

@@ -27,9 +27,13 @@ def web(cluster):
 
 
 def pids(cluster, host):
-    """The first processes of the host's containers, by task."""
-    listed = cluster.output(host, "sh", "-c", "cd /run/swarm/containers && grep -H . */pid /dev/null || true")
-    return dict(line.split("/pid:") for line in listed.splitlines())
+    """The first processes of the host's living containers, by task."""
+    script = "cd /run/swarm/containers && for f in [a-z0-9]*/pid; do [ -f $f ] || continue; pid=$(cat $f); echo $f:$pid $(ls /proc/$pid); done"
+    listed = [
+        line.split()
+        for line in cluster.output(host, "sh", "-c", f"{script} 2>/dev/null || true").splitlines()
+    ]
+    return dict(words[0].split("/pid:") for words in listed if len(words) > 1)
 
 
 def etcds(cluster):
@@ -64,10 +68,11 @@ def test_an_exit_that_nobody_watched_is_reported_with_its_code(cluster):
     cluster.output("h2", "sh", "-c", f"kill -9 {cluster.daemon_pid('h2')}; kill -USR1 {pid}")
 
     def ended():
-        (now,) = cluster.tasks("seven")
-        return now["Status"] if now["Status"]["State"] == "failed" else None
+        states = [t["Status"] for t in cluster.tasks("seven")]
+        return states if "running" not in {status["State"] for status in states} else None
 
-    status = cluster.wait_until(ended, "its end is known")
+    (status,) = cluster.wait_until(ended, "its end is known")
+    assert status["State"] == "failed"
     assert status["ContainerStatus"]["ExitCode"] == 7
     assert status["Err"] == "task: non-zero exit (7)"
     cluster.swarm("h1", "service", "rm", "seven")
@@ -92,7 +97,7 @@ def test_killing_etcd_loses_nothing(cluster, web):
     tasks, daemon, (old,) = cluster.wait_running("web", 6), cluster.daemon_pid("h1"), etcds(cluster)
     cluster.output("h1", "kill", "-9", old)
     cluster.wait_until(lambda: etcds(cluster) not in ([], [old]), "another etcd runs")
-    cluster.create("after", "--stop-grace-period", "1s", command=("sleep", "1000"))
+    cluster.wait_until(lambda: is_written(cluster, "after"), "the store takes writes", 10.0)
     cluster.wait_running("after", 1)
     assert {t["ID"] for t in cluster.wait_running("web", 6)} == {t["ID"] for t in tasks}
     assert cluster.daemon_pid("h1") == daemon
@@ -100,13 +105,25 @@ def test_killing_etcd_loses_nothing(cluster, web):
     cluster.swarm("h1", "service", "rm", "after")
 
 
+def is_written(cluster, name):
+    """Whether a service could be created. A refusal must be one line, and nothing is stored then."""
+    options = ("--stop-grace-period", "1s")
+    done = cluster.run(
+        "h1", "swarm", "service", "create", "-d", "--name", name, *options, "web", "sleep", "1000"
+    )
+    if done.returncode != 0:
+        assert done.stderr.startswith("Error response from daemon: the cluster's store does not answer"), done
+        assert done.stderr.count("\n") == 1
+    return done.returncode == 0
+
+
 def test_what_was_acknowledged_outlives_kills_at_any_moment(cluster, web):
-    """Eight times: a change is asked for, and swarmd is killed at a random moment around it."""
+    """Six times: a change is asked for, and swarmd is killed at a random moment around it."""
     chance = random.Random(SEED)
     wanted = {}
-    for turn in range(8):
-        name = f"kept{turn % 4}"
-        replicas = 1 + turn % 3
+    for turn in range(6):
+        name = f"kept{turn % 3}"
+        replicas = 1 + turn % 4
         command = (
             ["service", "scale", "-d", f"{name}={replicas}"]
             if name in wanted
@@ -128,7 +145,12 @@ def test_what_was_acknowledged_outlives_kills_at_any_moment(cluster, web):
         cluster.wait_running(name, replicas)
     cluster.wait_running("web", 6)
     cluster.swarm("h1", "service", "rm", *wanted)
-    cluster.wait_until(lambda: len(cluster.get("/tasks")) == 6, "only those of web are left")
+    cluster.wait_until(
+        lambda: (
+            {t["ServiceID"] for t in cluster.get("/tasks")} == {s["ID"] for s in cluster.get("/services")}
+        ),
+        "their tasks are gone",
+    )
 
 
 def replicas_by_name(cluster):
@@ -172,7 +194,8 @@ def test_a_host_that_returns_is_ready_and_its_old_tasks_are_gone(cluster, web):
     cluster.lab.start("h3")
     cluster.wait_until(lambda: cluster.node_states()["h3"] == "ready", "h3 is ready", 10.0)
     cluster.wait_running("web", 6)
-    cluster.wait_clean("h3")
+    assert not pids(cluster, "h3")
+    assert cluster.run("h3", "pgrep", "conmon").stdout == ""
     cluster.create("again", *on("h3"), "-p", "8081:80")
     (task,) = cluster.wait_running("again", 1)
     cluster.wait_until(lambda: cluster.url_get("h3", 8081) == task["ID"][:12], "its network works")
@@ -209,13 +232,18 @@ def test_after_a_partition_the_old_copies_stop(cluster):
 
 
 def test_a_manager_that_loses_power_comes_back_with_everything(cluster, web):
-    workers = {name: pids(cluster, name) for name in ("h2", "h3")}
+    names = cluster.node_names()
+    there = {t["ID"] for t in cluster.wait_running("web", 6) if names[t["NodeID"]] != "h1"}
+    before = {
+        task: pid for name in ("h2", "h3") for task, pid in pids(cluster, name).items() if task in there
+    }
+    assert len(before) == len(there) > 0
     cluster.lab.kill("h1")
     # Nobody tells h2 which backends are gone, but those that are left answer.
     cluster.wait_until(lambda: cluster.url_get("h2", 8080, timeout_s=1.0), "h2 answers alone", 15.0)
     cluster.lab.start("h1")
     cluster.wait_until(lambda: set(cluster.node_states().values()) == {"ready"}, "all are ready", 20.0)
     cluster.wait_running("web", 6)
-    assert {name: pids(cluster, name) for name in workers} == workers
+    assert before.items() <= (pids(cluster, "h2") | pids(cluster, "h3")).items()
     cluster.swarm("h1", "service", "rm", "web")
     cluster.wait_clean()

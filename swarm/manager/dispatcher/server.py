@@ -17,6 +17,7 @@ from swarm.base.clock import Clock
 from swarm.base.errors import (
     FailedPrecondition,
     InvalidArgument,
+    NodeRemoved,
     NoQuorum,
     NotFound,
     OutOfSequence,
@@ -212,7 +213,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     def _check_member(self, node_id: NodeID) -> None:
         if self._store.view.get(Node, node_id) is None:
-            raise PermissionDenied(f"node {node_id} has been removed from the cluster")
+            raise NodeRemoved(node_id)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Go on with `work` in the background; while the dispatcher is ending there is no use in it."""
