@@ -65,15 +65,19 @@ class JoinStoreRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ADDRESS_FIELD_NUMBER: _builtins.int
+    REPLACE_FIELD_NUMBER: _builtins.int
     address: _builtins.str
+    replace: _builtins.bool
+    """The caller's member is beyond repair: take it out first, with its place."""
     def __init__(
         self,
         *,
         address: _builtins.str = ...,
+        replace: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "replace", b"replace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,6 +92,9 @@ class JoinStoreResponse(_message.Message):
     DATA_KEY_FIELD_NUMBER: _builtins.int
     STORE_CA_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     STORE_CA_KEY_PEM_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    STORE_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
+    STORE_KEY_PEM_FIELD_NUMBER: _builtins.int
     initial_cluster: _builtins.str
     """Name and peer URL of every member, as etcd's initial cluster: "name=url,name=url"."""
     member_id: _builtins.int
@@ -95,6 +102,12 @@ class JoinStoreResponse(_message.Message):
     """What managers share: the key of everything stored, and the store's own certificate authority."""
     store_ca_certificate_pem: _builtins.bytes
     store_ca_key_pem: _builtins.bytes
+    store_certificate_pem: _builtins.bytes
+    store_key_pem: _builtins.bytes
+    @_builtins.property
+    def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """With an etcd that others run: where it is, and the certificate that managers show there."""
+
     def __init__(
         self,
         *,
@@ -103,10 +116,13 @@ class JoinStoreResponse(_message.Message):
         data_key: _builtins.bytes = ...,
         store_ca_certificate_pem: _builtins.bytes = ...,
         store_ca_key_pem: _builtins.bytes = ...,
+        endpoints: _abc.Iterable[_builtins.str] | None = ...,
+        store_certificate_pem: _builtins.bytes = ...,
+        store_key_pem: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +236,95 @@ class GenerationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerationResponse: _TypeAlias = GenerationResponse  # noqa: Y015
+
+@_typing.final
+class StoreStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreStatusRequest: _TypeAlias = StoreStatusRequest  # noqa: Y015
+
+@_typing.final
+class StoreStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LEADS_FIELD_NUMBER: _builtins.int
+    IS_LEARNER_FIELD_NUMBER: _builtins.int
+    SIZE_BYTES_FIELD_NUMBER: _builtins.int
+    USED_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    member_id: _builtins.int
+    state: _builtins.str
+    """A word such as OK or DISK_FULL, and what it means here."""
+    message: _builtins.str
+    version: _builtins.str
+    leads: _builtins.bool
+    is_learner: _builtins.bool
+    size_bytes: _builtins.int
+    used_bytes: _builtins.int
+    quota_bytes: _builtins.int
+    def __init__(
+        self,
+        *,
+        member_id: _builtins.int = ...,
+        state: _builtins.str = ...,
+        message: _builtins.str = ...,
+        version: _builtins.str = ...,
+        leads: _builtins.bool = ...,
+        is_learner: _builtins.bool = ...,
+        size_bytes: _builtins.int = ...,
+        used_bytes: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_learner", b"is_learner", "leads", b"leads", "member_id", b"member_id", "message", b"message", "quota_bytes", b"quota_bytes", "size_bytes", b"size_bytes", "state", b"state", "used_bytes", b"used_bytes", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoreStatusResponse: _TypeAlias = StoreStatusResponse  # noqa: Y015
+
+@_typing.final
+class DefragmentStoreRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefragmentStoreRequest: _TypeAlias = DefragmentStoreRequest  # noqa: Y015
+
+@_typing.final
+class DefragmentStoreResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DefragmentStoreResponse: _TypeAlias = DefragmentStoreResponse  # noqa: Y015
 
 @_typing.final
 class ReadLogsRequest(_message.Message):

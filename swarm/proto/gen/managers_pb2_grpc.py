@@ -128,6 +128,16 @@ class ManagersStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
                 _registered_method=True)
+        self.StoreStatus = channel.unary_unary(
+                '/swarm.v1.Managers/StoreStatus',
+                request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.FromString,
+                _registered_method=True)
+        self.DefragmentStore = channel.unary_unary(
+                '/swarm.v1.Managers/DefragmentStore',
+                request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreResponse.FromString,
+                _registered_method=True)
         self.ReadLogs = channel.unary_stream(
                 '/swarm.v1.Managers/ReadLogs',
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.ReadLogsRequest.SerializeToString,
@@ -166,6 +176,20 @@ class ManagersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreStatus(self, request, context):
+        """How the asked manager's own member of the store is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DefragmentStore(self, request, context):
+        """Gives the space that compaction has freed in the asked manager's own member back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadLogs(self, request, context):
         """Logs of tasks whose nodes have their session with the manager that is asked.
         """
@@ -195,6 +219,16 @@ def add_ManagersServicer_to_server(servicer, server):
                     servicer.Generation,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.SerializeToString,
+            ),
+            'StoreStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreStatus,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.SerializeToString,
+            ),
+            'DefragmentStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.DefragmentStore,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreResponse.SerializeToString,
             ),
             'ReadLogs': grpc.unary_stream_rpc_method_handler(
                     servicer.ReadLogs,
@@ -310,6 +344,60 @@ class Managers(object):
             '/swarm.v1.Managers/Generation',
             swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Managers/StoreStatus',
+            swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DefragmentStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Managers/DefragmentStore',
+            swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

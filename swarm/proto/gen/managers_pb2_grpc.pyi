@@ -65,6 +65,10 @@ class ManagersStub:
     """Takes the caller out of the store: it leaves the cluster."""
     Generation: _grpc.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]
     """Which generation of the cluster the asked manager is of."""
+    StoreStatus: _grpc.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]
+    """How the asked manager's own member of the store is."""
+    DefragmentStore: _grpc.UnaryUnaryMultiCallable[_managers_pb2.DefragmentStoreRequest, _managers_pb2.DefragmentStoreResponse]
+    """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
 
@@ -79,6 +83,10 @@ class ManagersAsyncStub(ManagersStub):
     """Takes the caller out of the store: it leaves the cluster."""
     Generation: _aio.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]  # type: ignore[assignment]
     """Which generation of the cluster the asked manager is of."""
+    StoreStatus: _aio.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]  # type: ignore[assignment]
+    """How the asked manager's own member of the store is."""
+    DefragmentStore: _aio.UnaryUnaryMultiCallable[_managers_pb2.DefragmentStoreRequest, _managers_pb2.DefragmentStoreResponse]  # type: ignore[assignment]
+    """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]  # type: ignore[assignment]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
 
@@ -114,6 +122,22 @@ class ManagersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_managers_pb2.GenerationResponse, _abc.Awaitable[_managers_pb2.GenerationResponse]]:
         """Which generation of the cluster the asked manager is of."""
+
+    @_abc_1.abstractmethod
+    def StoreStatus(
+        self,
+        request: _managers_pb2.StoreStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_managers_pb2.StoreStatusResponse, _abc.Awaitable[_managers_pb2.StoreStatusResponse]]:
+        """How the asked manager's own member of the store is."""
+
+    @_abc_1.abstractmethod
+    def DefragmentStore(
+        self,
+        request: _managers_pb2.DefragmentStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_managers_pb2.DefragmentStoreResponse, _abc.Awaitable[_managers_pb2.DefragmentStoreResponse]]:
+        """Gives the space that compaction has freed in the asked manager's own member back."""
 
     @_abc_1.abstractmethod
     def ReadLogs(
