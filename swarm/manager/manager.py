@@ -193,7 +193,11 @@ class Manager:
             site = web.TCPSite(
                 runner, self._listen.address, self._listen.join_port, ssl_context=tls_context(identity)
             )
-            await site.start()
+            try:
+                await site.start()
+            except OSError as error:
+                where = f"{self._listen.address}:{self._listen.join_port}"
+                raise FailedPrecondition(f"cannot listen on {where}: {error.strerror}") from error
             await asyncio.Event().wait()
         finally:
             await runner.cleanup()

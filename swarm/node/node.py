@@ -26,6 +26,7 @@ from swarm.node.founding import found_cluster
 from swarm.node.joining import Application, request_identity
 from swarm.node.logs import ClusterLogs
 from swarm.node.member import Member, Surroundings
+from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
 from swarm.secrets.box import new_data_key
 from swarm.store.etcd_process import check_version
@@ -318,6 +319,10 @@ class Host:
     async def _clean_up(self) -> None:
         """Remove what a cluster that this node is no longer in has left."""
         await self._remove_containers()
+        if (self._paths.run / "network").exists():
+            leftover = DataPath(local_address="127.0.0.1", run_dir=self._paths.run)
+            await leftover.start()
+            await leftover.close(remove=True)
         await asyncio.to_thread(forget_membership, self._paths)
 
     async def _remove_containers(self) -> None:

@@ -36,6 +36,12 @@ class FakeStore:
         self.view.put(stored)
         return stored
 
+    async def apply(self, ops) -> int:
+        """Nobody races here."""
+        for op in ops:
+            await self.commit([op])
+        return len(ops)
+
     async def sync(self) -> None:
         """Always current: there is one writer."""
 

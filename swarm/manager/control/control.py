@@ -43,9 +43,6 @@ from swarm.model.validation import validate_node_spec, validate_service_spec
 from swarm.model.view import ClusterView, find
 from swarm.scheduler.constraint import parse_constraints
 
-BATCH = 50
-"""Tasks orphaned in one transaction: a transaction holds 100 operations, index keys included."""
-
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
 
@@ -139,11 +136,9 @@ class Control:
             )
         if not force and node.status.state is not NodeState.DOWN:
             raise FailedPrecondition(f"node {node.id} is not down and can't be removed")
-        orphans = self._orphan_ops(node.id)
-        while len(orphans) > BATCH:
-            await self._store.commit(orphans[:BATCH])
-            orphans = orphans[BATCH:]
-        await self._store.commit([*orphans, Delete(object=node)])
+        while orphans := self._orphan_ops(node.id):
+            await self._store.apply(orphans)  # what lost a race is found again
+        await self._store.commit([Delete(object=find(self.view, Node, node.id))])
 
     async def update_cluster(
         self, version: int, spec: ClusterSpec, *, rotate_worker: bool = False, rotate_manager: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from swarm.model.plan import Op
@@ -17,6 +17,10 @@ class Store(Protocol):
 
     async def sync(self) -> None:
         """Bring `view` up to what a quorum has acknowledged by now. Raises: Unavailable."""
+        ...
+
+    async def apply(self, ops: Iterable[Op]) -> int:
+        """Write what has not lost a race, in bounded transactions; returns how many ops were written."""
         ...
 
     async def commit(self, ops: Sequence[Op]) -> int:

@@ -209,17 +209,22 @@ class Containers:
                 self._log.warning("container.stray_supervisor", container_id=container_id, pid=pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        adopted: list[Adopted] = []
-        for container_id in sorted(self._bundles.ids()):
-            whole = _created_mark(self._bundles.paths(container_id)).exists()
-            if container_id in known and whole:
-                adopted.append(await self._adopt_one(container_id))
-                continue
+        adopting: list[asyncio.Task[Adopted]] = []
+        async with asyncio.TaskGroup() as group:
+            for container_id in sorted(self._bundles.ids()):
+                whole = _created_mark(self._bundles.paths(container_id)).exists()
+                if container_id in known and whole:
+                    adopting.append(group.create_task(self._adopt_one(container_id)))
+                else:
+                    group.create_task(self._remove_leftover(container_id))
+        return [task.result() for task in adopting]
+
+    async def _remove_leftover(self, container_id: str) -> None:
+        async with self._slots:
             try:
                 await self.remove(container_id)
             except SwarmError as error:
                 self._log.warning("container.leftover", container_id=container_id, error=str(error))
-        return adopted
 
     def close(self) -> None:
         """Let go of the descriptors; the containers run on."""
@@ -237,7 +242,8 @@ class Containers:
         if pid is None:
             status = await self.wait(container_id)
             return Adopted(id=container_id, state=ContainerState.EXITED, exit_status=status)
-        created = await self._runtime.state(container_id) == ContainerState.CREATED
+        async with self._slots:
+            created = await self._runtime.state(container_id) == ContainerState.CREATED
         state = ContainerState.CREATED if created else ContainerState.RUNNING
         if created:
             _started_mark(self._paths(container_id)).unlink(missing_ok=True)
