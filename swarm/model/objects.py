@@ -14,6 +14,7 @@ from swarm.model.types import (
     Meta,
     NetworkAttachment,
     NodeDescription,
+    NodeRole,
     NodeState,
     PortConfig,
     Version,
@@ -133,10 +134,39 @@ class JoinTokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitedToken:
+    """A join token beside the two lasting ones: for a time, for some nodes, with labels for them."""
+
+    id: str = ""
+    """What users name it by; it lets nobody in."""
+    secret: str = ""
+    role: NodeRole = NodeRole.WORKER
+    expires_at: datetime | None = None
+    uses: int = 0
+    """How many nodes it lets in; 0 for any number."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    used_by: tuple[str, ...] = ()
+    """The nodes it has let in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RootRotation:
+    """The way to another root: first every node trusts it, then it issues, then the old one goes."""
+
+    ca_key_pem: bytes = b""
+    ca_cert_pem: bytes = b""
+    is_issuing: bool = False
+    given_up_pem: bytes = b""
+    """Roots of rotations that this one replaced: nodes may still hold certificates of theirs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RootCA:
     ca_key_pem: bytes = b""
     ca_cert_pem: bytes = b""
     join_tokens: JoinTokens = field(default_factory=JoinTokens)
+    limited_tokens: tuple[LimitedToken, ...] = ()
+    rotation: RootRotation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +180,8 @@ class Cluster:
     data_path_port: int = 4789
     generation: int = 1
     """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""
+    unlock_key: str = field(default="", repr=False)
+    """`SWMKEY-1-…` while the managers lock their keys on disk, else empty."""
 
 
 StoredObject = Service | Task | Node | Network | Cluster

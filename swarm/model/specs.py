@@ -97,3 +97,7 @@ class ClusterSpec:
     heartbeat_period: timedelta = timedelta(seconds=1)
     """How often an agent reports; a node silent for four periods is down. SwarmKit: 5 s and three."""
     node_cert_expiry: timedelta = timedelta(days=90)
+    auto_lock_managers: bool = False
+    """A manager that restarts needs the unlock key before it can read its keys and state."""
+    force_rotate: int = 0
+    """Raised by whoever wants the certificate authority replaced by a new one."""

@@ -28,7 +28,7 @@ from swarm.proto.gen import model_pb2 as swarm_dot_proto_dot_gen_dot_model__pb2
 from swarm.proto.gen import options_pb2 as swarm_dot_proto_dot_gen_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n swarm/proto/gen/dispatcher.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bswarm/proto/gen/model.proto\x1a\x1dswarm/proto/gen/options.proto\"@\n\x0eSessionRequest\x12.\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x19.swarm.v1.NodeDescription\"\x9d\x01\n\x0eSessionMessage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x04node\x18\x02 \x01(\x0b\x32\x0e.swarm.v1.Node\x12\x10\n\x08managers\x18\x03 \x03(\t\x12\x33\n\x10heartbeat_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ngeneration\x18\x05 \x01(\x03\"&\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x11HeartbeatResponse\x12)\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x12\x41ssignmentsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xc6\x01\n\nAssignment\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1e\n\x04task\x18\x02 \x01(\x0b\x32\x0e.swarm.v1.TaskH\x00\x12+\n\x07network\x18\x03 \x01(\x0b\x32\x18.swarm.v1.OverlayNetworkH\x00\x12-\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x19.swarm.v1.NetworkEndpointH\x00\x12\'\n\x04port\x18\x05 \x01(\x0b\x32\x17.swarm.v1.PublishedPortH\x00\x42\x06\n\x04item\"\x96\x01\n\x12\x41ssignmentsMessage\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x12\n\napplies_to\x18\x02 \x01(\x04\x12\x12\n\nresults_in\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12%\n\x07updates\x18\x05 \x03(\x0b\x32\x14.swarm.v1.Assignment\x12\x10\n\x08removals\x18\x06 \x03(\t\"I\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.swarm.v1.TaskStatus\"Z\n\x17UpdateTaskStatusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.swarm.v1.TaskStatusUpdate\"\x1a\n\x18UpdateTaskStatusResponse\"\x1c\n\x1aListenSubscriptionsRequest\"\x83\x01\n\nLogOptions\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0e\n\x06stdout\x18\x02 \x01(\x08\x12\x0e\n\x06stderr\x18\x03 \x01(\x08\x12\x11\n\x04tail\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_tail\"i\n\x13SubscriptionMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.swarm.v1.LogOptions\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\"j\n\nLogMessage\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06stream\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"s\n\x12PublishLogsMessage\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.swarm.v1.LogMessage\x12\r\n\x05\x63lose\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x15\n\x13PublishLogsResponse2\x97\x03\n\nDispatcher\x12V\n\x07Session\x12\x18.swarm.v1.SessionRequest\x1a\x18.swarm.v1.SessionMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12[\n\tHeartbeat\x12\x1a.swarm.v1.HeartbeatRequest\x1a\x1b.swarm.v1.HeartbeatResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager\x12\x62\n\x0b\x41ssignments\x12\x1c.swarm.v1.AssignmentsRequest\x1a\x1c.swarm.v1.AssignmentsMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12p\n\x10UpdateTaskStatus\x12!.swarm.v1.UpdateTaskStatusRequest\x1a\".swarm.v1.UpdateTaskStatusResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager2\xe5\x01\n\tLogBroker\x12s\n\x13ListenSubscriptions\x12$.swarm.v1.ListenSubscriptionsRequest\x1a\x1d.swarm.v1.SubscriptionMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12\x63\n\x0bPublishLogs\x12\x1c.swarm.v1.PublishLogsMessage\x1a\x1d.swarm.v1.PublishLogsResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n swarm/proto/gen/dispatcher.proto\x12\x08swarm.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1bswarm/proto/gen/model.proto\x1a\x1dswarm/proto/gen/options.proto\"@\n\x0eSessionRequest\x12.\n\x0b\x64\x65scription\x18\x01 \x01(\x0b\x32\x19.swarm.v1.NodeDescription\"\xce\x01\n\x0eSessionMessage\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x1c\n\x04node\x18\x02 \x01(\x0b\x32\x0e.swarm.v1.Node\x12\x10\n\x08managers\x18\x03 \x03(\t\x12\x33\n\x10heartbeat_period\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\ngeneration\x18\x05 \x01(\x03\x12/\n\x0b\x63\x65rtificate\x18\x06 \x01(\x0b\x32\x1a.swarm.v1.CertificateTerms\"b\n\x10\x43\x65rtificateTerms\x12\x11\n\ttrust_pem\x18\x01 \x01(\x0c\x12\x12\n\nissuer_pem\x18\x02 \x01(\x0c\x12\'\n\x04life\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\"&\n\x10HeartbeatRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\">\n\x11HeartbeatResponse\x12)\n\x06period\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\"(\n\x12\x41ssignmentsRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\"\xc6\x01\n\nAssignment\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1e\n\x04task\x18\x02 \x01(\x0b\x32\x0e.swarm.v1.TaskH\x00\x12+\n\x07network\x18\x03 \x01(\x0b\x32\x18.swarm.v1.OverlayNetworkH\x00\x12-\n\x08\x65ndpoint\x18\x04 \x01(\x0b\x32\x19.swarm.v1.NetworkEndpointH\x00\x12\'\n\x04port\x18\x05 \x01(\x0b\x32\x17.swarm.v1.PublishedPortH\x00\x42\x06\n\x04item\"\x96\x01\n\x12\x41ssignmentsMessage\x12\x10\n\x08\x63omplete\x18\x01 \x01(\x08\x12\x12\n\napplies_to\x18\x02 \x01(\x04\x12\x12\n\nresults_in\x18\x03 \x01(\x04\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12%\n\x07updates\x18\x05 \x03(\x0b\x32\x14.swarm.v1.Assignment\x12\x10\n\x08removals\x18\x06 \x03(\t\"I\n\x10TaskStatusUpdate\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12$\n\x06status\x18\x02 \x01(\x0b\x32\x14.swarm.v1.TaskStatus\"Z\n\x17UpdateTaskStatusRequest\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12+\n\x07updates\x18\x02 \x03(\x0b\x32\x1a.swarm.v1.TaskStatusUpdate\"\x1a\n\x18UpdateTaskStatusResponse\"\x1c\n\x1aListenSubscriptionsRequest\"\x83\x01\n\nLogOptions\x12\x0e\n\x06\x66ollow\x18\x01 \x01(\x08\x12\x0e\n\x06stdout\x18\x02 \x01(\x08\x12\x0e\n\x06stderr\x18\x03 \x01(\x08\x12\x11\n\x04tail\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x07\n\x05_tail\"i\n\x13SubscriptionMessage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08task_ids\x18\x02 \x03(\t\x12%\n\x07options\x18\x03 \x01(\x0b\x32\x14.swarm.v1.LogOptions\x12\r\n\x05\x63lose\x18\x04 \x01(\x08\"j\n\nLogMessage\x12\x0f\n\x07task_id\x18\x01 \x01(\t\x12-\n\ttimestamp\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06stream\x18\x03 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\"s\n\x12PublishLogsMessage\x12\x17\n\x0fsubscription_id\x18\x01 \x01(\t\x12&\n\x08messages\x18\x02 \x03(\x0b\x32\x14.swarm.v1.LogMessage\x12\r\n\x05\x63lose\x18\x03 \x01(\x08\x12\r\n\x05\x65rror\x18\x04 \x01(\t\"\x15\n\x13PublishLogsResponse2\x97\x03\n\nDispatcher\x12V\n\x07Session\x12\x18.swarm.v1.SessionRequest\x1a\x18.swarm.v1.SessionMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12[\n\tHeartbeat\x12\x1a.swarm.v1.HeartbeatRequest\x1a\x1b.swarm.v1.HeartbeatResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager\x12\x62\n\x0b\x41ssignments\x12\x1c.swarm.v1.AssignmentsRequest\x1a\x1c.swarm.v1.AssignmentsMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12p\n\x10UpdateTaskStatus\x12!.swarm.v1.UpdateTaskStatusRequest\x1a\".swarm.v1.UpdateTaskStatusResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager2\xe5\x01\n\tLogBroker\x12s\n\x13ListenSubscriptions\x12$.swarm.v1.ListenSubscriptionsRequest\x1a\x1d.swarm.v1.SubscriptionMessage\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager0\x01\x12\x63\n\x0bPublishLogs\x12\x1c.swarm.v1.PublishLogsMessage\x1a\x1d.swarm.v1.PublishLogsResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,37 +50,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SESSIONREQUEST']._serialized_start=171
   _globals['_SESSIONREQUEST']._serialized_end=235
   _globals['_SESSIONMESSAGE']._serialized_start=238
-  _globals['_SESSIONMESSAGE']._serialized_end=395
-  _globals['_HEARTBEATREQUEST']._serialized_start=397
-  _globals['_HEARTBEATREQUEST']._serialized_end=435
-  _globals['_HEARTBEATRESPONSE']._serialized_start=437
-  _globals['_HEARTBEATRESPONSE']._serialized_end=499
-  _globals['_ASSIGNMENTSREQUEST']._serialized_start=501
-  _globals['_ASSIGNMENTSREQUEST']._serialized_end=541
-  _globals['_ASSIGNMENT']._serialized_start=544
-  _globals['_ASSIGNMENT']._serialized_end=742
-  _globals['_ASSIGNMENTSMESSAGE']._serialized_start=745
-  _globals['_ASSIGNMENTSMESSAGE']._serialized_end=895
-  _globals['_TASKSTATUSUPDATE']._serialized_start=897
-  _globals['_TASKSTATUSUPDATE']._serialized_end=970
-  _globals['_UPDATETASKSTATUSREQUEST']._serialized_start=972
-  _globals['_UPDATETASKSTATUSREQUEST']._serialized_end=1062
-  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_start=1064
-  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_end=1090
-  _globals['_LISTENSUBSCRIPTIONSREQUEST']._serialized_start=1092
-  _globals['_LISTENSUBSCRIPTIONSREQUEST']._serialized_end=1120
-  _globals['_LOGOPTIONS']._serialized_start=1123
-  _globals['_LOGOPTIONS']._serialized_end=1254
-  _globals['_SUBSCRIPTIONMESSAGE']._serialized_start=1256
-  _globals['_SUBSCRIPTIONMESSAGE']._serialized_end=1361
-  _globals['_LOGMESSAGE']._serialized_start=1363
-  _globals['_LOGMESSAGE']._serialized_end=1469
-  _globals['_PUBLISHLOGSMESSAGE']._serialized_start=1471
-  _globals['_PUBLISHLOGSMESSAGE']._serialized_end=1586
-  _globals['_PUBLISHLOGSRESPONSE']._serialized_start=1588
-  _globals['_PUBLISHLOGSRESPONSE']._serialized_end=1609
-  _globals['_DISPATCHER']._serialized_start=1612
-  _globals['_DISPATCHER']._serialized_end=2019
-  _globals['_LOGBROKER']._serialized_start=2022
-  _globals['_LOGBROKER']._serialized_end=2251
+  _globals['_SESSIONMESSAGE']._serialized_end=444
+  _globals['_CERTIFICATETERMS']._serialized_start=446
+  _globals['_CERTIFICATETERMS']._serialized_end=544
+  _globals['_HEARTBEATREQUEST']._serialized_start=546
+  _globals['_HEARTBEATREQUEST']._serialized_end=584
+  _globals['_HEARTBEATRESPONSE']._serialized_start=586
+  _globals['_HEARTBEATRESPONSE']._serialized_end=648
+  _globals['_ASSIGNMENTSREQUEST']._serialized_start=650
+  _globals['_ASSIGNMENTSREQUEST']._serialized_end=690
+  _globals['_ASSIGNMENT']._serialized_start=693
+  _globals['_ASSIGNMENT']._serialized_end=891
+  _globals['_ASSIGNMENTSMESSAGE']._serialized_start=894
+  _globals['_ASSIGNMENTSMESSAGE']._serialized_end=1044
+  _globals['_TASKSTATUSUPDATE']._serialized_start=1046
+  _globals['_TASKSTATUSUPDATE']._serialized_end=1119
+  _globals['_UPDATETASKSTATUSREQUEST']._serialized_start=1121
+  _globals['_UPDATETASKSTATUSREQUEST']._serialized_end=1211
+  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_start=1213
+  _globals['_UPDATETASKSTATUSRESPONSE']._serialized_end=1239
+  _globals['_LISTENSUBSCRIPTIONSREQUEST']._serialized_start=1241
+  _globals['_LISTENSUBSCRIPTIONSREQUEST']._serialized_end=1269
+  _globals['_LOGOPTIONS']._serialized_start=1272
+  _globals['_LOGOPTIONS']._serialized_end=1403
+  _globals['_SUBSCRIPTIONMESSAGE']._serialized_start=1405
+  _globals['_SUBSCRIPTIONMESSAGE']._serialized_end=1510
+  _globals['_LOGMESSAGE']._serialized_start=1512
+  _globals['_LOGMESSAGE']._serialized_end=1618
+  _globals['_PUBLISHLOGSMESSAGE']._serialized_start=1620
+  _globals['_PUBLISHLOGSMESSAGE']._serialized_end=1735
+  _globals['_PUBLISHLOGSRESPONSE']._serialized_start=1737
+  _globals['_PUBLISHLOGSRESPONSE']._serialized_end=1758
+  _globals['_DISPATCHER']._serialized_start=1761
+  _globals['_DISPATCHER']._serialized_end=2168
+  _globals['_LOGBROKER']._serialized_start=2171
+  _globals['_LOGBROKER']._serialized_end=2400
 # @@protoc_insertion_point(module_scope)

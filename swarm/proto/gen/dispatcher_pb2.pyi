@@ -50,6 +50,7 @@ class SessionMessage(_message.Message):
     MANAGERS_FIELD_NUMBER: _builtins.int
     HEARTBEAT_PERIOD_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
     generation: _builtins.int
     """Of the cluster: agents refuse a manager of an older one."""
@@ -61,6 +62,10 @@ class SessionMessage(_message.Message):
 
     @_builtins.property
     def heartbeat_period(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def certificate(self) -> Global___CertificateTerms:
+        """What the node's certificate should be like; it renews one that is not."""
+
     def __init__(
         self,
         *,
@@ -69,14 +74,43 @@ class SessionMessage(_message.Message):
         managers: _abc.Iterable[_builtins.str] | None = ...,
         heartbeat_period: _duration_pb2.Duration | None = ...,
         generation: _builtins.int = ...,
+        certificate: Global___CertificateTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "node", b"node"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "heartbeat_period", b"heartbeat_period", "node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "heartbeat_period", b"heartbeat_period", "managers", b"managers", "node", b"node", "session_id", b"session_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "generation", b"generation", "heartbeat_period", b"heartbeat_period", "managers", b"managers", "node", b"node", "session_id", b"session_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SessionMessage: _TypeAlias = SessionMessage  # noqa: Y015
+
+@_typing.final
+class CertificateTerms(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRUST_PEM_FIELD_NUMBER: _builtins.int
+    ISSUER_PEM_FIELD_NUMBER: _builtins.int
+    LIFE_FIELD_NUMBER: _builtins.int
+    trust_pem: _builtins.bytes
+    """Every root to trust, PEM."""
+    issuer_pem: _builtins.bytes
+    """The root that is to have issued the certificate, PEM."""
+    @_builtins.property
+    def life(self) -> _duration_pb2.Duration: ...
+    def __init__(
+        self,
+        *,
+        trust_pem: _builtins.bytes = ...,
+        issuer_pem: _builtins.bytes = ...,
+        life: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["life", b"life"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_pem", b"issuer_pem", "life", b"life", "trust_pem", b"trust_pem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateTerms: _TypeAlias = CertificateTerms  # noqa: Y015
 
 @_typing.final
 class HeartbeatRequest(_message.Message):

@@ -95,6 +95,7 @@ class JoinStoreResponse(_message.Message):
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     STORE_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     STORE_KEY_PEM_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     initial_cluster: _builtins.str
     """Name and peer URL of every member, as etcd's initial cluster: "name=url,name=url"."""
     member_id: _builtins.int
@@ -104,6 +105,8 @@ class JoinStoreResponse(_message.Message):
     store_ca_key_pem: _builtins.bytes
     store_certificate_pem: _builtins.bytes
     store_key_pem: _builtins.bytes
+    unlock_key: _builtins.str
+    """Under autolock, what the managers' keys are locked with on disk; empty without."""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """With an etcd that others run: where it is, and the certificate that managers show there."""
@@ -119,10 +122,11 @@ class JoinStoreResponse(_message.Message):
         endpoints: _abc.Iterable[_builtins.str] | None = ...,
         store_certificate_pem: _builtins.bytes = ...,
         store_key_pem: _builtins.bytes = ...,
+        unlock_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -915,8 +915,10 @@ class ClusterSpec(_message.Message):
     TASK_HISTORY_RETENTION_LIMIT_FIELD_NUMBER: _builtins.int
     HEARTBEAT_PERIOD_FIELD_NUMBER: _builtins.int
     NODE_CERT_EXPIRY_FIELD_NUMBER: _builtins.int
+    FORCE_ROTATE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     task_history_retention_limit: _builtins.int
+    force_rotate: _builtins.int
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -931,10 +933,11 @@ class ClusterSpec(_message.Message):
         task_history_retention_limit: _builtins.int = ...,
         heartbeat_period: _duration_pb2.Duration | None = ...,
         node_cert_expiry: _duration_pb2.Duration | None = ...,
+        force_rotate: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "node_cert_expiry", b"node_cert_expiry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "labels", b"labels", "name", b"name", "node_cert_expiry", b"node_cert_expiry", "task_history_retention_limit", b"task_history_retention_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force_rotate", b"force_rotate", "heartbeat_period", b"heartbeat_period", "labels", b"labels", "name", b"name", "node_cert_expiry", b"node_cert_expiry", "task_history_retention_limit", b"task_history_retention_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1288,26 +1291,122 @@ class JoinTokens(_message.Message):
 Global___JoinTokens: _TypeAlias = JoinTokens  # noqa: Y015
 
 @_typing.final
+class LimitedToken(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    ID_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    USED_BY_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    secret: _builtins.str
+    role: _builtins.str
+    uses: _builtins.int
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def used_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        secret: _builtins.str = ...,
+        role: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        uses: _builtins.int = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        used_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "id", b"id", "labels", b"labels", "role", b"role", "secret", b"secret", "used_by", b"used_by", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitedToken: _TypeAlias = LimitedToken  # noqa: Y015
+
+@_typing.final
+class RootRotation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CA_KEY_PEM_FIELD_NUMBER: _builtins.int
+    CA_CERT_PEM_FIELD_NUMBER: _builtins.int
+    IS_ISSUING_FIELD_NUMBER: _builtins.int
+    GIVEN_UP_PEM_FIELD_NUMBER: _builtins.int
+    ca_key_pem: _builtins.bytes
+    ca_cert_pem: _builtins.bytes
+    is_issuing: _builtins.bool
+    given_up_pem: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        ca_key_pem: _builtins.bytes = ...,
+        ca_cert_pem: _builtins.bytes = ...,
+        is_issuing: _builtins.bool = ...,
+        given_up_pem: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert_pem", b"ca_cert_pem", "ca_key_pem", b"ca_key_pem", "given_up_pem", b"given_up_pem", "is_issuing", b"is_issuing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RootRotation: _TypeAlias = RootRotation  # noqa: Y015
+
+@_typing.final
 class RootCA(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CA_KEY_PEM_FIELD_NUMBER: _builtins.int
     CA_CERT_PEM_FIELD_NUMBER: _builtins.int
     JOIN_TOKENS_FIELD_NUMBER: _builtins.int
+    LIMITED_TOKENS_FIELD_NUMBER: _builtins.int
+    ROTATION_FIELD_NUMBER: _builtins.int
     ca_key_pem: _builtins.bytes
     ca_cert_pem: _builtins.bytes
     @_builtins.property
     def join_tokens(self) -> Global___JoinTokens: ...
+    @_builtins.property
+    def limited_tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitedToken]: ...
+    @_builtins.property
+    def rotation(self) -> Global___RootRotation: ...
     def __init__(
         self,
         *,
         ca_key_pem: _builtins.bytes = ...,
         ca_cert_pem: _builtins.bytes = ...,
         join_tokens: Global___JoinTokens | None = ...,
+        limited_tokens: _abc.Iterable[Global___LimitedToken] | None = ...,
+        rotation: Global___RootRotation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["join_tokens", b"join_tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["join_tokens", b"join_tokens", "rotation", b"rotation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert_pem", b"ca_cert_pem", "ca_key_pem", b"ca_key_pem", "join_tokens", b"join_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert_pem", b"ca_cert_pem", "ca_key_pem", b"ca_key_pem", "join_tokens", b"join_tokens", "limited_tokens", b"limited_tokens", "rotation", b"rotation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1325,10 +1424,12 @@ class Cluster(_message.Message):
     SUBNET_SIZE_FIELD_NUMBER: _builtins.int
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     subnet_size: _builtins.int
     data_path_port: _builtins.int
     generation: _builtins.int
+    unlock_key: _builtins.str
     @_builtins.property
     def meta(self) -> Global___Meta: ...
     @_builtins.property
@@ -1348,10 +1449,11 @@ class Cluster(_message.Message):
         subnet_size: _builtins.int = ...,
         data_path_port: _builtins.int = ...,
         generation: _builtins.int = ...,
+        unlock_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "generation", b"generation", "id", b"id", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "generation", b"generation", "id", b"id", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
