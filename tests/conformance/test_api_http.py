@@ -191,7 +191,6 @@ async def test_init_answers_a_bare_text(http: Http, backend: FakeBackend) -> Non
     ("body", "status", "message"),
     [
         ({"AutoLockManagers": True}, 501, "autolock is not supported"),
-        ({"ForceNewCluster": True}, 501, "force-new-cluster is not supported"),
         ({"ListenAddr": 5}, 400, "invalid ListenAddr: expected a text, got number"),
         ({"Spec": {"CAConfig": {"NodeCertExpiry": 1}}}, 400, "minimum certificate expiry time is 1h0m0s"),
         ({"Spec": {"CAConfig": {"ExternalCAs": [{}]}}}, 400, "CAConfig.ExternalCAs is not supported"),

@@ -12,7 +12,8 @@ from swarm.api.backend import InitRequest
 from swarm.base.clock import SystemClock
 from swarm.base.ids import new_id
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign, token_text
-from swarm.manager.manager import Listen, Manager
+from swarm.manager.manager import Listen, Manager, ManagerParts
+from swarm.manager.members import Secrets
 from swarm.model.join_token import JoinToken, parse_token
 from swarm.model.objects import Cluster, Node
 from swarm.model.plan import Create
@@ -37,12 +38,19 @@ class Undecided(Manager):
 class Site:
     """A cluster of one manager, served on loopback."""
 
-    store: Store
+    parts: ManagerParts
     manager: Manager
-    identity: Identity
     join: str
     target: str
     running: asyncio.Future[None]
+
+    @property
+    def store(self) -> Store:
+        return self.parts.store
+
+    @property
+    def identity(self) -> Identity:
+        return self.parts.identity()
 
     async def stop(self) -> None:
         """Stop the manager; the store stays."""
@@ -81,10 +89,19 @@ async def site():
         foundation = found_cluster(InitRequest(), join, CLOCK.now(), new_id)
         await store.commit(foundation.objects)
         listen = Listen(address="127.0.0.1", join_port=ports[0], cluster_port=ports[1])
-        manager = Undecided(store, CLOCK, new_id, lambda: foundation.identity, listen)
+        parts = ManagerParts(
+            store=store,
+            members=None,
+            secrets=Secrets(data_key=b"", store_ca=None),
+            clock=CLOCK,
+            new_id=new_id,
+            identity=lambda: foundation.identity,
+            listen=listen,
+        )
+        manager = Undecided(parts)
         running = asyncio.ensure_future(manager.run())
         await manager.serving()
-        made = Site(store, manager, foundation.identity, join, f"127.0.0.1:{ports[1]}", running)
+        made = Site(parts, manager, join, f"127.0.0.1:{ports[1]}", running)
         try:
             yield made
         finally:

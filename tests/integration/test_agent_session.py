@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from swarm.base.ids import new_id
-from swarm.manager.manager import Listen
 from swarm.model.objects import Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
@@ -73,8 +72,11 @@ class Worker:
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
             clock=CLOCK,
+            home=lambda: "",
+            remember=self.remembered.append,
+            told=lambda node: None,
         )
-        self.agent = Agent(parts, lambda: identity, (here.target,), "192.0.2.9", self.remembered.append)
+        self.agent = Agent(parts, lambda: identity, (here.target,), "192.0.2.9")
 
     async def run(self):
         async with asyncio.TaskGroup() as group:
@@ -167,6 +169,7 @@ async def test_a_network_that_cannot_be_made_stops_no_task(here, worker):
 
 
 async def test_a_deposed_leader_s_assignments_are_left(here, worker):
+    worker.agent._check_generation(here.cluster.generation)
     worker.agent._assignments.epoch = 10**6
     async with running(worker):
         task = await assigned(here, worker)
@@ -189,9 +192,7 @@ async def test_a_manager_that_comes_back_finds_what_happened_meanwhile(here, wor
         async with asyncio.timeout(5):
             await worker.controller.began["release_network"].wait()
         assert here.store.view.get(Task, task.id).status.state is S.RUNNING
-        port = int(here.target.split(":")[1])
-        listen = Listen(address="127.0.0.1", join_port=int(here.join.split(":")[1]), cluster_port=port)
-        again = Undecided(here.store, CLOCK, new_id, lambda: here.identity, listen)
+        again = Undecided(here.parts)
         work = asyncio.ensure_future(again.run())
         try:
             await until(here.store, task_is(task, S.COMPLETE))

@@ -60,6 +60,12 @@ async def test_the_worker_s_token_gives_a_worker(here):
     assert (node.spec.role, node.status.state) == (NodeRole.WORKER, NodeState.UNKNOWN)
 
 
+async def test_the_manager_s_token_gives_a_node_that_is_to_become_one(here):
+    subject = (await request_identity(here.join, apply_with(here.token("manager")))).subject
+    node = here.store.view.get(Node, subject.node_id)
+    assert (node.spec.role, node.manager_status) == (NodeRole.MANAGER, None)
+
+
 async def test_a_replayed_join_gives_the_same_node(here):
     application = apply_with(here.token())
     one = await request_identity(here.join, application)
@@ -75,8 +81,6 @@ async def test_wrong_tokens_change_nothing(here):
     right = here.token()
     with pytest.raises(InvalidArgument, match="A valid join token is necessary"):
         await request_identity(here.join, apply_with(replace(right, secret="0" * 25)))
-    with pytest.raises(InvalidArgument, match="joining as a manager is not supported"):
-        await request_identity(here.join, apply_with(here.token("manager")))
     async with site() as other:
         with pytest.raises(InvalidArgument, match="remote CA does not match fingerprint"):
             await request_identity(here.join, apply_with(other.token()))

@@ -30,8 +30,8 @@ class Sessions:
         self._silence_s = silence_s
 
     def expect(self, node_id: NodeID, now: float) -> None:
-        """A node known to be up from before this manager served: it has the usual time to turn up."""
-        self._by_node[node_id] = _Session("", now, broken=True)
+        """A node known to be up, from before this manager served or heard: it has the usual time to turn up."""
+        self._by_node.setdefault(node_id, _Session("", now, broken=True)).last_beat = now
 
     def open(self, node_id: NodeID, session_id: str, now: float) -> None:
         self._by_node[node_id] = _Session(session_id, now)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from swarm.base.clock import FakeClock
 from swarm.base.errors import (
     AlreadyExists,
     Ambiguous,
@@ -13,9 +14,10 @@ from swarm.base.errors import (
     OutOfSequence,
     Unsupported,
 )
+from swarm.base.ids import SequentialIds
 from swarm.manager.control import Control
 from swarm.manager.control.names import generate_name
-from swarm.model.objects import Cluster, Node, Service, Task
+from swarm.model.objects import Cluster, ManagerStatus, Node, Service, Task
 from swarm.model.specs import (
     ContainerSpec,
     GlobalMode,
@@ -166,16 +168,37 @@ async def test_drain_and_labels(control: Control) -> None:
     assert control.view.named(Node, "h2")[0].spec == spec
 
 
-async def test_roles_stay(control: Control) -> None:
-    worker, manager = control.view.named(Node, "h2")[0], control.view.named(Node, "h1")[0]
-    with pytest.raises(Unsupported, match="promote and demote come later"):
-        await control.update_node(
-            "h2", worker.meta.version.index, replace(worker.spec, role=NodeRole.MANAGER)
-        )
+async def set_role(control: Control, name: str, role: NodeRole) -> None:
+    node = control.view.named(Node, name)[0]
+    await control.update_node(name, node.meta.version.index, replace(node.spec, role=role))
+
+
+async def test_a_worker_may_become_a_manager_and_the_last_manager_no_worker(control: Control) -> None:
     with pytest.raises(FailedPrecondition, match="demote the last manager"):
-        await control.update_node(
-            "h1", manager.meta.version.index, replace(manager.spec, role=NodeRole.WORKER)
-        )
+        await set_role(control, "h1", NodeRole.WORKER)
+    await set_role(control, "h2", NodeRole.MANAGER)
+    assert control.view.named(Node, "h2")[0].spec.role is NodeRole.MANAGER
+    with pytest.raises(FailedPrecondition, match="result in a loss of quorum"):
+        await set_role(control, "h1", NodeRole.WORKER)  # h2 is not in the store yet
+
+
+async def test_a_demotion_that_costs_the_quorum_is_refused(control: Control, store: FakeStore) -> None:
+    reachable: set[str] = set()
+    careful = Control(store, FakeClock(), SequentialIds("c"), lambda node_id: node_id in reachable)
+    for name in ("h1", "h2"):
+        node = store.view.named(Node, name)[0]
+        spec = replace(node.spec, role=NodeRole.MANAGER)
+        store.put(replace(node, spec=spec, manager_status=ManagerStatus(addr="192.0.2.1:2377")))
+    h2 = store.view.named(Node, "h2")[0]
+    with pytest.raises(FailedPrecondition, match="result in a loss of quorum"):
+        await set_role(careful, "h1", NodeRole.WORKER)
+    reachable.add(h2.id)
+    await set_role(careful, "h1", NodeRole.WORKER)
+    h1 = careful.view.named(Node, "h1")[0]
+    assert h1.spec.role is NodeRole.WORKER
+    assert h1.manager_status is not None, "it leaves the store first"
+    with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
+        await careful.remove_node("h1", force=True)
 
 
 async def test_a_node_that_answers_is_removed_by_force_only(control: Control, store: FakeStore) -> None:

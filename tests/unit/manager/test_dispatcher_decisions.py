@@ -48,18 +48,20 @@ def test_the_newest_session_counts():
     sessions.open(N1, "new", 1)
     with pytest.raises(FailedPrecondition, match="the session is over"):
         sessions.beat(N1, "old", 1)
-    sessions.stream_ended(N1, "old")
-    assert sessions.suspects == frozenset()
+    assert not sessions.stream_ended(N1, "old")
+    assert not sessions.is_broken(N1)
     sessions.beat(N1, "new", 2)
 
 
 def test_a_broken_stream_makes_a_suspect_until_the_next_session():
     sessions = Sessions(4)
     sessions.open(N1, "a", 0)
-    sessions.stream_ended(N1, "a")
-    assert sessions.suspects == {N1}
+    assert sessions.stream_ended(N1, "a")
+    assert sessions.is_broken(N1)
+    assert sessions.list_whole() == ()
     sessions.open(N1, "b", 1)
-    assert sessions.suspects == frozenset()
+    assert not sessions.is_broken(N1)
+    assert sessions.list_whole() == (N1,)
 
 
 def test_a_node_from_before_has_time_to_turn_up_but_no_session():
@@ -128,12 +130,12 @@ def view():
     )
 
 
-def backends(view, suspects=frozenset()):
-    return [(b.address, b.suspect) for b in shared_items(view, suspects)["port/tcp/8080"].backends]
+def backends(view):
+    return [(b.address, b.suspect) for b in shared_items(view)["port/tcp/8080"].backends]
 
 
 def test_a_node_is_told_of_its_own_tasks_and_of_every_endpoint(view):
-    items = node_items(view, N1, shared_items(view, frozenset()))
+    items = node_items(view, N1, shared_items(view))
     assert {k for k in items if k.startswith("task/")} == {"task/a"}
     assert {k for k in items if k.startswith("endpoint/")} == {
         f"endpoint/{NET}/10.0.0.{n}" for n in (1, 2, 11, 12)
@@ -145,7 +147,7 @@ def test_a_node_is_told_of_its_own_tasks_and_of_every_endpoint(view):
 def test_a_node_without_an_address_on_a_network_is_told_of_no_network(view):
     view.put(Node(id=NodeID("n3")))
     view.put(replace(task("c", NodeID("n3"), "10.0.0.13", S.ASSIGNED), attachments=()))
-    items = node_items(view, NodeID("n3"), shared_items(view, frozenset()))
+    items = node_items(view, NodeID("n3"), shared_items(view))
     assert set(items) == {"task/c"}
 
 
@@ -158,7 +160,7 @@ def test_a_task_that_is_not_assigned_is_not_told(view, state):
 @pytest.mark.parametrize("state", [S.COMPLETE, S.FAILED, S.SHUTDOWN])
 def test_an_ended_task_stays_told_until_its_record_goes_but_has_no_endpoint(view, state):
     view.put(task("a", N1, "10.0.0.11", state))
-    items = node_items(view, N1, shared_items(view, frozenset()))
+    items = node_items(view, N1, shared_items(view))
     assert "task/a" in items
     assert f"endpoint/{NET}/10.0.0.11" not in items
 
@@ -173,7 +175,8 @@ def test_only_what_runs_and_is_to_run_is_a_backend(view, state, desired):
 
 
 def test_backends_of_down_nodes_leave_and_those_of_suspects_are_marked(view):
-    assert backends(view, frozenset({N1})) == [("10.0.0.11", True), ("10.0.0.12", False)]
+    view.put(node(N1, "192.0.2.1", NodeState.UNKNOWN))
+    assert backends(view) == [("10.0.0.11", True), ("10.0.0.12", False)]
     view.put(node(N1, "192.0.2.1", NodeState.DOWN))
     assert backends(view) == [("10.0.0.12", False)]
     view.remove(Node, N2)

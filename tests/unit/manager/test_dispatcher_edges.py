@@ -12,7 +12,6 @@ from swarm.base.clock import FakeClock
 from swarm.base.ids import NetworkID, NodeID, SequentialIds
 from swarm.manager.dispatcher.hub import AssignmentHub
 from swarm.manager.dispatcher.server import Dispatcher
-from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.objects import Network, Node, NodeStatus, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Update
 from swarm.model.specs import NetworkSpec
@@ -20,7 +19,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import NetworkAttachment, NodeDescription, NodeState
 from tests.fakes.memory_cluster import lead, memory_store
 
-N1, N2 = NodeID("n1"), NodeID("n2")
+N1, N2, ME = NodeID("n1"), NodeID("n2"), NodeID("m1")
 NET = Network(id=NetworkID("net"), spec=NetworkSpec(name="ingress", ingress=True), subnet="10.0.0.0/24")
 
 
@@ -28,7 +27,7 @@ def a_node(node_id, address):
     return Node(
         id=node_id,
         description=NodeDescription(data_path_address=f"192.0.2.{address}"),
-        status=NodeStatus(state=NodeState.READY),
+        status=NodeStatus(state=NodeState.READY, manager_id=ME),
         attachments=(NetworkAttachment(network_id=NET.id, addresses=(f"10.0.0.{address}/24",)),),
     )
 
@@ -47,7 +46,7 @@ async def store():
 
 @pytest.fixture
 async def hub(store):
-    hub = AssignmentHub(store, Sessions(4))
+    hub = AssignmentHub(store)
     work = asyncio.ensure_future(hub.run())
     await asyncio.sleep(0)
     yield hub
@@ -92,7 +91,7 @@ async def test_a_network_s_change_reaches_everybody_on_it(store, hub):
 
 
 async def test_a_node_that_came_back_is_not_marked_down(store):
-    dispatcher = Dispatcher(store, FakeClock(), SequentialIds())
+    dispatcher = Dispatcher(store, FakeClock(), SequentialIds(), ME)
     dispatcher._sessions.open(N1, "new", 0)
     await dispatcher._mark_down(N1)
     await dispatcher._mark_down(N2)

@@ -32,12 +32,12 @@ def test_a_node_whose_heartbeat_is_overdue_is_suspect_until_it_is_heard():
     sessions = Sessions(silence_s=4.0)
     sessions.open(NODE, "s", now=0.0)
 
-    assert not sessions.mark_late(1.9)
-    assert sessions.mark_late(2.0)
-    assert sessions.suspects == {NODE}
-    assert not sessions.mark_late(2.25)
+    assert sessions.mark_late(1.9) == ()
+    assert sessions.mark_late(2.0) == (NODE,)
+    assert sessions.is_broken(NODE)
+    assert sessions.mark_late(2.25) == ()
 
     sessions.beat(NODE, "s", now=2.4)
 
-    assert sessions.mark_late(2.5)
-    assert sessions.suspects == frozenset()
+    assert sessions.mark_late(2.5) == ()
+    assert sessions.list_whole() == (NODE,)
