@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from swarm.base.clock import Clock
 from swarm.base.errors import NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files
@@ -95,6 +96,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
             await self._members.add_learner(url)
             members = await self._members.list()
             log.info("member.added", node_id=node.id, address=request.address)
+            failpoint("members.join.added")
         answer.initial_cluster = ",".join(
             f"{m.name or node.id}={m.peer_url}" for m in members if m.name or m.peer_url == url
         )
@@ -115,8 +117,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
                     return pb.CatchUpResponse(is_voter=False)
                 await self._members.promote(member.id)
                 log.info("member.promoted", node_id=node.id)
+                failpoint("members.catch_up.promoted")
         status = ManagerStatus(addr=request.join_address, member_id=f"{request.member_id:x}")
         await change_manager(self._store, node.id, status)
+        failpoint("members.catch_up.reply")
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
@@ -124,6 +128,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         if node.manager_status is not None:
             await remove_manager(self._store, self._members, node)
         await change_manager(self._store, node.id, None, NodeRole.WORKER)
+        failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
 
     async def Generation(self, request: pb.GenerationRequest, context: Context) -> pb.GenerationResponse:
@@ -215,7 +220,9 @@ def plan_recovery(view: ClusterView, me: NodeID, status: ManagerStatus) -> tuple
 async def remove_manager(store: Store, members: Members | None, node: Node) -> None:
     """Out of the store first, then out of the records. Raises: Unavailable."""
     if members is not None and node.manager_status is not None:
+        failpoint("members.remove.before")
         await members.remove(int(node.manager_status.member_id, 16))
+        failpoint("members.remove.removed")
     await change_manager(store, node.id, None)
     log.info("member.demoted", node_id=node.id)
 

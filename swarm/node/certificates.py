@@ -12,6 +12,7 @@ import grpc.aio
 
 from swarm.base.clock import Clock
 from swarm.base.errors import SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
@@ -51,6 +52,7 @@ async def renew(targets: Sequence[str], identity: Identity) -> Identity:
         return await stub.RenewNodeCertificate(request, timeout=TIMEOUT_S)
 
     answer = await ask_managers(targets, identity, managers_pb2_grpc.NodeCAStub, ask)
+    failpoint("certificate.renewed")
     return Identity(key_pem=identity.key_pem, cert_pem=answer.certificate_pem, root_pem=answer.root_pem)
 
 

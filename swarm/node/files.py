@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
+from swarm.base.failpoint import failpoint
 from swarm.model.types import NodeRole
 from swarm.proto.identity import write_private
 
@@ -94,11 +95,14 @@ def load_membership(paths: Paths) -> Membership | None:
 def save_membership(paths: Paths, membership: Membership) -> None:
     """From here on the node is in its cluster; written last of all that joining writes."""
     paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)
+    failpoint("membership.save.before")
     write_private(paths.identity / "membership.json", json.dumps(asdict(membership), indent=1).encode())
+    failpoint("membership.save.after")
 
 
 def forget_membership(paths: Paths) -> None:
     """Wipe everything of the cluster; images and volumes stay. The membership goes first."""
     (paths.identity / "membership.json").unlink(missing_ok=True)
+    failpoint("membership.forget.unlinked")
     for folder in (paths.identity, paths.manager, paths.etcd, paths.worker):
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from swarm.base.clock import Clock
 from swarm.base.errors import SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files, install_etcd_ca
@@ -88,6 +89,7 @@ class ManagerPart:
             return await stub.JoinStore(pb.JoinStoreRequest(address=membership.advertise_address), timeout=10)
 
         answer = await self._ask(join)
+        failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
         install_etcd_ca(
             needs.paths.manager,
@@ -184,6 +186,7 @@ class ManagerPart:
         )
         group.create_task(manager.run())
         await manager.serving()
+        failpoint("manager.serving")
         self._manager = manager
         self._served.set()
 
@@ -221,6 +224,7 @@ class ManagerPart:
             except SwarmError as error:
                 log.info("manager.catching.up", reason=str(error))
             await asyncio.sleep(CATCH_UP_EVERY_S)
+        failpoint("manager.catch_up.told")
         self._needs.save(replace(self._needs.membership(), is_voter=True))
 
     async def _ask(self, call: Callable[[managers_pb2_grpc.ManagersAsyncStub], Awaitable[T]]) -> T:

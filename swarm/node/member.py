@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from swarm.base.clock import Clock
 from swarm.base.errors import SwarmError
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
 from swarm.manager.manager import Manager
@@ -161,6 +162,7 @@ class Member:
         )
         for folder in (self._around.paths.etcd, self._around.paths.manager):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        failpoint("role.worker.wiped")
         await self._renew()
         log.info("role.worker")
 

@@ -10,6 +10,7 @@ from swarm.api.app import application, serving
 from swarm.api.backend import InitRequest, JoinRequest, ManagerPeer, NodeMembership, SwarmStatus
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import create_etcd_ca
@@ -180,10 +181,12 @@ class Host:
             foundation = found_cluster(request, join_address, now, self._new_id)
             create_etcd_ca(self._paths.manager, membership.advertise_address, now)
             write_private(self._paths.data_key, new_data_key())
+            failpoint("node.init.keyed")
             save_identity(self._paths.identity, foundation.identity)
             self._identity = foundation.identity
             member = Member(self._surroundings(), membership, foundation.objects)
             await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
+            failpoint("node.init.stored")
             save_membership(self._paths, member.membership)
             return foundation.identity.subject.node_id
 
@@ -225,7 +228,9 @@ class Host:
             data_path = await self._data_path(request.data_path_addr, advertised)
             key = self._pending_key()
             wanted = Application(token=token, key_pem=key, availability=request.availability)
+            failpoint("node.join.keyed")
             identity = await request_identity(remote, wanted)
+            failpoint("node.join.answered")
             await self._clean_up()
             save_identity(self._paths.identity, identity)
             self._identity = identity
@@ -249,9 +254,11 @@ class Host:
             if member.membership.role is NodeRole.MANAGER and not force:
                 raise Unavailable(_leaving_text(member))
             await member.leave()
+            failpoint("node.leave.left")
             await self._stop()
             await self._remove_containers()
             await member.dismantle()
+            failpoint("node.leave.dismantled")
             await asyncio.to_thread(forget_membership, self._paths)
             self._identity = None
             log.info("swarm.left")

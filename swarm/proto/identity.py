@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import ClusterID, NodeID
 from swarm.model.types import NodeRole
 
@@ -103,8 +104,10 @@ def save_identity(directory: Path, identity: Identity) -> None:
     """Write all three files; the certificate comes last, so that a half-written identity reads as none."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(directory / _KEY, identity.key_pem)
+    failpoint("identity.key.saved")
     write_private(directory / _ROOT, identity.root_pem)
     write_private(directory / _CERT, identity.cert_pem)
+    failpoint("identity.cert.saved")
 
 
 def write_private(path: Path, content: bytes) -> None:
@@ -116,6 +119,7 @@ def write_private(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    failpoint("private.file.written")
     temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from swarm.base.clock import Clock
 from swarm.base.errors import LeadershipLost, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.store import keys
@@ -80,6 +81,7 @@ class Election:
         while True:
             epoch = await self._campaign()
             log.info("leader.elected", epoch=epoch)
+            failpoint("leader.elected")
             try:
                 async with asyncio.TaskGroup() as group:
                     self._epoch = epoch
@@ -89,6 +91,7 @@ class Election:
                 log.warning("leader.lost", epoch=epoch, reason=str(lost.exceptions[0]))
             finally:
                 self._epoch = None
+                failpoint("leader.resigning")
                 await self._resign(epoch)
 
     async def _run_lead(self, epoch: int) -> None:

@@ -27,6 +27,7 @@ from swarm.base.errors import (
     OutOfSequence,
     Unavailable,
 )
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import StoredObject
 from swarm.model.plan import Create, Delete, Op, Update
@@ -146,7 +147,9 @@ class Store:
         txn = _joined([self._encode(op, now) for op in ops], epoch)
         if (size := _weight(txn)) > TXN_BYTES:
             raise InvalidArgument(f"too large to be stored: {size} bytes, at most {TXN_BYTES} are possible")
+        failpoint("store.commit.before")
         failed, revision = await self._attempt(txn)
+        failpoint("store.commit.after")
         if failed:
             raise _refusal(failed, ops)
         await self._shown(revision)
@@ -168,7 +171,9 @@ class Store:
 
     async def write_raw(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int | None:
         """A transaction on keys that are no objects; its revision, or None if a compare failed."""
+        failpoint("store.raw.before")
         failed, revision = await self._attempt(_Txn(tuple(compares), tuple(writes)))
+        failpoint("store.raw.after")
         return None if failed else revision
 
     async def catch_up(self, epoch: int) -> None:
@@ -185,7 +190,9 @@ class Store:
 
     async def _apply_chunk(self, chunk: list[_Txn], epoch: int | None) -> tuple[int, int]:
         while chunk:
+            failpoint("store.apply.before")
             failed, revision = await self._attempt(_joined(chunk, epoch))
+            failpoint("store.apply.after")
             if not failed:
                 return len(chunk), revision
             if keys.LEADER in failed:

@@ -26,6 +26,7 @@ from swarm.base.errors import (
     Unavailable,
     from_grpc,
 )
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import Node
 from swarm.overlay.data_path import DataPath
@@ -139,6 +140,7 @@ class Agent:
             opened.set()
             self._welcomed(manager, welcome)
             log.info("session.open", manager=manager)
+            failpoint("agent.session.open")
             session_id = welcome.session_id
             self._parts.reporter.put_all(self._parts.tasks.list())
             period = welcome.heartbeat_period.ToTimedelta()
@@ -199,6 +201,7 @@ class Agent:
             if changes is None:
                 log.warning("assignments.refused", epoch=message.epoch, known=known)
                 raise FailedPrecondition("the manager follows a deposed leader")
+            failpoint("agent.assignments.taken")
             if self._assignments.epoch != known:
                 self._parts.journal.save_epoch(self._assignments.epoch)
             if changes.network_changed:
@@ -208,6 +211,7 @@ class Agent:
             if changes.is_complete:
                 self._parts.tasks.keep_only(frozenset(t.id for t in changes.assigned))
             self._parts.tasks.withdraw(changes.withdrawn)
+            failpoint("agent.assignments.done")
         raise FailedPrecondition("the manager ended the assignments")
 
     async def _apply_network(self) -> None:

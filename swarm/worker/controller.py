@@ -19,6 +19,7 @@ from swarm.base.errors import (
     Temporary,
     Unavailable,
 )
+from swarm.base.failpoint import failpoint
 from swarm.model.dataplane import TaskNetwork
 from swarm.model.defaults import PIDS_LIMIT, STOP_GRACE_PERIOD
 from swarm.model.objects import Task
@@ -47,11 +48,13 @@ class Controller:
 
     async def prepare(self, task: Task) -> Outcome:
         """Image, network and created container. Raises: Temporary, Fatal."""
+        failpoint("task.prepare.begin")
         image = await self._image(task)
         self._images.retain(image, task.id)
         link = await self._network.attach(
             TaskNetwork(task_id=task.id, attachments=task.attachments, host_ports=_host_ports(task))
         )
+        failpoint("task.prepare.attached")
         config = self._config(task, image, link)
         try:
             await self._containers.create(config)
@@ -59,18 +62,24 @@ class Controller:
             # Made before, and dead; that it had been made was not written down before the power went.
             await self._containers.remove(task.id)
             await self._containers.create(config)
+        failpoint("task.prepare.done")
         return Outcome(ports=link.host_ports)
 
     async def start(self, task: Task) -> Outcome:
         """Raises: Temporary, Fatal."""
+        failpoint("task.start.begin")
         await self._containers.start(task.id)
+        failpoint("task.start.done")
         return Outcome(pid=self._containers.pid(task.id) or 0)
 
     async def wait(self, task: Task) -> Outcome:
-        return _outcome(await self._containers.wait(task.id))
+        status = await self._containers.wait(task.id)
+        failpoint("task.wait.done")
+        return _outcome(status)
 
     async def stop(self, task: Task, *, was_running: bool) -> Outcome:
         """Stop the container, if there is one: out of the balancers, then signal, grace, kill."""
+        failpoint("task.stop.begin")
         if was_running and _is_balanced(task) and self._containers.is_alive(task.id):
             await asyncio.sleep(LEAVE_BALANCER_S)
         spec = task.spec.container_spec
@@ -79,16 +88,21 @@ class Controller:
             status = await self._containers.stop(task.id, self._stop_signal(task), grace)
         except NotFound:
             return Outcome()
+        failpoint("task.stop.done")
         return Outcome(exit_code=status.code)
 
     async def remove(self, task: Task) -> None:
         """Take away all that the task left on this host. Raises: Temporary."""
+        failpoint("task.remove.begin")
         await self._containers.remove(task.id)
+        failpoint("task.remove.container")
         await self._network.detach(task.id)
         self._images.release(task.id)
+        failpoint("task.remove.done")
 
     async def release_network(self, task: Task) -> None:
         """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
+        failpoint("task.release.begin")
         await self._network.detach(task.id)
         self._containers.let_go(task.id)
 

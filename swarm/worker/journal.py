@@ -12,6 +12,7 @@ from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import Task
 from swarm.proto import codec
@@ -41,15 +42,18 @@ class Journal:
         return tasks
 
     def save(self, task: Task) -> None:
+        failpoint("journal.task.save")
         _replace(self._tasks / task.id, codec.dumps(task))
 
     def forget(self, task_id: str) -> None:
+        failpoint("journal.task.forget")
         (self._tasks / task_id).unlink(missing_ok=True)
 
     def load_epoch(self) -> int:
         return _number(self._epoch)
 
     def save_epoch(self, epoch: int) -> None:
+        failpoint("journal.epoch.save")
         _replace(self._epoch, str(epoch).encode())
 
     def load_generation(self) -> int:
@@ -79,6 +83,8 @@ def _replace(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}")
     try:
         temporary.write_bytes(content)
+        failpoint("journal.file.written")
         temporary.replace(path)
+        failpoint("journal.file.replaced")
     except OSError as error:
         log.error("journal.unwritten", path=str(path), reason=str(error))

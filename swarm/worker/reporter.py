@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 
 from swarm.base.errors import Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.model.objects import Task
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
@@ -51,7 +52,9 @@ class Reporter:
                     ],
                 )
                 try:
+                    failpoint("agent.report.before")
                     await translated(stub.UpdateTaskStatus(request, timeout=TIMEOUT_S))
+                    failpoint("agent.report.after")
                 except Unavailable:
                     # The manager's store is slow or away. The session need not suffer; when the manager
                     # itself is away, the session's stream says so.

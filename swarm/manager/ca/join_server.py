@@ -20,6 +20,7 @@ from aiohttp import web
 
 from swarm.base.clock import Clock
 from swarm.base.errors import AlreadyExists, InvalidArgument, SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.model.join_token import parse_token
@@ -105,6 +106,7 @@ class JoinServer:
                 log.info("join.replayed", node_id=node_id)
         grant = Grant(node_id=node_id, role=role, cluster_id=cluster.id, life=cluster.spec.node_cert_expiry)
         certificate = sign(cluster.root_ca, key, grant, self._clock.now())
+        failpoint("join.reply")
         log.info("join.issued", node_id=node_id, role=role, address=address)
         return {"node_id": node_id, "certificate": certificate.decode()}
 

@@ -24,6 +24,7 @@ from swarm.base.errors import (
     PermissionDenied,
     Unavailable,
 )
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import ClusterID, IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.dispatcher.assignments import Difference, Item
@@ -112,6 +113,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await self._mark_ready(node_id, description, _peer_address(context))
             log.info("session.opened", node_id=node_id)
             told = self._welcome(node_id, session_id)
+            failpoint("dispatcher.session.welcome")
             yield told
             while self._sessions.is_current(node_id, session_id):
                 await news.wait()
@@ -132,6 +134,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._sessions.beat(caller().node_id, request.session_id, self._clock.monotonic())
         response = pb.HeartbeatResponse()
         response.period.FromTimedelta(self._spec().heartbeat_period)
+        failpoint("dispatcher.heartbeat.reply")
         return response
 
     async def Assignments(
@@ -144,6 +147,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             async for change in differences:
                 leader = await self._store.raw_there(keys.LEADER)
                 self._check_session(node_id, request.session_id)
+                failpoint("dispatcher.assignments.send")
                 yield _message(change, sequence, leader.mod_revision)
                 sequence += 1
 
@@ -156,6 +160,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         for _ in range(WRITE_TRIES):
             ops = tuple(self._accept(node_id, reports))
             if not ops or await self._store.apply(ops) == len(ops):
+                failpoint("dispatcher.report.reply")
                 return pb.UpdateTaskStatusResponse()
             await asyncio.sleep(RACE_S)
         raise Unavailable("the tasks kept changing; report again")

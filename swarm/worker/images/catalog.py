@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from swarm.base.errors import Ambiguous, InvalidArgument
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.image_reference import Reference, is_digest, parse_reference
 from swarm.worker.images.errors import InvalidImage, no_such_image
@@ -141,7 +142,9 @@ class Catalog:
         )
 
     def _save(self, index: Index) -> None:
+        failpoint("images.index.before")
         write_atomically(self._index_path, encode_index(index))
+        failpoint("images.index.after")
         self._index = index
 
     def _read_config(self, image_id: str) -> Image | None:

@@ -9,6 +9,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from swarm.base.failpoint import failpoint
+
 _CHUNK = 1 << 20
 
 
@@ -19,6 +21,7 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+    failpoint("images.file.written")
     temporary.rename(path)
     sync_folder(path.parent)
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from swarm.base.clock import Clock
 from swarm.base.errors import AlreadyExists, Fatal, NotFound, SwarmError, Temporary
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import is_id
 from swarm.base.log import get_logger
 from swarm.worker.runtime import cgroups
@@ -115,7 +116,9 @@ class Containers:
         try:
             await asyncio.to_thread(self._bundles.prepare, config)
             async with self._slots:
+                failpoint("container.bundle.made")
                 await self._conmon.create(config.id, config.name, paths, config.args[0])
+                failpoint("container.conmon.made")
                 _created_mark(paths).touch()
             self._bundles.keep_filter(config.capabilities, self._runtime.compiled_filter(config.id))
         except BaseException:
@@ -134,6 +137,7 @@ class Containers:
         if marker.exists() and await self._runtime.state(container_id) == ContainerState.RUNNING:
             return
         marker.touch()
+        failpoint("container.start.marked")
         async with self._slots:
             await self._runtime.start(container_id, "command")
 
