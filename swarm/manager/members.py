@@ -101,6 +101,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
             f"{m.name or node.id}={m.peer_url}" for m in members if m.name or m.peer_url == url
         )
         answer.member_id = next(m.id for m in members if m.peer_url == url)
+        failpoint("members.join.reply")
         answer.store_ca_certificate_pem = etcd_files(self._secrets.directory).ca.read_bytes()
         answer.store_ca_key_pem = ca_key_file(self._secrets.directory).read_bytes()
         return answer

@@ -99,6 +99,7 @@ class ManagerPart:
             needs.clock.now(),
         )
         write_private(needs.paths.data_key, answer.data_key)
+        failpoint("manager.enter.keyed")
         needs.save(
             replace(
                 membership,

@@ -160,6 +160,7 @@ class Member:
         self._save(
             replace(self._membership, role=NodeRole.WORKER, initial_cluster="", member_id="", is_voter=True)
         )
+        failpoint("role.worker.saved")
         for folder in (self._around.paths.etcd, self._around.paths.manager):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         failpoint("role.worker.wiped")
