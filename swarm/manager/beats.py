@@ -6,6 +6,7 @@ Times are this manager's own monotonic clock, from when it saw a new beat: no cl
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 from swarm.base.clock import Clock
 from swarm.base.errors import Unavailable
@@ -18,6 +19,11 @@ from swarm.store.store import Store
 BEAT_EVERY_S = 0.7
 DEAF_AFTER_S = 1.5
 SILENT_FOR_S = 4.0
+GONE_AFTER_S = 6.0
+"""A manager that has lost the store sends its nodes away after three seconds: they get time to move."""
+STARTING_FOR_S = 15.0
+"""When all managers were restarted at once, the others may need longer than this one."""
+REMEMBERED = 11
 
 log = get_logger("beats")
 
@@ -28,23 +34,41 @@ class ManagerBeats:
         self._clock = clock
         self._me = me
         self._seen: dict[NodeID, tuple[int, float]] = {}
+        self._heard: set[NodeID] = set()
+        self._commits: deque[float] = deque(maxlen=REMEMBERED)
+
+    @property
+    def commits_s(self) -> tuple[float, ...]:
+        """How long the last beats took to be stored: what the disks and the network give."""
+        return tuple(self._commits)
 
     def is_reachable(self, node_id: NodeID) -> bool:
         """Whether the manager has beaten lately; one never heard of gets the benefit of the doubt."""
         self._look(node_id)
         return self._clock.monotonic() - self._seen[node_id][1] < SILENT_FOR_S
 
+    def has_gone(self, node_id: NodeID) -> bool:
+        """Whether the manager has been silent for so long that nodes booked with it are lost, too."""
+        if node_id == self._me:
+            return False
+        self._look(node_id)
+        limit_s = GONE_AFTER_S if node_id in self._heard else STARTING_FOR_S
+        return self._clock.monotonic() - self._seen[node_id][1] >= limit_s
+
     async def run(self) -> None:
         """Beat until cancelled."""
         count, was_deaf = 0, False
         while True:
             count += 1
+            began = self._clock.monotonic()
             try:
                 async with asyncio.timeout(BEAT_EVERY_S):
                     await self._store.write_raw((), (Put(keys.MANAGERS + self._me, str(count).encode()),))
             except (Unavailable, TimeoutError) as error:
+                self._commits.append(self._clock.monotonic() - began)
                 log.info("beat.unwritten", reason=str(error))
             else:
+                self._commits.append(self._clock.monotonic() - began)
                 await asyncio.sleep(BEAT_EVERY_S)
             is_deaf = self._store.silent_for_s > DEAF_AFTER_S
             self._look_at_all(anew=was_deaf or is_deaf)
@@ -61,5 +85,7 @@ class ManagerBeats:
         beat = self._store.raw(keys.MANAGERS + node_id)
         revision = beat.mod_revision if beat else 0
         known = self._seen.get(node_id)
+        if known is not None and known[0] != revision:
+            self._heard.add(node_id)
         if known is None or known[0] != revision:
             self._seen[node_id] = (revision, self._clock.monotonic())

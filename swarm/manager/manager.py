@@ -27,6 +27,7 @@ from swarm.manager.members import ManagerMembers, NodeCA, RoleManager, Secrets
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
+from swarm.manager.upkeep import OwnMember, StoreKeeper
 from swarm.model.objects import Cluster, Network, Node, Service, Task
 from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
@@ -55,15 +56,19 @@ class Listen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManagerParts:
-    """What a manager is built from. `members` is None with a store that others run."""
+    """What a manager is built from. `member` is None with a store that others run."""
 
     store: Store
-    members: Members | None
+    member: OwnMember | None
     secrets: Secrets
     clock: Clock
     new_id: IdSource
     identity: Callable[[], Identity]
     listen: Listen
+
+    @property
+    def members(self) -> Members | None:
+        return self.member.members if self.member else None
 
 
 class Manager:
@@ -78,6 +83,7 @@ class Manager:
         self._beats = ManagerBeats(parts.store, parts.clock, self._me)
         self.control = Control(parts.store, parts.clock, parts.new_id, self.is_reachable)
         self.logs = LogBroker(parts.store, parts.new_id, self._read_elsewhere)
+        self.keeper = StoreKeeper(parts.store, parts.member, self._beats, parts.clock, parts.identity)
         self._election = Election(parts.store, parts.clock, self._me, self._lead, self._may_lead)
         self._serving = asyncio.Event()
 
@@ -113,6 +119,7 @@ class Manager:
             await generation.asked()
             group.create_task(self._beats.run())
             group.create_task(self._election.run())
+            group.create_task(self.keeper.run())
             group.create_task(self._hand_raft_on())
             group.create_task(dispatcher.run())
             group.create_task(self._serve_joins())
@@ -215,7 +222,9 @@ class Manager:
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
-        members = ManagerMembers(self._store, self._parts.members, self._parts.secrets, self.logs)
+        members = ManagerMembers(
+            self._store, self._parts.members, self._parts.secrets, self.logs, self.keeper
+        )
         managers_pb2_grpc.add_ManagersServicer_to_server(members, server)
         address = f"{self._listen.address}:{self._listen.cluster_port}"
         try:

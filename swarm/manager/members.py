@@ -23,6 +23,7 @@ from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
+from swarm.manager.upkeep import StoreKeeper
 from swarm.model.defaults import ETCD_PEER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node, Task
 from swarm.model.plan import Op, Update
@@ -75,11 +76,14 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):
     """The RPCs by which managers come and go. A store that others run (no `members`) needs no membership."""
 
-    def __init__(self, store: Store, members: Members | None, secrets: Secrets, logs: LogBroker) -> None:
+    def __init__(
+        self, store: Store, members: Members | None, secrets: Secrets, logs: LogBroker, keeper: StoreKeeper
+    ) -> None:
         self._store = store
         self._members = members
         self._secrets = secrets
         self._logs = logs
+        self._keeper = keeper
 
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
         node = self._require_wanted()
@@ -88,6 +92,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
             return answer
         url = f"https://{request.address}:{ETCD_PEER_PORT}"
         members = await self._members.list()
+        if request.replace:
+            await self._drop_former(tuple(m for m in members if m.peer_url == url), "")
+            await self._drop_former(members, node.id)
+            members = await self._members.list()
         known = next((m for m in members if m.peer_url == url), None)
         if known is not None and known.name not in ("", node.id):
             raise Unavailable(f"another manager uses the address {request.address} already")
@@ -135,6 +143,15 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
     async def Generation(self, request: pb.GenerationRequest, context: Context) -> pb.GenerationResponse:
         return pb.GenerationResponse(generation=require_cluster(self._store).generation)
 
+    async def StoreStatus(self, request: pb.StoreStatusRequest, context: Context) -> pb.StoreStatusResponse:
+        return await self._keeper.status()
+
+    async def DefragmentStore(
+        self, request: pb.DefragmentStoreRequest, context: Context
+    ) -> pb.DefragmentStoreResponse:
+        await self._keeper.defragment()
+        return pb.DefragmentStoreResponse()
+
     async def ReadLogs(
         self, request: pb.ReadLogsRequest, context: Context
     ) -> AsyncIterator[dispatcher_pb2.LogMessage]:
@@ -151,7 +168,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
             raise PermissionDenied(f"node {node.id} is not to be a manager: promote it first")
         return node
 
-    async def _drop_former(self, members: tuple[Member, ...], node_id: NodeID) -> None:
+    async def _drop_former(self, members: tuple[Member, ...], node_id: str) -> None:
         """A node that comes back with an empty disk or another address takes its own old place."""
         assert self._members is not None
         for member in members:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from swarm.base.clock import Clock
-from swarm.base.errors import SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
@@ -22,6 +22,7 @@ from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files, install_etcd_ca
 from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
 from swarm.manager.members import Secrets, plan_recovery
+from swarm.manager.upkeep import OwnMember
 from swarm.model.defaults import CLUSTER_PORT, ETCD_PEER_PORT
 from swarm.model.objects import ManagerStatus, Node
 from swarm.model.plan import Op
@@ -34,6 +35,7 @@ from swarm.proto.identity import Identity, write_private
 from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version
+from swarm.store.health import STARTING, Health
 from swarm.store.members import Members, MemberStatus
 from swarm.store.store import Store
 
@@ -57,6 +59,11 @@ class ManagerNeeds:
     save: Callable[[Membership], None]
     others: Callable[[], Sequence[str]]
     """Where other managers serve, host:port."""
+    etcd_quota_bytes: int
+
+
+class _Rebuild(Exception):
+    """Ends the manager's part, so that it starts again with a new member of the store."""
 
 
 class ManagerPart:
@@ -66,6 +73,16 @@ class ManagerPart:
         self._seed = seed
         self._manager: Manager | None = None
         self._served = asyncio.Event()
+        self._etcd: EtcdProcess | None = None
+        self._place: pb.JoinStoreResponse | None = None
+        self._replaced = asyncio.Event()
+
+    @property
+    def health(self) -> Health:
+        """How this manager's store is."""
+        if self._etcd is not None and self._etcd.problem is not None:
+            return self._etcd.problem
+        return self._manager.keeper.health if self._manager else STARTING
 
     @property
     def manager(self) -> Manager | None:
@@ -81,14 +98,40 @@ class ManagerPart:
 
         Raises: Unavailable; FailedPrecondition when this host cannot run a member.
         """
+        self._take_place(await self._ask_for_place(replace_member=False))
+
+    async def repair(self) -> None:
+        """Have this manager's member of the store replaced by an empty one, which the others fill.
+
+        Returns when the manager serves again. Its files are wiped only after another manager gave a place.
+        Raises: FailedPrecondition when nothing is wrong; Unavailable when no other manager can help.
+        """
+        if self.health.serves:
+            raise FailedPrecondition("this manager's part of the store is in order: nothing to repair")
+        if not self._needs.others():
+            raise FailedPrecondition(
+                "no other manager has the state to repair this one from; its files are left as they are: "
+                "restore them from a backup"
+            )
+        self._place = await self._ask_for_place(replace_member=True)
+        self._served.clear()
+        self._replaced.set()
+        await self.serving()
+
+    async def _ask_for_place(self, *, replace_member: bool) -> pb.JoinStoreResponse:
         await check_version()
-        needs = self._needs
-        membership = needs.membership()
+        address = self._needs.membership().advertise_address
+        request = pb.JoinStoreRequest(address=address, replace=replace_member)
 
         async def join(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.JoinStoreResponse:
-            return await stub.JoinStore(pb.JoinStoreRequest(address=membership.advertise_address), timeout=10)
+            return await stub.JoinStore(request, timeout=10)
 
-        answer = await self._ask(join)
+        return await self._ask(join)
+
+    def _take_place(self, answer: pb.JoinStoreResponse) -> None:
+        """Save what is needed to take it; whatever the store held here is wiped."""
+        needs = self._needs
+        membership = needs.membership()
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
         install_etcd_ca(
@@ -112,10 +155,18 @@ class ManagerPart:
 
     async def run(self) -> None:
         """Until cancelled, or until the cluster is found to have been recovered without this manager."""
-        try:
-            await self._run()
-        except* Expelled:
-            log.error("role.lost", reason="the swarm has been recovered without this manager")
+        wanted = True
+        while wanted:
+            wanted = False
+            try:
+                await self._run()
+            except* Expelled:
+                log.error("role.lost", reason="the swarm has been recovered without this manager")
+            except* _Rebuild:
+                assert self._place is not None, "it is set before the event"
+                self._replaced.clear()
+                self._take_place(self._place)
+                wanted = True
 
     async def _run(self) -> None:
         needs = self._needs
@@ -137,18 +188,24 @@ class ManagerPart:
             files=files,
             initial_cluster=membership.initial_cluster,
             force_new_cluster=membership.recover,
+            quota_bytes=needs.etcd_quota_bytes,
         )
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
-                etcd = EtcdProcess(settings)
+                self._etcd = etcd = EtcdProcess(settings)
                 group.create_task(etcd.run())
+                group.create_task(self._until_replaced())
                 await _serving(etcd)
                 members = Members(kv.channel)
                 if not membership.is_voter:
                     await self._catch_up(members)
                 await self._serve(group, kv, members)
         finally:
-            self._manager = None
+            self._manager = self._etcd = None
+
+    async def _until_replaced(self) -> None:
+        await self._replaced.wait()
+        raise _Rebuild
 
     async def leave_store(self) -> None:
         """Have another manager, if there is one, take this one out of the store; best effort."""
@@ -171,13 +228,21 @@ class ManagerPart:
             await self._recover(store, members)
         if self._seed:
             await store.commit([_with_member(op, await members.status()) for op in self._seed])
+        assert self._etcd is not None, "_run has started it"
+        etcd = self._etcd
+        own = OwnMember(
+            members=members,
+            compactor=kv,
+            quota_bytes=needs.etcd_quota_bytes,
+            problem=lambda: etcd.problem,
+        )
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
         )
         manager = Manager(
             ManagerParts(
                 store=store,
-                members=members,
+                member=own,
                 secrets=Secrets(directory=needs.paths.manager, data_key=needs.paths.data_key),
                 clock=needs.clock,
                 new_id=needs.new_id,

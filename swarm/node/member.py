@@ -27,6 +27,8 @@ from swarm.node.files import Membership, Paths, save_membership
 from swarm.node.manager_part import ManagerNeeds, ManagerPart
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
+from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
+from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
 from swarm.worker.journal import Journal
@@ -51,6 +53,7 @@ class Surroundings:
     new_id: IdSource
     identity: Callable[[], Identity]
     set_identity: Callable[[Identity], None]
+    etcd_quota_bytes: int = DEFAULT_QUOTA_BYTES
 
 
 class Member:
@@ -94,6 +97,15 @@ class Member:
     def manager(self) -> Manager | None:
         """The manager's part, once it serves."""
         return self._manager_part.manager
+
+    @property
+    def store_health(self) -> Health | None:
+        """How the manager's store is; None on a worker."""
+        return self._manager_part.health if self._membership.role is NodeRole.MANAGER else None
+
+    async def repair(self) -> None:
+        """`ManagerPart.repair`."""
+        await self._manager_part.repair()
 
     async def connected(self) -> None:
         """Wait until the node has a session, and serves as a manager if it is to."""
@@ -185,6 +197,7 @@ class Member:
             identity=around.identity,
             membership=lambda: self._membership,
             save=self._save,
+            etcd_quota_bytes=around.etcd_quota_bytes,
             others=lambda: [m for m in self.agent.managers if m != self._own()],
         )
 

@@ -26,6 +26,10 @@ LIST_TIMEOUT_S = 10.0
 PAGE = 2000
 PROGRESS_EVERY_S = 5.0
 SILENT_FOR_S = 15.0
+FULL = (
+    "the swarm's store has used its quota up and takes no writes until it has been compacted: "
+    "see `swarm system info`"
+)
 T = TypeVar("T")
 
 _MAX_MESSAGE = 64 * 1024 * 1024
@@ -123,9 +127,8 @@ class EtcdKV:
             stream.cancel()
 
     async def compact(self, revision: int) -> None:
-        await self._call(
-            self._kv.Compact(rpc_pb2.CompactionRequest(revision=revision), timeout=CALL_TIMEOUT_S)
-        )
+        request = rpc_pb2.CompactionRequest(revision=revision, physical=True)
+        await self._call(self._kv.Compact(request, timeout=LIST_TIMEOUT_S))
 
     async def _responses(
         self, stream: grpc.aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]
@@ -181,6 +184,8 @@ def _translate(error: grpc.aio.AioRpcError) -> Unavailable:
     details = error.details() or error.code().name
     if error.code() is grpc.StatusCode.OUT_OF_RANGE:
         return WatchLost(details)
+    if "database space exceeded" in details:
+        return Unavailable(FULL)
     return NoQuorum(details)
 
 

@@ -22,13 +22,20 @@ from swarm.base.errors import FailedPrecondition, Unavailable
 from swarm.base.log import get_logger
 from swarm.model.defaults import ETCD_CLIENT_PORT, ETCD_PEER_PORT
 from swarm.store.etcd import EtcdAddress, EtcdKV
+from swarm.store.health import Health, StoreState, classify_exit, may_start
 from swarm.store.members import Members
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_S = 10.0
 BACKOFF_FIRST_S = 0.2
-BACKOFF_LIMIT_S = 10.0
+BACKOFF_LIMIT_S = 15.0
+HOPELESS_RETRY_S = 60.0
+"""For a member that a user has to repair; it is tried all the same, for the files may have been put back."""
+DISK_LOOK_S = 1.0
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+LOG_TAIL_BYTES = 64 * 1024
+DEFAULT_QUOTA_BYTES = 2 * 1024 * 1024 * 1024
 REFUSED = ((3, 5, 0), (3, 5, 1), (3, 5, 2))
 """These lose or corrupt data under crashes (etcd#13766)."""
 SUPPORTED_FROM = (3, 5, 0)
@@ -73,6 +80,8 @@ class EtcdSettings:
     """`name=url,…` of all members when joining ones that exist; empty starts a cluster of one."""
     force_new_cluster: bool = False
     """Start with this member's data as the only member."""
+    quota_bytes: int = DEFAULT_QUOTA_BYTES
+    """Size of the database from which on etcd refuses writes."""
 
 
 async def check_version() -> str:
@@ -116,10 +125,16 @@ class EtcdProcess:
         self._settings = settings
         self._serving = asyncio.Event()
         self._pid: int | None = None
+        self._problem: Health | None = None
 
     @property
     def pid(self) -> int | None:
         return self._pid
+
+    @property
+    def problem(self) -> Health | None:
+        """Why the child does not run; None while it serves, and before it was first started."""
+        return self._problem
 
     async def serving(self) -> None:
         """Wait until the member answers. Raises: Unavailable when it has not within the start timeout."""
@@ -127,20 +142,40 @@ class EtcdProcess:
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._serving.wait()
         except TimeoutError:
-            raise Unavailable(f"etcd did not start; its log is {self._settings.directory / 'log'}") from None
+            why = self._problem.message if self._problem else f"its log is {self._settings.directory / 'log'}"
+            raise Unavailable(f"etcd did not start: {why}") from None
 
     async def run(self) -> None:
         backoff = BACKOFF_FIRST_S
         while True:
-            async with _locked(self._settings.directory) as lock, self._child(lock) as child:
-                if await self._wait_serving(child):
-                    backoff = BACKOFF_FIRST_S
-                status = await child.wait()
+            if await self._run_once():
+                backoff = BACKOFF_FIRST_S
             self._serving.clear()
             self._pid = None
-            log.warning("etcd.exited", status=status, retry_s=backoff)
-            await asyncio.sleep(backoff)
+            assert self._problem is not None, "the child has ended"
+            hopeless = self._problem.state in (StoreState.CORRUPT, StoreState.REMOVED)
+            delay = max(backoff, HOPELESS_RETRY_S) if hopeless else backoff
+            log.warning("etcd.exited", state=self._problem.state, reason=self._problem.message, retry_s=delay)
+            await asyncio.sleep(delay)
+            await _disk_has_room(self._problem, self._settings.directory)
             backoff = min(backoff * 2, BACKOFF_LIMIT_S)
+
+    async def _run_once(self) -> bool:
+        """Run the child until it ends and say why it did; returns whether it served meanwhile."""
+        directory = self._settings.directory
+        served, begun_at = False, 0
+        try:
+            async with _locked(directory) as lock:
+                begun_at = _begin_log(directory / "log")
+                async with self._child(lock) as child:
+                    served = await self._wait_serving(child)
+                    await child.wait()
+        except OSError as error:
+            self._problem = classify_exit(str(error), str(directory), _free_bytes(directory))
+        else:
+            output = _read_from(directory / "log", begun_at)
+            self._problem = classify_exit(output, str(directory), _free_bytes(directory))
+        return served
 
     @asynccontextmanager
     async def _child(self, lock: int) -> AsyncIterator[asyncio.subprocess.Process]:
@@ -167,6 +202,7 @@ class EtcdProcess:
                 except Unavailable:
                     await asyncio.sleep(0.05)
                 else:
+                    self._problem = None
                     self._serving.set()
                     return True
             return False
@@ -199,10 +235,40 @@ def arguments(settings: EtcdSettings) -> list[str]:
         "--snapshot-count=10000",
         "--auto-compaction-mode=periodic",
         "--auto-compaction-retention=10m",
-        "--quota-backend-bytes=2147483648",
+        f"--quota-backend-bytes={settings.quota_bytes}",
         "--logger=zap",
         "--log-level=warn",
     ]
+
+
+async def _disk_has_room(problem: Health, directory: Path) -> None:
+    """On a full disk a start can only fail, and each one may cost some more of it."""
+    while not may_start(problem, _free_bytes(directory)):  # noqa: ASYNC110 - nobody tells of free space
+        await asyncio.sleep(DISK_LOOK_S)
+
+
+def _begin_log(file: Path) -> int:
+    """Where this start's part of the log begins; a long log is put aside first."""
+    size = file.stat().st_size if file.exists() else 0
+    if size <= LOG_LIMIT_BYTES:
+        return size
+    file.replace(file.with_name("log.1"))
+    return 0
+
+
+def _read_from(file: Path, offset: int) -> str:
+    """The end of what was written after `offset`."""
+    with file.open("rb") as stream:
+        stream.seek(max(offset, file.stat().st_size - LOG_TAIL_BYTES))
+        return stream.read().decode(errors="replace")
+
+
+def _free_bytes(directory: Path) -> int:
+    try:
+        found = os.statvfs(directory)
+    except FileNotFoundError:  # before the first start
+        found = os.statvfs("/")
+    return found.f_bavail * found.f_frsize
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from swarm.proto.gen.etcd import rpc_pb2, rpc_pb2_grpc
 T = TypeVar("T")
 
 TIMEOUT_S = 5.0
+DEFRAGMENT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,15 @@ class MemberStatus:
     applied_index: int
     is_learner: bool
     size_bytes: int
-    errors: tuple[str, ...]
+    used_bytes: int
+    """Of `size_bytes`; the rest can be given back by defragmenting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    member_id: int
+    kind: str
+    """NOSPACE or CORRUPT."""
 
 
 class Members:
@@ -92,8 +101,26 @@ class Members:
             found.raftAppliedIndex or found.raftIndex,
             found.isLearner,
             found.dbSize,
-            tuple(found.errors),
+            found.dbSizeInUse,
         )
+
+    async def alarms(self) -> tuple[Alarm, ...]:
+        """Alarms that stand, of any member; answered also by a learner and without a quorum."""
+        request = rpc_pb2.AlarmRequest(action=rpc_pb2.AlarmRequest.GET)
+        response = await _call(self._maintenance.Alarm(request, timeout=TIMEOUT_S))
+        return tuple(Alarm(a.memberID, rpc_pb2.AlarmType.Name(a.alarm)) for a in response.alarms)
+
+    async def disarm(self, alarm: Alarm) -> None:
+        request = rpc_pb2.AlarmRequest(
+            action=rpc_pb2.AlarmRequest.DEACTIVATE,
+            memberID=alarm.member_id,
+            alarm=rpc_pb2.AlarmType.Value(alarm.kind),
+        )
+        await _call(self._maintenance.Alarm(request, timeout=TIMEOUT_S))
+
+    async def defragment(self) -> None:
+        """Rewrite the local member's database without its holes; it answers nobody meanwhile."""
+        await _call(self._maintenance.Defragment(rpc_pb2.DefragmentRequest(), timeout=DEFRAGMENT_S))
 
     async def move_leader(self, member_id: int) -> None:
         """Hand raft's leadership on; only the local member, while it leads, can."""

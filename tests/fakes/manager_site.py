@@ -91,7 +91,7 @@ async def site():
         listen = Listen(address="127.0.0.1", join_port=ports[0], cluster_port=ports[1])
         parts = ManagerParts(
             store=store,
-            members=None,
+            member=None,
             secrets=Secrets(data_key=b"", store_ca=None),
             clock=CLOCK,
             new_id=new_id,
