@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,12 +68,17 @@ def _run(options: argparse.Namespace) -> int:
 async def _serve(host: Host) -> None:
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(host.run())
+    told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, serving.cancel)
-    try:
+        loop.add_signal_handler(number, told.set)
+    stopping = asyncio.ensure_future(told.wait())
+    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if told.is_set():
+        await host.announce_stop()
+        serving.cancel()
+    with suppress(asyncio.CancelledError):
         await serving
-    except asyncio.CancelledError:
-        return
 
 
 def _first(error: BaseException) -> BaseException:

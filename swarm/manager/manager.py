@@ -130,7 +130,7 @@ class Manager:
         async with asyncio.TaskGroup() as group:
             for planner in self._planners():
                 group.create_task(PlanLoop(planner, self._store, self._clock, epoch).run(), name=planner.name)
-            group.create_task(Liveness(self._store, self._clock, epoch, self.is_reachable).run())
+            group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
             group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
 
     def _may_lead(self) -> bool:

@@ -127,8 +127,16 @@ class Member:
             )
             await self._follow_role(group)
 
+    async def announce_stop(self) -> None:
+        """Have the managers wait for this node while its swarmd is away; `run` is to be cancelled after."""
+        await self.agent.end_session(comes_back=True)
+
     async def leave(self) -> None:
-        """Stop and remove every task, and give the place in the store up; `run` must still be running."""
+        """Say so, stop and remove every task, and give the place in the store up; `run` must be running.
+
+        It is told first, so that no replacement of its tasks is sent here again.
+        """
+        await self.agent.end_session(comes_back=False)
         try:
             async with asyncio.timeout(REMOVE_TIMEOUT_S):
                 await self.tasks.remove_all()

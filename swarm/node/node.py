@@ -115,6 +115,11 @@ class Host:
             self._local.containers.close()
             self._local.images.close()
 
+    async def announce_stop(self) -> None:
+        """Before `run` is cancelled: the managers then wait for this node a while longer."""
+        if self._running is not None:
+            await self._running.member.announce_stop()
+
     # --- what the API asks for -----------------------------------------------------------------------------
 
     @property

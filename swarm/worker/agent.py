@@ -44,7 +44,9 @@ from swarm.worker.tasks import Tasks
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LIMIT_S = 2.0
+CONNECT_TIMEOUT_S = 2.0
 OPEN_TIMEOUT_S = 5.0
+END_TIMEOUT_S = 2.0
 BEAT_TIMEOUT_S = 1.0
 VERIFY_EVERY_S = 3.0
 
@@ -85,6 +87,9 @@ class Agent:
         self._assignments = Assignments(epoch=parts.journal.load_epoch())
         self._network_changed = asyncio.Event()
         self._connected = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._comes_back = False
         self._problem = ""
 
     @property
@@ -100,6 +105,16 @@ class Agent:
         """Wait until the first session is open."""
         await self._connected.wait()
 
+    async def end_session(self, *, comes_back: bool) -> None:
+        """Tell the manager that this node goes, and have no session from then on; best effort."""
+        self._comes_back = comes_back
+        self._ending.set()
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                await self._ended.wait()
+        except TimeoutError:
+            log.info("session.not.ended", reason=self._problem)
+
     async def run(self) -> None:
         await self._parts.tasks.adopted()
         async with asyncio.TaskGroup() as group:
@@ -107,9 +122,11 @@ class Agent:
             await self._keep_session()
 
     async def _keep_session(self) -> None:
-        backoff = BACKOFF_FIRST_S
-        while True:
-            self._managers.sort(key=lambda target: target != self._parts.home())
+        backoff, lost = BACKOFF_FIRST_S, ""
+        while not self._ending.is_set():
+            home = self._parts.home()
+            if home != lost:  # a manager that is cut off from the others must not keep its own node
+                self._managers.sort(key=lambda target: target != home)
             opened = asyncio.Event()
             try:
                 await self._session(self._managers[0], opened)
@@ -121,9 +138,11 @@ class Agent:
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
             if opened.is_set():
                 backoff = BACKOFF_FIRST_S
-            self._managers.append(self._managers.pop(0))
+            lost = self._managers.pop(0)
+            self._managers.append(lost)
             await asyncio.sleep(backoff * random.uniform(0.5, 1.0))  # noqa: S311 - spreads reconnects
             backoff = min(backoff * 2, BACKOFF_LIMIT_S)
+        self._ended.set()
 
     async def _session(self, manager: str, opened: asyncio.Event) -> None:
         identity = self._identity()
@@ -131,6 +150,7 @@ class Agent:
             stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
             broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
             description = describe_host(identity.root_pem, self._data_path_address)
+            await _reach(channel)
             stream = stub.Session(pb.SessionRequest(description=codec.encode(description)))
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 welcome = await stream.read()
@@ -150,8 +170,16 @@ class Agent:
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
                 self._listen(manager, stream),
+                self._end(stub, session_id),
             ):
                 group.create_task(work)
+
+    async def _end(self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str) -> None:
+        await self._ending.wait()
+        request = pb.EndSessionRequest(session_id=session_id, comes_back=self._comes_back)
+        await translated(stub.EndSession(request, timeout=END_TIMEOUT_S))
+        self._ended.set()
+        raise Unavailable("this node has ended the session")
 
     def _welcomed(self, manager: str, welcome: pb.SessionMessage) -> None:
         others = [m for m in welcome.managers if m != manager]
@@ -238,6 +266,18 @@ class Agent:
             return problem
         told = (error for error in errors if isinstance(error, (PermissionDenied, Unauthenticated)))
         return str(next(told, errors[0]))
+
+
+async def _reach(channel: grpc.aio.Channel) -> None:
+    """A host that is off answers nothing: its port is given up soon. One that refuses fails the next call."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            state = channel.get_state(try_to_connect=True)
+            while state not in (grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE):
+                await channel.wait_for_state_change(state)
+                state = channel.get_state(try_to_connect=True)
+    except TimeoutError:
+        raise Unavailable("the manager does not answer") from None
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

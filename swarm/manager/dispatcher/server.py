@@ -33,6 +33,7 @@ from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
 from swarm.model.objects import (
+    NO_NODE,
     Cluster,
     ManagerStatus,
     Node,
@@ -111,6 +112,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         try:
             description = _checked(codec.decode(NodeDescription, request.description))
             await self._mark_ready(node_id, description, _peer_address(context))
+            self._sessions.book(node_id, session_id)
             log.info("session.opened", node_id=node_id)
             told = self._welcome(node_id, session_id)
             failpoint("dispatcher.session.welcome")
@@ -129,6 +131,13 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             if self._sessions.stream_ended(node_id, session_id):
                 self._spawn(self._mark_unknown(node_id))
             log.info("session.ended", node_id=node_id)
+
+    async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
+        node_id = caller().node_id
+        self._check_session(node_id, request.session_id)
+        self._end(node_id)
+        await self._mark_away(node_id, comes_back=request.comes_back)
+        return pb.EndSessionResponse()
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         self._sessions.beat(caller().node_id, request.session_id, self._clock.monotonic())
@@ -220,6 +229,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         if self._store.view.get(Node, node_id) is None:
             raise NodeRemoved(node_id)
 
+    def _end(self, node_id: NodeID) -> None:
+        self._sessions.drop(node_id)
+        if node_id in self._news:
+            self._news[node_id].set()
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         """Go on with `work` in the background; while the dispatcher is ending there is no use in it."""
         try:
@@ -275,6 +289,9 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node = self._store.view.get(Node, node_id)
             if node is None or (node.status.state is NodeState.READY and node.status.manager_id == self._me):
                 continue
+            if node.status.manager_id != self._me:
+                self._end(node_id)  # it has a newer session, with another manager
+                continue
             try:
                 await self._mark_ready(node_id, node.description, node.status.addr)
             except (NotFound, Unavailable) as error:
@@ -294,6 +311,24 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await self._change_node(node_id, unknown)
         except (NotFound, Unavailable) as error:
             log.info("node.unknown.unwritten", node_id=node_id, reason=str(error))
+
+    async def _mark_away(self, node_id: NodeID, *, comes_back: bool) -> None:
+        """Nobody's node from here on: the leader waits for one that is to come back, but not for ever."""
+
+        def away(node: Node) -> Node | None:
+            if self._sessions.has_session(node_id) or node.status.manager_id != self._me:
+                return None
+            state = NodeState.UNKNOWN if comes_back else NodeState.DOWN
+            message = "swarmd is restarting" if comes_back else "the node has left the swarm"
+            now = self._clock.now()
+            status = replace(node.status, state=state, message=message, manager_id=NO_NODE, changed_at=now)
+            return replace(node, status=status)
+
+        try:
+            await self._change_node(node_id, away)
+        except Unavailable:
+            self._sessions.expect(node_id, self._clock.monotonic())
+            raise
 
     async def _mark_down(self, node_id: NodeID) -> None:
         def down(node: Node) -> Node | None:

@@ -17,6 +17,8 @@ from swarm.base.ids import NodeID
 class _Session:
     id: str
     last_beat: float
+    booked: bool = False
+    """The store says that the node is with this manager."""
     broken: bool = False
     late: bool = False
 
@@ -30,11 +32,16 @@ class Sessions:
         self._silence_s = silence_s
 
     def expect(self, node_id: NodeID, now: float) -> None:
-        """A node known to be up, from before this manager served or heard: it has the usual time to turn up."""
+        """A node known to be up, from before this manager served or heard: it has the usual time."""
         self._by_node.setdefault(node_id, _Session("", now, broken=True)).last_beat = now
 
     def open(self, node_id: NodeID, session_id: str, now: float) -> None:
         self._by_node[node_id] = _Session(session_id, now)
+
+    def book(self, node_id: NodeID, session_id: str) -> None:
+        """From here on the node's record tells whether it has moved on."""
+        if self.is_current(node_id, session_id):
+            self._by_node[node_id].booked = True
 
     def is_current(self, node_id: NodeID, session_id: str) -> bool:
         session = self._by_node.get(node_id)
@@ -65,11 +72,11 @@ class Sessions:
         return session is None or session.broken or session.late
 
     def list_whole(self) -> tuple[NodeID, ...]:
-        """The nodes whose stream stands and that beat in time."""
+        """The nodes that are booked here, whose stream stands and that beat in time."""
         return tuple(
             node
             for node, session in self._by_node.items()
-            if session.id and not (session.broken or session.late)
+            if session.booked and not (session.broken or session.late)
         )
 
     def mark_late(self, now: float) -> tuple[NodeID, ...]:

@@ -54,6 +54,11 @@ class DispatcherStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusResponse.FromString,
                 _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/swarm.v1.Dispatcher/EndSession',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
 
 
 class DispatcherServicer(object):
@@ -85,6 +90,13 @@ class DispatcherServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndSession(self, request, context):
+        """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DispatcherServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -107,6 +119,11 @@ def add_DispatcherServicer_to_server(servicer, server):
                     servicer.UpdateTaskStatus,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -217,6 +234,33 @@ class Dispatcher(object):
             '/swarm.v1.Dispatcher/UpdateTaskStatus',
             swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_dispatcher__pb2.UpdateTaskStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Dispatcher/EndSession',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.EndSessionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class DispatcherStub:
     Assignments: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.AssignmentsRequest, _dispatcher_pb2.AssignmentsMessage]
     """The node's tasks and its network state: first complete, then changes."""
     UpdateTaskStatus: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.UpdateTaskStatusRequest, _dispatcher_pb2.UpdateTaskStatusResponse]
+    EndSession: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.EndSessionRequest, _dispatcher_pb2.EndSessionResponse]
+    """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while."""
 
 @_typing.type_check_only
 class DispatcherAsyncStub(DispatcherStub):
@@ -47,6 +49,8 @@ class DispatcherAsyncStub(DispatcherStub):
     Assignments: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.AssignmentsRequest, _dispatcher_pb2.AssignmentsMessage]  # type: ignore[assignment]
     """The node's tasks and its network state: first complete, then changes."""
     UpdateTaskStatus: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.UpdateTaskStatusRequest, _dispatcher_pb2.UpdateTaskStatusResponse]  # type: ignore[assignment]
+    EndSession: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.EndSessionRequest, _dispatcher_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while."""
 
 class DispatcherServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -78,6 +82,14 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _dispatcher_pb2.UpdateTaskStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_dispatcher_pb2.UpdateTaskStatusResponse, _abc.Awaitable[_dispatcher_pb2.UpdateTaskStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _dispatcher_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.EndSessionResponse, _abc.Awaitable[_dispatcher_pb2.EndSessionResponse]]:
+        """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while."""
 
 def add_DispatcherServicer_to_server(servicer: DispatcherServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -61,6 +61,10 @@ def test_a_broken_stream_makes_a_suspect_until_the_next_session():
     assert sessions.list_whole() == ()
     sessions.open(N1, "b", 1)
     assert not sessions.is_broken(N1)
+    assert sessions.list_whole() == (), "the store does not say so yet"
+    sessions.book(N1, "a")
+    assert sessions.list_whole() == ()
+    sessions.book(N1, "b")
     assert sessions.list_whole() == (N1,)
 
 

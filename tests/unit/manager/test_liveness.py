@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
+from swarm.base.clock import FakeClock
 from swarm.base.ids import NodeID
+from swarm.manager.beats import GONE_AFTER_S, SILENT_FOR_S, STARTING_FOR_S, ManagerBeats
 from swarm.manager.dispatcher.sessions import Sessions
+from swarm.manager.liveness import plan_lost_nodes
+from swarm.model.objects import Node, NodeStatus
+from swarm.model.types import NodeState
+from swarm.model.view import Objects
+from swarm.store import keys
+from swarm.store.kv import Put
+from tests.fakes.memory_cluster import memory_store
 
 NODE = NodeID("n1")
+NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 def test_a_standstill_of_the_manager_is_no_silence_of_the_node():
@@ -31,6 +43,7 @@ def test_an_excuse_gives_no_credit_for_the_future():
 def test_a_node_whose_heartbeat_is_overdue_is_suspect_until_it_is_heard():
     sessions = Sessions(silence_s=4.0)
     sessions.open(NODE, "s", now=0.0)
+    sessions.book(NODE, "s")
 
     assert sessions.mark_late(1.9) == ()
     assert sessions.mark_late(2.0) == (NODE,)
@@ -41,3 +54,52 @@ def test_a_node_whose_heartbeat_is_overdue_is_suspect_until_it_is_heard():
 
     assert sessions.mark_late(2.5) == ()
     assert sessions.list_whole() == (NODE,)
+
+
+# --- what the leader concludes -----------------------------------------------------------------------------
+
+
+def booked(node_id, manager_id, state):
+    return Node(id=NodeID(node_id), status=NodeStatus(state=state, manager_id=NodeID(manager_id)))
+
+
+def test_nodes_of_a_manager_that_has_gone_and_overdue_ones_are_down():
+    view = Objects(
+        [
+            booked("a", "gone", NodeState.READY),
+            booked("b", "gone", NodeState.UNKNOWN),
+            booked("c", "here", NodeState.READY),
+            booked("d", "gone", NodeState.DOWN),
+            booked("e", "", NodeState.UNKNOWN),
+            booked("f", "", NodeState.UNKNOWN),
+        ]
+    )
+    plan = plan_lost_nodes(view, NOW, lambda manager: manager == "gone", {NodeID("f")})
+    found = {op.object.id: (op.object.status.state, op.object.status.message) for op in plan.ops}
+    assert found == {
+        "a": (NodeState.DOWN, "its manager is not reachable"),
+        "b": (NodeState.DOWN, "its manager is not reachable"),
+        "f": (NodeState.DOWN, "it has not turned up"),
+    }
+
+
+async def test_a_manager_that_beat_once_is_gone_sooner_than_one_never_heard():
+    clock = FakeClock()
+    async with memory_store(clock) as store:
+        beats = ManagerBeats(store, clock, NodeID("me"))
+        await store.write_raw((), (Put(keys.MANAGERS + "m1", b"1"), Put(keys.MANAGERS + "m2", b"1")))
+        await store.sync()
+        assert beats.is_reachable(NodeID("m1"))
+        assert not beats.has_gone(NodeID("m2"))
+        await store.write_raw((), (Put(keys.MANAGERS + "m1", b"2"),))
+        await store.sync()
+        assert beats.is_reachable(NodeID("m1"))
+        clock.advance(timedelta(seconds=SILENT_FOR_S))
+        assert not beats.is_reachable(NodeID("m1"))
+        assert not beats.has_gone(NodeID("m1")), "its nodes get time to move"
+        clock.advance(timedelta(seconds=GONE_AFTER_S - SILENT_FOR_S))
+        assert beats.has_gone(NodeID("m1"))
+        assert not beats.has_gone(NodeID("m2"))
+        clock.advance(timedelta(seconds=STARTING_FOR_S - GONE_AFTER_S))
+        assert beats.has_gone(NodeID("m2"))
+        assert not beats.has_gone(NodeID("me"))
