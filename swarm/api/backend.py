@@ -79,6 +79,15 @@ class JoinRequest:
     availability: Availability = Availability.ACTIVE
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreRequest:
+    place: InitRequest
+    """Its addresses; all else comes from the backup."""
+    archive: bytes = field(repr=False)
+    key: Secret
+    """The passphrase, or the unlock key, whichever the backup was made with."""
+
+
 class Swarm(Protocol):
     def status(self) -> SwarmStatus: ...
 
@@ -92,6 +101,18 @@ class Swarm(Protocol):
 
     async def leave(self, *, force: bool) -> None:
         """Leave. Raises Unavailable for a manager without `force`, and outside of a swarm."""
+        ...
+
+    async def unlock(self, key: Secret) -> None:
+        """Open a locked manager. Raises AlreadyExists when it is not, InvalidArgument, Unauthenticated."""
+        ...
+
+    def backup(self, passphrase: Secret) -> bytes:
+        """All cluster state, encrypted; with the unlock key when the passphrase is empty. Slow."""
+        ...
+
+    async def restore(self, request: RestoreRequest) -> NodeID:
+        """Found a backup's cluster again. Raises as init, and before any write for a bad file or key."""
         ...
 
     def join_tokens(self, cluster: Cluster) -> JoinTokens:

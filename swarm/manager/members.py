@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from swarm.base.clock import Clock
@@ -20,7 +19,7 @@ from swarm.base.errors import NotFound, OutOfSequence, PermissionDenied, Unavail
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
-from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files
+from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
@@ -46,10 +45,10 @@ log = get_logger("members")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secrets:
-    """What managers share on disk, and hand to a new one."""
+    """What managers share, and hand to a new one. `store_ca` is None with a store that others run."""
 
-    directory: Path
-    data_key: Path
+    data_key: bytes = field(repr=False)
+    store_ca: EtcdCA | None
 
 
 class NodeCA(managers_pb2_grpc.NodeCAServicer):
@@ -87,8 +86,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
         node = self._require_wanted()
-        answer = pb.JoinStoreResponse(data_key=self._secrets.data_key.read_bytes())
-        if self._members is None:
+        answer = pb.JoinStoreResponse(
+            data_key=self._secrets.data_key, unlock_key=require_cluster(self._store).unlock_key
+        )
+        if self._members is None or self._secrets.store_ca is None:
             return answer
         url = f"https://{request.address}:{ETCD_PEER_PORT}"
         members = await self._members.list()
@@ -110,8 +111,8 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         )
         answer.member_id = next(m.id for m in members if m.peer_url == url)
         failpoint("members.join.reply")
-        answer.store_ca_certificate_pem = etcd_files(self._secrets.directory).ca.read_bytes()
-        answer.store_ca_key_pem = ca_key_file(self._secrets.directory).read_bytes()
+        answer.store_ca_certificate_pem = self._secrets.store_ca.certificate_pem
+        answer.store_ca_key_pem = self._secrets.store_ca.key_pem
         return answer
 
     async def CatchUp(self, request: pb.CatchUpRequest, context: Context) -> pb.CatchUpResponse:

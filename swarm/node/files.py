@@ -37,6 +37,19 @@ class Paths:
         return self.manager / "data.key"
 
     @property
+    def store_ca(self) -> Path:
+        return self.manager / "etcd-ca.crt"
+
+    @property
+    def store_ca_key(self) -> Path:
+        return self.manager / "etcd-ca.key"
+
+    @property
+    def store_member(self) -> Path:
+        """What etcd reads itself, its key in the clear: made at each start, and never on the disk."""
+        return self.run / "manager"
+
+    @property
     def etcd(self) -> Path:
         return self.state / "etcd"
 
@@ -104,5 +117,5 @@ def forget_membership(paths: Paths) -> None:
     """Wipe everything of the cluster; images and volumes stay. The membership goes first."""
     (paths.identity / "membership.json").unlink(missing_ok=True)
     failpoint("membership.forget.unlinked")
-    for folder in (paths.identity, paths.manager, paths.etcd, paths.worker):
+    for folder in (paths.identity, paths.manager, paths.store_member, paths.etcd, paths.worker):
         shutil.rmtree(folder, ignore_errors=True)

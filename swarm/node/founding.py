@@ -1,20 +1,22 @@
-"""What a new cluster starts with: certificate authority, tokens, and the objects of its first manager."""
+"""What a new cluster starts with, or one restored from a backup: CA, tokens, objects, the first manager."""
 
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from swarm.api.backend import InitRequest
 from swarm.base.errors import InvalidArgument
 from swarm.base.ids import ClusterID, IdSource, NetworkID
+from swarm.manager.backup import Backup, certify_restorer, plan_restore
 from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign
 from swarm.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node
 from swarm.model.plan import Create, Op
 from swarm.model.specs import NetworkSpec, NodeSpec
 from swarm.model.types import NodeRole
 from swarm.proto.identity import Identity, make_csr, new_key
+from swarm.secrets.unlock import new_unlock_key
 
 DEFAULT_POOL = "10.0.0.0/8"
 
@@ -23,6 +25,8 @@ DEFAULT_POOL = "10.0.0.0/8"
 class Foundation:
     identity: Identity
     objects: tuple[Op, ...]
+    unlock_key: str
+    """What locks the founder's keys on its disk; empty for no lock."""
 
 
 def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id: IdSource) -> Foundation:
@@ -39,12 +43,11 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
     life = request.spec.node_cert_expiry
     grant = Grant(node_id=node_id, role=NodeRole.MANAGER, cluster_id=cluster_id, life=life)
     identity = Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, now), root_pem=root.ca_cert_pem)
-    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root)
+    unlock_key = new_unlock_key() if request.spec.auto_lock_managers else ""
+    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root, unlock_key=unlock_key)
     if pools:
-        cluster = Cluster(
-            id=cluster_id,
-            spec=request.spec,
-            root_ca=root,
+        cluster = replace(
+            cluster,
             default_address_pools=tuple(str(p) for p in pools),
             subnet_size=request.subnet_size or Cluster(id=cluster_id).subnet_size,
         )
@@ -57,7 +60,14 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         spec=NodeSpec(role=NodeRole.MANAGER, availability=request.availability),
         manager_status=ManagerStatus(addr=join_address),
     )
-    return Foundation(identity, tuple(Create(object=o) for o in (cluster, ingress, node)))
+    return Foundation(identity, tuple(Create(object=o) for o in (cluster, ingress, node)), unlock_key)
+
+
+def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
+    """Everything to store at `swarm system restore`."""
+    identity = certify_restorer(backup, now)
+    objects = plan_restore(backup, identity, join_address, now)
+    return Foundation(identity, objects, backup.cluster.unlock_key)
 
 
 def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4Network]:

@@ -18,17 +18,18 @@ from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
-from swarm.manager.ca.etcd_ca import ca_key_file, etcd_files, install_etcd_ca
+from swarm.manager.ca.etcd_ca import EtcdCA, certify_member
 from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
 from swarm.manager.members import Secrets, plan_recovery
 from swarm.manager.upkeep import OwnMember
 from swarm.model.defaults import CLUSTER_PORT, ETCD_PEER_PORT
-from swarm.model.objects import ManagerStatus, Node
+from swarm.model.objects import Cluster, ManagerStatus, Node
 from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
+from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity, write_private
@@ -54,6 +55,7 @@ class ManagerNeeds:
     paths: Paths
     clock: Clock
     new_id: IdSource
+    vault: Vault
     identity: Callable[[], Identity]
     membership: Callable[[], Membership]
     save: Callable[[Membership], None]
@@ -134,14 +136,9 @@ class ManagerPart:
         membership = needs.membership()
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
-        install_etcd_ca(
-            needs.paths.manager,
-            answer.store_ca_certificate_pem,
-            answer.store_ca_key_pem,
-            membership.advertise_address,
-            needs.clock.now(),
-        )
-        write_private(needs.paths.data_key, answer.data_key)
+        needs.vault.lock_with(answer.unlock_key)
+        store_ca = EtcdCA(answer.store_ca_certificate_pem, answer.store_ca_key_pem)
+        save_secrets(needs.paths, needs.vault, Secrets(data_key=answer.data_key, store_ca=store_ca))
         failpoint("manager.enter.keyed")
         needs.save(
             replace(
@@ -170,17 +167,11 @@ class ManagerPart:
 
     async def _run(self) -> None:
         needs = self._needs
-        files = etcd_files(needs.paths.manager)
         membership = needs.membership()
-        if membership.recover:
-            ca_key = ca_key_file(needs.paths.manager).read_bytes()
-            install_etcd_ca(
-                needs.paths.manager,
-                files.ca.read_bytes(),
-                ca_key,
-                membership.advertise_address,
-                needs.clock.now(),
-            )
+        secrets = load_secrets(needs.paths, needs.vault)
+        assert secrets.store_ca is not None, "the store is our own"
+        address, now = membership.advertise_address, needs.clock.now()
+        files = certify_member(needs.paths.store_member, secrets.store_ca, address, now)
         settings = EtcdSettings(
             name=needs.identity().subject.node_id,
             directory=needs.paths.etcd,
@@ -199,7 +190,7 @@ class ManagerPart:
                 members = Members(kv.channel)
                 if not membership.is_voter:
                     await self._catch_up(members)
-                await self._serve(group, kv, members)
+                await self._serve(group, kv, members, secrets)
         finally:
             self._manager = self._etcd = None
 
@@ -218,16 +209,17 @@ class ManagerPart:
         except SwarmError as error:
             log.info("store.not.left", reason=str(error))
 
-    async def _serve(self, group: asyncio.TaskGroup, kv: EtcdKV, members: Members) -> None:
+    async def _serve(self, group: asyncio.TaskGroup, kv: EtcdKV, members: Members, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
-        store = Store(kv, Box(needs.paths.data_key.read_bytes()), needs.clock)
+        store = Store(kv, Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover:
             await self._recover(store, members)
         if self._seed:
-            await store.commit([_with_member(op, await members.status()) for op in self._seed])
+            await self._sow(store, await members.status())
+        group.create_task(self._follow_lock(store))
         assert self._etcd is not None, "_run has started it"
         etcd = self._etcd
         own = OwnMember(
@@ -243,7 +235,7 @@ class ManagerPart:
             ManagerParts(
                 store=store,
                 member=own,
-                secrets=Secrets(directory=needs.paths.manager, data_key=needs.paths.data_key),
+                secrets=secrets,
                 clock=needs.clock,
                 new_id=needs.new_id,
                 identity=needs.identity,
@@ -255,6 +247,20 @@ class ManagerPart:
         failpoint("manager.serving")
         self._manager = manager
         self._served.set()
+
+    async def _sow(self, store: Store, member: MemberStatus) -> None:
+        """A backup's objects may be more than a transaction holds; nobody else writes yet."""
+        ops = [_with_member(op, member) for op in self._seed]
+        if await store.apply(ops) != len(ops):
+            raise Unavailable("the new cluster's store is not empty; see swarmd's log")
+
+    async def _follow_lock(self, store: Store) -> None:
+        """Lock the keys on disk as the cluster's record says, now and whenever that changes."""
+        with store.changes(Cluster) as changes:
+            while True:
+                for cluster in store.view.list(Cluster):
+                    self._needs.vault.lock_with(cluster.unlock_key)
+                await changes.wait()
 
     async def _recover(self, store: Store, members: Members) -> None:
         """Record that this manager goes on alone: the others are workers now, in a new generation."""
@@ -297,6 +303,23 @@ class ManagerPart:
         return await ask_managers(
             self._needs.others(), self._needs.identity(), managers_pb2_grpc.ManagersStub, call
         )
+
+
+def save_secrets(paths: Paths, vault: Vault, secrets: Secrets) -> None:
+    """Keep what managers share, sealed."""
+    paths.manager.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vault.write(paths.data_key, secrets.data_key)
+    if secrets.store_ca is not None:
+        write_private(paths.store_ca, secrets.store_ca.certificate_pem)
+        vault.write(paths.store_ca_key, secrets.store_ca.key_pem)
+
+
+def load_secrets(paths: Paths, vault: Vault) -> Secrets:
+    """Raises: FailedPrecondition when they cannot be read."""
+    store_ca = None
+    if paths.store_ca.exists():
+        store_ca = EtcdCA(paths.store_ca.read_bytes(), vault.read(paths.store_ca_key))
+    return Secrets(data_key=vault.read(paths.data_key), store_ca=store_ca)
 
 
 async def _serving(etcd: EtcdProcess) -> None:

@@ -25,6 +25,7 @@ from swarm.node.certificates import Renewer, renew
 from swarm.node.engine import LocalParts
 from swarm.node.files import Membership, Paths, save_membership
 from swarm.node.manager_part import ManagerNeeds, ManagerPart
+from swarm.node.vault import Vault
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
@@ -51,6 +52,7 @@ class Surroundings:
     local: LocalParts
     clock: Clock
     new_id: IdSource
+    vault: Vault
     identity: Callable[[], Identity]
     set_identity: Callable[[Identity], None]
     etcd_quota_bytes: int = DEFAULT_QUOTA_BYTES
@@ -82,6 +84,10 @@ class Member:
             home=self._home,
             remember=self._remember,
             told=self._told,
+            certify=lambda terms: self._renewer.want(terms),
+        )
+        self._renewer = Renewer(
+            around.clock, around.identity, lambda: self.agent.managers, self._use_certificate
         )
         self.agent = Agent(parts, around.identity, membership.managers, membership.data_path_address)
         self._manager_part = ManagerPart(self._manager_needs(), seed)
@@ -122,9 +128,7 @@ class Member:
             group.create_task(self.tasks.run(local.containers, local.images))
             group.create_task(LogRotator(local.containers.directory, around.clock).run())
             group.create_task(self.agent.run())
-            group.create_task(
-                Renewer(around.clock, around.identity, lambda: self.agent.managers, around.set_identity).run()
-            )
+            group.create_task(self._renewer.run())
             await self._follow_role(group)
 
     async def announce_stop(self) -> None:
@@ -181,15 +185,21 @@ class Member:
             replace(self._membership, role=NodeRole.WORKER, initial_cluster="", member_id="", is_voter=True)
         )
         failpoint("role.worker.saved")
-        for folder in (self._around.paths.etcd, self._around.paths.manager):
+        paths = self._around.paths
+        for folder in (paths.etcd, paths.manager, paths.store_member):
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        self._around.vault.lock_with("")
         failpoint("role.worker.wiped")
         await self._renew()
         log.info("role.worker")
 
     async def _renew(self) -> None:
         """Get a certificate for the role that the managers' records now give this node."""
-        self._around.set_identity(await renew(self.agent.managers, self._around.identity()))
+        self._use_certificate(await renew(self.agent.managers, self._around.identity()))
+
+    def _use_certificate(self, identity: Identity) -> None:
+        self._around.set_identity(identity)
+        self.agent.use_new_certificate()
 
     def _told(self, node: Node) -> None:
         self._node = node
@@ -202,6 +212,7 @@ class Member:
             paths=around.paths,
             clock=around.clock,
             new_id=around.new_id,
+            vault=around.vault,
             identity=around.identity,
             membership=lambda: self._membership,
             save=self._save,

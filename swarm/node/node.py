@@ -3,36 +3,59 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from swarm.api.app import application, serving
-from swarm.api.backend import InitRequest, JoinRequest, ManagerPeer, NodeMembership, SwarmStatus
+from swarm.api.backend import InitRequest, JoinRequest, NodeMembership, RestoreRequest, SwarmStatus
+from swarm.api.call import LOCKED
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    SwarmError,
+    Unavailable,
+)
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NodeID
-from swarm.base.log import get_logger
+from swarm.base.log import Secret, get_logger
+from swarm.manager.backup import Backup, read_backup, write_backup
 from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.ca.root import token_text
 from swarm.manager.control.control import Control
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
+from swarm.manager.members import Secrets
 from swarm.model.join_token import parse_token
-from swarm.model.objects import Cluster, JoinTokens, Node
+from swarm.model.objects import Cluster, JoinTokens
 from swarm.model.types import NodeRole, TLSInfo
 from swarm.node import addresses
 from swarm.node.engine import EngineContainers, EngineImages, LocalEngine, LocalParts
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
-from swarm.node.founding import found_cluster
+from swarm.node.founding import Foundation, found_again, found_cluster
 from swarm.node.joining import Application, request_identity
 from swarm.node.logs import ClusterLogs
 from swarm.node.member import Member, Surroundings
+from swarm.node.manager_part import save_secrets
 from swarm.overlay.data_path import DataPath
+from swarm.node.refusals import (
+    ALREADY_IN,
+    NO_BACKUP_KEY,
+    NOT_A_MANAGER,
+    STARTING,
+    STILL_JOINING,
+    leaving_text,
+    list_peers,
+)
+from swarm.node.vault import Vault, create_vault, open_vault
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
 from swarm.secrets.box import new_data_key
 from swarm.store.etcd_process import check_version
 from swarm.worker.host import tls_info
 from swarm.worker.images.store import ImageSettings, ImageStore
+from swarm.secrets.unlock import Locked
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.host import RuntimeChoice, detect_runtime
@@ -42,27 +65,7 @@ from swarm.worker.volumes import VolumeStore
 START_TIMEOUT_S = 30.0
 JOIN_TIMEOUT_S = 20.0
 """As long as Docker's engine waits before it says that joining goes on in the background."""
-
-ALREADY_IN = (
-    'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
-)
-NOT_A_MANAGER = (
-    "This node is not a swarm manager: --force-new-cluster recovers a swarm from a manager that still has "
-    "its state"
-)
-STILL_JOINING = (
-    "Timeout was reached before node joined. The attempt to join the swarm will continue in the background. "
-    'Use the "docker info" command to see the current swarm status of your node.'
-)
-LEAVING_MANAGER = "You are attempting to leave the swarm on a node that is participating as a manager. "
-STARTING = "this manager is starting and does not have the swarm's state yet: try again in a moment"
-LAST_MANAGER = (
-    "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
-)
-LOST_CONSENSUS = (
-    "The only way to restore a swarm that has lost consensus is to reinitialize it with "
-    "`--force-new-cluster`. Use `--force` to suppress this message."
-)
+UNLOCK_TIMEOUT_S = 5.0
 
 log = get_logger("node")
 
@@ -96,6 +99,9 @@ class Host:
         self._identity: Identity | None = None
         self._running: _Running | None = None
         self._changing = asyncio.Lock()
+        self._vault: Vault | None = None
+        self._locked: Membership | None = None
+        """What this node is once somebody has given the unlock key."""
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -108,8 +114,11 @@ class Host:
                 if membership is None:
                     await self._clean_up()
                 else:
-                    self._identity = load_identity(self._paths.identity)
-                    self._start(Member(self._surroundings(), membership))
+                    try:
+                        self._wake(membership)
+                    except Locked:
+                        self._locked = membership
+                        log.warning("swarm.locked", advice="unlock it with: swarm unlock")
                 await asyncio.Event().wait()
         finally:
             self._local.containers.close()
@@ -145,6 +154,8 @@ class Host:
     def status(self) -> SwarmStatus:
         if self._running is None or self._identity is None:
             return SwarmStatus()
+        if self._locked is not None:
+            return SwarmStatus(state=NodeMembership.LOCKED)
         member = self._running.member
         manager = member.manager
         is_ready = manager is not None or member.membership.role is NodeRole.WORKER
@@ -154,7 +165,7 @@ class Host:
             node_addr=member.membership.advertise_address,
             is_manager=member.membership.role is NodeRole.MANAGER,
             leader_id=manager.leader_id if manager else "",
-            managers=_peers(member),
+            managers=list_peers(member),
             error=member.agent.problem or ("" if is_ready else STARTING),
         )
 
@@ -174,31 +185,78 @@ class Host:
             if request.force_new_cluster:
                 return await self._recover(request)
             self._refuse_member()
-            await check_version()
-            membership = await self._founder(request)
-            ports = (membership.join_port, CLUSTER_PORT)
-            addresses.ensure_free(membership.listen_address, ports)
-            addresses.ensure_free(membership.advertise_address, (ETCD_PEER_PORT,))
-            addresses.ensure_free("127.0.0.1", (ETCD_CLIENT_PORT,))
-            await self._clean_up()
-            now = self._clock.now()
-            join_address = f"{membership.advertise_address}:{membership.join_port}"
-            foundation = found_cluster(request, join_address, now, self._new_id)
-            create_etcd_ca(self._paths.manager, membership.advertise_address, now)
-            write_private(self._paths.data_key, new_data_key())
-            failpoint("node.init.keyed")
-            save_identity(self._paths.identity, foundation.identity)
-            self._identity = foundation.identity
-            member = Member(self._surroundings(), membership, foundation.objects)
-            await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
-            failpoint("node.init.stored")
-            save_membership(self._paths, member.membership)
-            return foundation.identity.subject.node_id
+            membership = await self._prepare_founder(request)
+            return await self._found(
+                membership, lambda address, now: found_cluster(request, address, now, self._new_id)
+            )
+
+    async def restore(self, request: RestoreRequest) -> NodeID:
+        """Found the cluster of a backup again, on this host alone; acknowledged when all of it is stored."""
+        async with self._changing:
+            self._refuse_member()
+            backup = await asyncio.to_thread(_open_backup, request)
+            membership = await self._prepare_founder(request.place)
+            return await self._found(membership, lambda address, now: found_again(backup, address, now))
+
+    def backup(self, passphrase: Secret) -> bytes:
+        """Everything stored, encrypted with the passphrase, or without one with the unlock key.
+
+        Takes a while: call it in a thread. Raises: InvalidArgument when there is neither.
+        """
+        control = self.control
+        if control is None:
+            raise Unavailable(STARTING)
+        text, kind = passphrase.reveal(), KeyKind.PASSPHRASE
+        if not text:
+            text, kind = control.cluster().unlock_key, KeyKind.UNLOCK_KEY
+        if not text:
+            raise InvalidArgument(NO_BACKUP_KEY)
+        return seal_archive(write_backup(control.view, self._clock.now()), ArchiveKey(kind, text))
+
+    async def unlock(self, key: Secret) -> None:
+        """Go on where the restart stopped. Raises: AlreadyExists, InvalidArgument, WrongUnlockKey."""
+        async with self._changing:
+            if self._locked is None:
+                raise AlreadyExists("swarm is not locked")
+            self._wake(self._locked, key.reveal())
+            self._locked = None
+            log.info("swarm.unlocked")
+            try:
+                await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
+            except Unavailable as error:
+                log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
+
+    async def _prepare_founder(self, request: InitRequest) -> Membership:
+        await check_version()
+        membership = await self._founder(request)
+        ports = (membership.join_port, CLUSTER_PORT)
+        addresses.ensure_free(membership.listen_address, ports)
+        addresses.ensure_free(membership.advertise_address, (ETCD_PEER_PORT,))
+        addresses.ensure_free("127.0.0.1", (ETCD_CLIENT_PORT,))
+        return membership
+
+    async def _found(self, membership: Membership, found: Callable[[str, datetime], Foundation]) -> NodeID:
+        """Everything on disk before it is stored; the membership last of all."""
+        await self._clean_up()
+        now = self._clock.now()
+        foundation = found(f"{membership.advertise_address}:{membership.join_port}", now)
+        self._vault = create_vault(self._paths.identity, foundation.unlock_key)
+        secrets = Secrets(data_key=new_data_key(), store_ca=create_etcd_ca(now))
+        save_secrets(self._paths, self._vault, secrets)
+        failpoint("node.init.keyed")
+        self._replace_identity(foundation.identity)
+        member = Member(self._surroundings(), membership, foundation.objects)
+        await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
+        failpoint("node.init.stored")
+        save_membership(self._paths, member.membership)
+        return foundation.identity.subject.node_id
 
     async def _recover(self, request: InitRequest) -> NodeID:
         """Go on with this manager alone, from its own copy of the state; the others lose the role."""
         if self._running is None or self._running.member.membership.role is not NodeRole.MANAGER:
             raise Unavailable(NOT_A_MANAGER)
+        if self._locked is not None:
+            raise Unavailable(LOCKED)
         membership = self._running.member.membership
         if request.advertise_addr:
             advertised, port = addresses.choose_advertised(
@@ -237,8 +295,8 @@ class Host:
             identity = await request_identity(remote, wanted)
             failpoint("node.join.answered")
             await self._clean_up()
-            save_identity(self._paths.identity, identity)
-            self._identity = identity
+            self._vault = create_vault(self._paths.identity)
+            self._replace_identity(identity)
             membership = Membership(
                 role=NodeRole.WORKER,
                 advertise_address=advertised,
@@ -255,9 +313,12 @@ class Host:
         async with self._changing:
             if self._running is None:
                 raise Unavailable("This node is not part of a swarm")
+            if self._locked is not None:
+                await self._leave_locked(force=force)
+                return
             member = self._running.member
             if member.membership.role is NodeRole.MANAGER and not force:
-                raise Unavailable(_leaving_text(member))
+                raise Unavailable(leaving_text(member))
             await member.leave()
             failpoint("node.leave.left")
             await self._stop()
@@ -270,6 +331,13 @@ class Host:
 
     # --- how it gets there ---------------------------------------------------------------------------------
 
+    async def _leave_locked(self, *, force: bool) -> None:
+        if not force:
+            raise Unavailable(LOCKED)
+        await self._clean_up()
+        self._locked = None
+        log.info("swarm.left")
+
     def _tasks(self) -> Tasks | None:
         return self._running.member.tasks if self._running else None
 
@@ -277,13 +345,15 @@ class Host:
         return self._running.member.logs if self._running else None
 
     def _refuse_member(self) -> None:
-        if self._running is not None:
+        if self._running is not None or self._locked is not None:
             raise Unavailable(ALREADY_IN)
 
     def _surroundings(self) -> Surroundings:
         return Surroundings(
             paths=self._paths,
+        assert self._vault is not None, "made before the member"
             local=self._local,
+            vault=self._vault,
             clock=self._clock,
             new_id=self._new_id,
             identity=self._require_identity,
@@ -296,7 +366,8 @@ class Host:
         return self._identity
 
     def _replace_identity(self, identity: Identity) -> None:
-        save_identity(self._paths.identity, identity)
+        assert self._vault is not None, "made before the identity"
+        save_identity(self._paths.identity, identity, self._vault.seal)
         self._identity = identity
 
     async def _founder(self, request: InitRequest) -> Membership:
@@ -344,6 +415,15 @@ class Host:
 
     def _start(self, member: Member) -> None:
         assert self._group is not None, "run() is running"
+    def _wake(self, membership: Membership, unlock_key: str = "") -> None:
+        """Be a node again after a restart. Raises: Locked, WrongUnlockKey, InvalidArgument."""
+        vault = open_vault(self._paths.identity, unlock_key)
+        if membership.role is NodeRole.WORKER:
+            vault.lock_with("")  # it was a manager when the lock was closed
+        self._vault = vault
+        self._identity = load_identity(self._paths.identity, vault.open)
+        self._start(Member(self._surroundings(), membership))
+
         self._running = _Running(member, self._group.create_task(self._supervise(member)))
 
     async def _supervise(self, member: Member) -> None:
@@ -387,24 +467,6 @@ class Host:
             await asyncio.wait({running.work})
 
 
-def _leaving_text(member: Member) -> str:
-    """Why a manager should not just leave, in Docker's words."""
-    if member.manager is None:
-        return f"{LEAVING_MANAGER}Doing so may lose the consensus of your cluster. {LOST_CONSENSUS}"
-    managers = [n.id for n in member.manager.view.list(Node) if n.manager_status is not None]
-    if len(managers) == 1:
-        return LEAVING_MANAGER + LAST_MANAGER
-    reachable = sum(member.manager.is_reachable(node_id) for node_id in managers) - 1
-    if reachable < len(managers) // 2 + 1:
-        return (
-            f"{LEAVING_MANAGER}Removing this node leaves {reachable} managers out of {len(managers)}. "
-            f"Without a Raft quorum your swarm will be inaccessible. {LOST_CONSENSUS}"
-        )
-    return f"{LEAVING_MANAGER}Demote it first (swarm node demote), or use `--force` to leave at once."
-
-
-def _peers(member: Member) -> tuple[ManagerPeer, ...]:
-    if member.manager is None:
-        return tuple(ManagerPeer(node_id="", addr=address) for address in member.agent.managers)
-    nodes = member.manager.view.list(Node)
-    return tuple(ManagerPeer(node_id=n.id, addr=n.manager_status.addr) for n in nodes if n.manager_status)
+def _open_backup(request: RestoreRequest) -> Backup:
+    """The whole of it is checked before anything is written. Raises: InvalidArgument, PermissionDenied."""
+    return read_backup(open_archive(request.archive, request.key.reveal()))

@@ -7,6 +7,7 @@ client checks that it talks to a manager by the name `swarm-manager`. Keys are P
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -88,11 +89,11 @@ def read_subject(cert_pem: bytes) -> Subject:
     )
 
 
-def load_identity(directory: Path) -> Identity | None:
-    """The identity kept in `directory`, or None when there is none."""
+def load_identity(directory: Path, open_key: Callable[[str, bytes], bytes]) -> Identity | None:
+    """The identity kept in `directory`, or None when there is none; `open_key` opens what was sealed there."""
     try:
         return Identity(
-            key_pem=(directory / _KEY).read_bytes(),
+            key_pem=open_key(_KEY, (directory / _KEY).read_bytes()),
             cert_pem=(directory / _CERT).read_bytes(),
             root_pem=(directory / _ROOT).read_bytes(),
         )
@@ -100,10 +101,13 @@ def load_identity(directory: Path) -> Identity | None:
         return None
 
 
-def save_identity(directory: Path, identity: Identity) -> None:
-    """Write all three files; the certificate comes last, so that a half-written identity reads as none."""
+def save_identity(directory: Path, identity: Identity, seal_key: Callable[[str, bytes], bytes]) -> None:
+    """Write all three files, the key sealed under its file's name.
+
+    The certificate comes last, so that a half-written identity reads as none.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(directory / _KEY, identity.key_pem)
+    write_private(directory / _KEY, seal_key(_KEY, identity.key_pem))
     failpoint("identity.key.saved")
     write_private(directory / _ROOT, identity.root_pem)
     write_private(directory / _CERT, identity.cert_pem)

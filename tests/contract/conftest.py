@@ -8,7 +8,7 @@ import contextlib
 import pytest
 
 from swarm.base.clock import SystemClock
-from swarm.manager.ca.etcd_ca import create_etcd_ca
+from swarm.manager.ca.etcd_ca import certify_member, create_etcd_ca
 from swarm.store import etcd_process
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings
@@ -22,7 +22,8 @@ async def etcd(tmp_path_factory):
     patch = pytest.MonkeyPatch()  # several runs of these tests, and a swarmd, on one host
     for name, port in zip(("ETCD_CLIENT_PORT", "ETCD_PEER_PORT"), free_ports(2), strict=True):
         patch.setattr(etcd_process, name, port)
-    files = create_etcd_ca(directory / "pki", "127.0.0.1", SystemClock().now())
+    now = SystemClock().now()
+    files = certify_member(directory / "pki", create_etcd_ca(now), "127.0.0.1", now)
     process = EtcdProcess(
         EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
     )

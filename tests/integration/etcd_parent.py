@@ -14,7 +14,7 @@ from pathlib import Path
 from swarm.base.clock import SystemClock
 from swarm.base.errors import Unavailable
 from swarm.base.ids import ClusterID, NodeID
-from swarm.manager.ca.etcd_ca import create_etcd_ca, etcd_files
+from swarm.manager.ca.etcd_ca import certify_member, create_etcd_ca, etcd_files
 from swarm.manager.ca.root import Grant, create_root, read_csr, sign
 from swarm.model.defaults import ETCD_CLIENT_PORT
 from swarm.model.objects import JoinTokens
@@ -29,7 +29,8 @@ NOW = SystemClock().now()
 
 async def main(directory: Path) -> None:
     pki = directory / "pki"
-    files = etcd_files(pki) if pki.exists() else create_etcd_ca(pki, "127.0.0.1", NOW)
+    is_known = pki.exists()
+    files = etcd_files(pki) if is_known else certify_member(pki, create_etcd_ca(NOW), "127.0.0.1", NOW)
     settings = EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
     etcd = EtcdProcess(settings)
     running = asyncio.ensure_future(etcd.run())

@@ -1,10 +1,13 @@
 """The certificate authority of the managers' etcd, apart from the nodes' one: etcd trusts every certificate
-of its CA, so no worker may ever hold one. Managers share it; each signs its own certificate. All files 0600.
+of its CA, so no worker may ever hold one. Managers share it; each certifies its own member.
+
+A member's key must be a file that etcd can read, so it is not kept: each start makes a new one, on a tmpfs.
 """
 
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -24,12 +27,13 @@ def etcd_files(directory: Path) -> EtcdFiles:
     return EtcdFiles(ca=directory / "etcd-ca.crt", cert=directory / "etcd.crt", key=directory / "etcd.key")
 
 
-def ca_key_file(directory: Path) -> Path:
-    return directory / "etcd-ca.key"
+@dataclass(frozen=True, slots=True)
+class EtcdCA:
+    certificate_pem: bytes
+    key_pem: bytes = field(repr=False)
 
 
-def create_etcd_ca(directory: Path, advertise_address: str, now: datetime) -> EtcdFiles:
-    """Make the CA, and this manager's certificate under it."""
+def create_etcd_ca(now: datetime) -> EtcdCA:
     key_pem = new_key()
     key = _load(key_pem)
     certificate = (
@@ -37,15 +41,11 @@ def create_etcd_ca(directory: Path, advertise_address: str, now: datetime) -> Et
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    return install_etcd_ca(
-        directory, certificate.public_bytes(serialization.Encoding.PEM), key_pem, advertise_address, now
-    )
+    return EtcdCA(certificate.public_bytes(serialization.Encoding.PEM), key_pem)
 
 
-def install_etcd_ca(
-    directory: Path, ca_pem: bytes, ca_key_pem: bytes, advertise_address: str, now: datetime
-) -> EtcdFiles:
-    """Keep a CA made elsewhere, and make this manager's certificate under it."""
+def certify_member(directory: Path, ca: EtcdCA, advertise_address: str, now: datetime) -> EtcdFiles:
+    """Make a key and a certificate for this manager's member, and write what etcd reads (0600)."""
     files = etcd_files(directory)
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     key_pem = new_key()
@@ -58,10 +58,9 @@ def install_etcd_ca(
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(_load(ca_key_pem), hashes.SHA256())
+        .sign(_load(ca.key_pem), hashes.SHA256())
     )
-    write_private(ca_key_file(directory), ca_key_pem)
-    write_private(files.ca, ca_pem)
+    write_private(files.ca, ca.certificate_pem)
     write_private(files.key, key_pem)
     write_private(files.cert, certificate.public_bytes(serialization.Encoding.PEM))
     return files

@@ -25,6 +25,7 @@ from swarm.node.addresses import (
 )
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
 from swarm.node.founding import check_pools, found_cluster
+from swarm.node.vault import create_vault
 from swarm.proto.identity import Identity, load_identity, new_key, read_subject, save_identity, write_private
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -177,15 +178,18 @@ def test_a_membership_that_cannot_be_read_is_no_fresh_node(paths, content):
         load_membership(paths)
 
 
-def test_an_identity_is_private_and_whole_or_none(tmp_path):
+def test_an_identity_is_private_sealed_and_whole_or_none(tmp_path):
     foundation, _ = found()
-    assert load_identity(tmp_path / "node") is None
-    save_identity(tmp_path / "node", foundation.identity)
-    assert load_identity(tmp_path / "node") == foundation.identity
-    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "node").iterdir()} == {0o600}
-    assert (tmp_path / "node").stat().st_mode & 0o777 == 0o700
-    (tmp_path / "node" / "node.crt").unlink()
-    assert load_identity(tmp_path / "node") is None
+    folder = tmp_path / "node"
+    vault = create_vault(folder)
+    assert load_identity(folder, vault.open) is None
+    save_identity(folder, foundation.identity, vault.seal)
+    assert load_identity(folder, vault.open) == foundation.identity
+    assert foundation.identity.key_pem not in (folder / "node.key").read_bytes()
+    assert {p.stat().st_mode & 0o777 for p in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    (folder / "node.crt").unlink()
+    assert load_identity(folder, vault.open) is None
 
 
 def test_a_private_file_is_replaced_whole(tmp_path):

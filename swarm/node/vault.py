@@ -1,0 +1,81 @@
+"""The node's secrets on disk: files sealed with its locker key, and the lock that holds that key.
+
+In: contents by file. Out: files that open on this node only, and under autolock only with the unlock key.
+Each is sealed with its file's name, so one cannot stand in for another. The lock: swarm.secrets.unlock.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from swarm.base.errors import FailedPrecondition
+from swarm.base.log import get_logger
+from swarm.proto.identity import write_private
+from swarm.secrets.box import Box, Unsealable
+from swarm.secrets.unlock import make_lock, new_locker_key, open_lock
+
+LOCK_FILE = "lock"
+
+log = get_logger("vault")
+
+
+class Vault:
+    def __init__(self, directory: Path, locker: bytes, unlock_key: str) -> None:
+        """Made by `create_vault` and `open_vault`."""
+        self._file = directory / LOCK_FILE
+        self._locker = locker
+        self._box = Box(locker)
+        self._unlock_key = unlock_key
+
+    def lock_with(self, unlock_key: str) -> None:
+        """From now on the lock takes this key, or none when it is empty. Atomic: the old lock, or the new."""
+        if unlock_key != self._unlock_key:
+            write_private(self._file, make_lock(self._locker, unlock_key))
+            self._unlock_key = unlock_key
+            log.info("lock.changed", closed=bool(unlock_key))
+
+    def seal(self, name: str, content: bytes) -> bytes:
+        return self._box.seal(name, content)
+
+    def open(self, name: str, sealed: bytes) -> bytes:
+        """Raises: Unsealable."""
+        return self._box.open(name, sealed)
+
+    def write(self, path: Path, content: bytes) -> None:
+        """Replace `path` by the sealed content, atomically."""
+        write_private(path, self.seal(path.name, content))
+
+    def read(self, path: Path) -> bytes:
+        """Raises: FailedPrecondition when the file is missing or not what this vault wrote there."""
+        try:
+            return self.open(path.name, path.read_bytes())
+        except (FileNotFoundError, Unsealable) as error:
+            raise FailedPrecondition(
+                f"{path} cannot be read ({error}): restore it, or leave with --force and join again"
+            ) from error
+
+
+def create_vault(directory: Path, unlock_key: str = "") -> Vault:
+    """A new one, before anything is sealed with it."""
+    locker = new_locker_key()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(directory / LOCK_FILE, make_lock(locker, unlock_key))
+    return Vault(directory, locker, unlock_key)
+
+
+def open_vault(directory: Path, unlock_key: str = "") -> Vault:
+    """The node's own. A key that was not needed is not remembered as the lock's.
+
+    Raises:
+        Locked: it takes the unlock key.
+        WrongUnlockKey, InvalidArgument: this is not it.
+        FailedPrecondition: there is no lock, or it is damaged.
+    """
+    try:
+        lock = (directory / LOCK_FILE).read_bytes()
+    except FileNotFoundError:
+        raise FailedPrecondition(
+            f"{directory / LOCK_FILE} is missing: restore it, or leave with --force and join again"
+        ) from None
+    locker = open_lock(lock, unlock_key)
+    return Vault(directory, locker, "" if make_lock(locker, "") == lock else unlock_key)
