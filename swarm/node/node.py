@@ -26,8 +26,8 @@ from swarm.manager.backup import Backup, read_backup, write_backup
 from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.ca.root import token_text
 from swarm.manager.control.control import Control
-from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
 from swarm.manager.members import Secrets
+from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
 from swarm.model.join_token import parse_token
 from swarm.model.objects import Cluster, JoinTokens
 from swarm.model.types import NodeRole, TLSInfo
@@ -37,9 +37,8 @@ from swarm.node.files import Membership, Paths, forget_membership, load_membersh
 from swarm.node.founding import Foundation, found_again, found_cluster
 from swarm.node.joining import Application, request_identity
 from swarm.node.logs import ClusterLogs
-from swarm.node.member import Member, Surroundings
 from swarm.node.manager_part import save_secrets
-from swarm.overlay.data_path import DataPath
+from swarm.node.member import Member, Surroundings
 from swarm.node.refusals import (
     ALREADY_IN,
     NO_BACKUP_KEY,
@@ -50,12 +49,14 @@ from swarm.node.refusals import (
     list_peers,
 )
 from swarm.node.vault import Vault, create_vault, open_vault
+from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
+from swarm.secrets.archive import ArchiveKey, KeyKind, open_archive, seal_archive
 from swarm.secrets.box import new_data_key
+from swarm.secrets.unlock import Locked
 from swarm.store.etcd_process import check_version
 from swarm.worker.host import tls_info
 from swarm.worker.images.store import ImageSettings, ImageStore
-from swarm.secrets.unlock import Locked
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.host import RuntimeChoice, detect_runtime
@@ -63,9 +64,9 @@ from swarm.worker.tasks import Tasks
 from swarm.worker.volumes import VolumeStore
 
 START_TIMEOUT_S = 30.0
+UNLOCK_TIMEOUT_S = 5.0
 JOIN_TIMEOUT_S = 20.0
 """As long as Docker's engine waits before it says that joining goes on in the background."""
-UNLOCK_TIMEOUT_S = 5.0
 
 log = get_logger("node")
 
@@ -97,11 +98,11 @@ class Host:
             ),
         )
         self._identity: Identity | None = None
-        self._running: _Running | None = None
-        self._changing = asyncio.Lock()
         self._vault: Vault | None = None
         self._locked: Membership | None = None
         """What this node is once somebody has given the unlock key."""
+        self._running: _Running | None = None
+        self._changing = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
@@ -152,10 +153,10 @@ class Host:
         return LocalEngine(str(self._paths.state), self._choice.name, images, containers)
 
     def status(self) -> SwarmStatus:
-        if self._running is None or self._identity is None:
-            return SwarmStatus()
         if self._locked is not None:
             return SwarmStatus(state=NodeMembership.LOCKED)
+        if self._running is None or self._identity is None:
+            return SwarmStatus()
         member = self._running.member
         manager = member.manager
         is_ready = manager is not None or member.membership.role is NodeRole.WORKER
@@ -253,10 +254,10 @@ class Host:
 
     async def _recover(self, request: InitRequest) -> NodeID:
         """Go on with this manager alone, from its own copy of the state; the others lose the role."""
-        if self._running is None or self._running.member.membership.role is not NodeRole.MANAGER:
-            raise Unavailable(NOT_A_MANAGER)
         if self._locked is not None:
             raise Unavailable(LOCKED)
+        if self._running is None or self._running.member.membership.role is not NodeRole.MANAGER:
+            raise Unavailable(NOT_A_MANAGER)
         membership = self._running.member.membership
         if request.advertise_addr:
             advertised, port = addresses.choose_advertised(
@@ -311,11 +312,11 @@ class Host:
 
     async def leave(self, *, force: bool) -> None:
         async with self._changing:
-            if self._running is None:
-                raise Unavailable("This node is not part of a swarm")
             if self._locked is not None:
                 await self._leave_locked(force=force)
                 return
+            if self._running is None:
+                raise Unavailable("This node is not part of a swarm")
             member = self._running.member
             if member.membership.role is NodeRole.MANAGER and not force:
                 raise Unavailable(leaving_text(member))
@@ -329,14 +330,14 @@ class Host:
             self._identity = None
             log.info("swarm.left")
 
-    # --- how it gets there ---------------------------------------------------------------------------------
-
     async def _leave_locked(self, *, force: bool) -> None:
         if not force:
             raise Unavailable(LOCKED)
         await self._clean_up()
         self._locked = None
         log.info("swarm.left")
+
+    # --- how it gets there ---------------------------------------------------------------------------------
 
     def _tasks(self) -> Tasks | None:
         return self._running.member.tasks if self._running else None
@@ -349,11 +350,11 @@ class Host:
             raise Unavailable(ALREADY_IN)
 
     def _surroundings(self) -> Surroundings:
-        return Surroundings(
-            paths=self._paths,
         assert self._vault is not None, "made before the member"
-            local=self._local,
+        return Surroundings(
             vault=self._vault,
+            paths=self._paths,
+            local=self._local,
             clock=self._clock,
             new_id=self._new_id,
             identity=self._require_identity,
@@ -413,8 +414,6 @@ class Host:
         for container_id in self._local.images.retained():
             self._local.images.release(container_id)
 
-    def _start(self, member: Member) -> None:
-        assert self._group is not None, "run() is running"
     def _wake(self, membership: Membership, unlock_key: str = "") -> None:
         """Be a node again after a restart. Raises: Locked, WrongUnlockKey, InvalidArgument."""
         vault = open_vault(self._paths.identity, unlock_key)
@@ -424,6 +423,8 @@ class Host:
         self._identity = load_identity(self._paths.identity, vault.open)
         self._start(Member(self._surroundings(), membership))
 
+    def _start(self, member: Member) -> None:
+        assert self._group is not None, "run() is running"
         self._running = _Running(member, self._group.create_task(self._supervise(member)))
 
     async def _supervise(self, member: Member) -> None:
