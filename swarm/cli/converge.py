@@ -18,6 +18,8 @@ from swarm.cli.values import natural_key
 Json = Mapping[str, Any]
 
 MAX_BARS = 20
+HOPELESS_AFTER = 3
+"""Tasks of one slot that could not be prepared (no such image or command), before the wait is given up."""
 DEFAULT_MONITOR_S = 5.0
 OVERALL = "overall progress"
 VERIFY = "verify"
@@ -89,6 +91,9 @@ class Convergence:
             if state == "rollback_completed":
                 lines.append(Line(id="rollback", text=message))
             return Converging(lines=tuple(lines), done=True)
+        hopeless = _hopeless(service, tasks)
+        if hopeless and not self._reached:
+            return Converging(lines=(), failure=hopeless)
         active = {node["ID"] for node in nodes if node["Status"]["State"] != "down"}
         converged = self._observe(service, tasks, active, lines)
         self._verify(converged, monitor_s, now_s, lines)
@@ -145,6 +150,24 @@ class Convergence:
             if line is not None and (is_global or number <= wanted):
                 shown[id] = line
         return list(shown.values())
+
+
+def _hopeless(service: Json, tasks: Sequence[Json]) -> str:
+    """Why there is no use in waiting: no task runs, and a slot's tasks could not be prepared thrice."""
+    if any(_is_running(task) for task in tasks):
+        return ""
+    refused: dict[object, list[Json]] = {}
+    for task in tasks:
+        if _state(task) == "rejected":
+            refused.setdefault(task.get("Slot") or task.get("NodeID"), []).append(task)
+    slot = max(refused.values(), key=len, default=[])
+    if len(slot) < HOPELESS_AFTER:
+        return ""
+    name = service["Spec"]["Name"]
+    return (
+        f"service {name} does not start: {slot[-1]['Status'].get('Err', '')} "
+        f"(it is tried again; look with: swarm service ps {name}, remove with: swarm service rm {name})"
+    )
 
 
 def _bar(id: str, task: Json) -> Line | None:

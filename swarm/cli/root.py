@@ -22,6 +22,7 @@ root = LazyGroup(
         "leave": (f"{_COMMANDS}.cluster:leave", "Leave the swarm"),
         "info": (f"{_COMMANDS}.system:info", "Display what this node knows of itself and the swarm"),
         "version": (f"{_COMMANDS}.system:version", "Show the versions of the command and the daemon"),
+        "system": (f"{_COMMANDS}.system:system", "Look after the swarm's store and this node"),
         "node": (f"{_COMMANDS}.node:node", "Manage nodes"),
         "service": (f"{_COMMANDS}.service:service", "Manage services"),
         "task": (f"{_COMMANDS}.task:task", "Look at tasks"),

@@ -345,7 +345,7 @@ def fake_cluster(now: datetime) -> FakeApi:
             "GET /networks": [network(now)],
             "GET /networks/ingress": network(now),
             "GET /images/json": [image(now)],
-            "GET /images/web:demo/json": image(now),
+            "GET /images/(img|web)(:.*)?/json": image(now),
             "DELETE /images/web:demo": [
                 {"Untagged": "web:demo"},
                 {"Deleted": "sha256:" + "0123456789abcdef" * 4},

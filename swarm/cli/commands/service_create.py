@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from http import HTTPStatus
 
 import click
 
-from swarm.api.client import JsonValue
+from swarm.api.client import ApiError, Client, JsonValue
+from swarm.base.errors import SwarmError
 from swarm.cli.mounts import parse_mount
 from swarm.cli.options import Parsed, connect
 from swarm.cli.publish import parse_publish
@@ -24,6 +26,9 @@ _BYTES = Parsed("bytes", parse_bytes)
 _DURATION = Parsed("duration", parse_positive_duration)
 _UNSIGNED = Parsed("uint", parse_unsigned)
 _LABEL = Parsed("key=value", parse_label)
+
+
+_NO_SUCH_IMAGE = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 
 
 @click.command(
@@ -69,6 +74,7 @@ _LABEL = Parsed("key=value", parse_label)
 @click.option("--stop-signal", default="", help="Signal that stops the container")
 @click.option("-d", "--detach", is_flag=True, help="Do not wait until the service has converged")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
+@click.option("--no-resolve-image", is_flag=True, help="Do not ask the registry whether the image exists")
 @click.pass_context
 def create(
     ctx: click.Context,
@@ -77,11 +83,14 @@ def create(
     arguments: tuple[str, ...],
     detach: bool,
     quiet: bool,
+    no_resolve_image: bool,
     **flags: JsonValue,
 ) -> None:
     """Create a new service. Options go before IMAGE; what follows it is the container's command."""
     spec = service_spec(image, arguments, flags, os.environ)
     with connect(ctx) as client:
+        if not no_resolve_image:
+            _check_image(client, spec["TaskTemplate"]["ContainerSpec"]["Image"])
         created = client.post("/services/create", spec)
         for warning in created.get("Warnings") or ():
             click.echo(f"WARNING: {warning}", err=True)
@@ -90,3 +99,28 @@ def create(
             from swarm.cli.progress import watch_service
 
             watch_service(client, created["ID"], quiet=quiet)
+
+
+def _check_image(client: Client, image: str) -> None:
+    """Refuse an image that this manager does not have and that its registry does not know.
+
+    A registry that cannot be asked proves nothing: other nodes may have the image.
+    Raises: SwarmError.
+    """
+    try:
+        client.get(f"/images/{image}/json")
+    except ApiError as error:
+        if error.status != HTTPStatus.NOT_FOUND:
+            raise
+    else:
+        return
+    try:
+        client.get(f"/distribution/{image}/json")
+    except ApiError as error:
+        if error.status in _NO_SUCH_IMAGE:
+            raise SwarmError(
+                f"image {image} is neither on this manager nor in its registry ({error.message}): correct "
+                f"the name, load it (swarm image load), or give --no-resolve-image if other nodes have it"
+            ) from error
+        text = f"image {image} is not on this manager, and its registry cannot be asked: {error.message}"
+        click.echo(text, err=True)

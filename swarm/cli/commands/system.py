@@ -10,8 +10,19 @@ import click
 from swarm import __version__
 from swarm.api.client import CannotConnect
 from swarm.cli.inspect import render_object
+from swarm.cli.lazy import LazyGroup
 from swarm.cli.options import FORMAT_HELP, connect
 from swarm.cli.system_text import info_text, version_text
+
+
+system = LazyGroup(
+    "system",
+    table={
+        "info": ("swarm.cli.commands.upkeep:info", "Show how this node's store, runtime and kernel are"),
+        "repair": ("swarm.cli.commands.upkeep:repair", "Replace this manager's damaged part of the store"),
+    },
+    help="Look after the swarm's store and this node.",
+)
 
 
 @click.command()

@@ -197,3 +197,12 @@ def test_create_prints_the_id_then_its_progress(run: Run, api: FakeApi) -> None:
     outcome = run("service", "create", "--name", "new", "img")
     assert outcome.out.splitlines()[:2] == ["n" * 25, "overall progress: 2 out of 2 tasks"]
     assert run("service", "create", "--name", "new2", "-q", "img").out == "n" * 25 + "\n"
+
+
+def test_the_wait_ends_when_a_slot_cannot_be_prepared_again_and_again() -> None:
+    convergence, service = Convergence(), web(NOW)
+    refused = [a_task(1, "rejected", err="No such image: nope:latest") | {"ID": f"r{n}"} for n in range(3)]
+    assert not convergence.handle(service, refused[:2], NODES, 0).failure
+    failure = convergence.handle(service, refused, NODES, 1).failure
+    assert failure.startswith("service web does not start: No such image: nope:latest")
+    assert not convergence.handle(service, [*refused, a_task(2, "running")], NODES, 2).failure

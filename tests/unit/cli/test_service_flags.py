@@ -150,3 +150,18 @@ def test_a_malformed_flag_is_one_line_and_no_request(
     assert message in outcome.err
     assert outcome.err.count("\n") == 1
     assert api.requests == []
+
+
+def test_an_image_that_nobody_has_is_refused_before_anything_is_created(run: Run, api: FakeApi) -> None:
+    outcome = run("service", "create", "-d", "nope")
+    assert outcome.status == 1
+    assert outcome.err.startswith("image nope:latest is neither on this manager nor in its registry")
+    assert not [r for r in api.requests if r.path == "/services/create"]
+    assert run("service", "create", "-d", "--no-resolve-image", "nope").status == 0
+
+
+def test_a_registry_that_cannot_be_asked_is_no_reason_to_refuse(run: Run, api: FakeApi) -> None:
+    api.put("GET /distribution/.*/json", (503, {"message": "no route to host"}))
+    outcome = run("service", "create", "-d", "nope")
+    assert outcome.status == 0
+    assert "its registry cannot be asked: no route to host" in outcome.err
