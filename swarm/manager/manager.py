@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass
 
 import grpc.aio
-from aiohttp import web
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, Unavailable, from_grpc
@@ -16,7 +15,8 @@ from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
 from swarm.manager.allocator.allocate import plan_allocation
 from swarm.manager.beats import ManagerBeats
-from swarm.manager.ca.join_server import JoinServer, tls_context
+from swarm.manager.ca.join_site import JoinSite
+from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.generation import GenerationWatch
@@ -33,7 +33,7 @@ from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc, managers_pb2, managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.proto.rpc import make_server, open_channel, server_credentials
+from swarm.proto.rpc import Guard, guarded_server, open_channel, roles_of, server_credentials
 from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
@@ -122,7 +122,8 @@ class Manager:
             group.create_task(self.keeper.run())
             group.create_task(self._hand_raft_on())
             group.create_task(dispatcher.run())
-            group.create_task(self._serve_joins())
+            joins = JoinSite(self._store, self._clock, self._identity)
+            group.create_task(joins.run(self._listen.address, self._listen.join_port))
             group.create_task(self._serve_nodes(dispatcher))
 
     async def _lead(self, epoch: int) -> None:
@@ -181,6 +182,7 @@ class Manager:
             ),
             scheduler_planner(random.Random()),  # noqa: S311 - breaks ties between nodes
             whole("reaper", (Task, Service, Node, Cluster), lambda view, _: plan_reaper(view)),
+            whole("root rotation", (Node, Cluster), lambda view, _: plan_rotation(view, self._new_id)),
         )
 
     def _concerned_services(self, key: ObjectKey, change: Change) -> frozenset[str]:
@@ -192,33 +194,16 @@ class Manager:
             return frozenset(t.service_id for t in tasks)
         return frozenset(list_service_ids(self._store.view)) if _matters(change) else frozenset()
 
-    async def _serve_joins(self) -> None:
-        identity = self._identity()
-        runner = web.AppRunner(JoinServer(self._store, self._clock).application(), access_log=None)
-        await runner.setup()
-        try:
-            site = web.TCPSite(
-                runner, self._listen.address, self._listen.join_port, ssl_context=tls_context(identity)
-            )
-            try:
-                await site.start()
-            except OSError as error:
-                where = f"{self._listen.address}:{self._listen.join_port}"
-                raise FailedPrecondition(f"cannot listen on {where}: {error.strerror}") from error
-            await asyncio.Event().wait()
-        finally:
-            await runner.cleanup()
-
     def _is_member(self, node_id: NodeID) -> bool:
         return self._store.view.get(Node, node_id) is not None
 
     async def _serve_nodes(self, dispatcher: Dispatcher) -> None:
-        identity = self._identity()
         services = (
             *dispatcher_pb2.DESCRIPTOR.services_by_name.values(),
             *managers_pb2.DESCRIPTOR.services_by_name.values(),
         )
-        server: grpc.aio.Server = make_server(identity, services, self._clock, self._is_member)
+        guard = Guard(roles_of(services), self._identity, self._clock, self._is_member)
+        server: grpc.aio.Server = guarded_server(guard)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
@@ -234,7 +219,7 @@ class Manager:
         await server.start()
         self._serving.set()
         try:
-            await server.wait_for_termination()
+            await guard.run()
         finally:
             await server.stop(STOP_GRACE_S)
 

@@ -21,6 +21,7 @@ from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
+from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
 from swarm.model.defaults import ETCD_PEER_PORT
@@ -67,8 +68,8 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
         return pb.RenewNodeCertificateResponse(
-            certificate_pem=sign(cluster.root_ca, key, grant, self._clock.now()),
-            root_pem=cluster.root_ca.ca_cert_pem,
+            certificate_pem=sign(issuing(cluster.root_ca), key, grant, self._clock.now()),
+            root_pem=trusted_pem(cluster.root_ca),
         )
 
 

@@ -16,12 +16,14 @@ from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
-from swarm.proto.identity import Identity, make_csr
+from swarm.proto.identity import Identity, Subject, make_csr
+from swarm.proto.roots import CertificateTerms, meets
 from swarm.proto.rpc import open_channel, translated
 
 T = TypeVar("T")
 
 TIMEOUT_S = 10.0
+RETRY_FIRST_S = 0.5
 RETRY_S = 60.0
 LONGEST_SLEEP_S = 3600.0
 """The clock may be set meanwhile: look at it now and then."""
@@ -56,13 +58,13 @@ async def renew(targets: Sequence[str], identity: Identity) -> Identity:
     return Identity(key_pem=identity.key_pem, cert_pem=answer.certificate_pem, root_pem=answer.root_pem)
 
 
-def renewal_time(not_before: datetime, not_after: datetime, share: float) -> datetime:
-    """When to renew: `share` (0.5 to 0.8) of the certificate's life after its start."""
-    return not_before + (not_after - not_before) * share
+def renewal_time(subject: Subject, share: float) -> datetime:
+    """When to renew: `share` (0.5 to 0.8) of the certificate's life after it was issued."""
+    return subject.issued_at + subject.life * share
 
 
 class Renewer:
-    """Renews the certificate at 50 to 80 % of its life, and again and again while that fails."""
+    """Renews the certificate at 50 to 80 % of its life, and when managers want another one."""
 
     def __init__(
         self,
@@ -75,20 +77,44 @@ class Renewer:
         self._identity = identity
         self._managers = managers
         self._replace = replace
+        self._terms: CertificateTerms | None = None
+        self._told = asyncio.Event()
+
+    def want(self, terms: CertificateTerms) -> None:
+        """What managers want the certificate to be like from now on."""
+        self._terms = terms
+        self._told.set()
 
     async def run(self) -> None:
         share = random.uniform(0.5, 0.8)  # noqa: S311 - spreads the renewals of many nodes
+        backoff = RETRY_FIRST_S
         while True:
-            subject = self._identity().subject
-            due = renewal_time(subject.not_before, subject.not_after, share)
-            left = due - self._clock.now()
-            if left > timedelta(0):
-                await asyncio.sleep(min(left.total_seconds(), LONGEST_SLEEP_S))
+            left = renewal_time(self._identity().subject, share) - self._clock.now()
+            if left > timedelta(0) and self._meets():
+                backoff = RETRY_FIRST_S
+                await self._sleep(left)
                 continue
             try:
                 self._replace(await renew(self._managers(), self._identity()))
             except SwarmError as error:
-                log.warning("certificate.not.renewed", reason=str(error), expires=str(subject.not_after))
-                await asyncio.sleep(RETRY_S)
+                expires = str(self._identity().subject.not_after)
+                log.warning("certificate.not.renewed", reason=str(error), expires=expires)
             else:
-                log.info("certificate.renewed")
+                log.info("certificate.renewed", expires=str(self._identity().subject.not_after))
+                if self._meets():
+                    continue
+            # A manager may not have seen yet what another one has told.
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, RETRY_S)
+
+    def _meets(self) -> bool:
+        return self._terms is None or meets(self._identity(), self._terms)
+
+    async def _sleep(self, left: timedelta) -> None:
+        """Until the managers want something, or it may be time."""
+        try:
+            async with asyncio.timeout(min(left.total_seconds(), LONGEST_SLEEP_S)):
+                await self._told.wait()
+        except TimeoutError:
+            return
+        self._told.clear()

@@ -90,7 +90,9 @@ async def _apply(
         if response.status != 200:
             raise _refusal(response.status, str(answer.get("message", "")))
         return Identity(
-            key_pem=application.key_pem, cert_pem=str(answer["certificate"]).encode(), root_pem=root
+            key_pem=application.key_pem,
+            cert_pem=str(answer["certificate"]).encode(),
+            root_pem=str(answer["roots"]).encode(),
         )
 
 

@@ -25,6 +25,7 @@ from swarm.base.log import Secret, get_logger
 from swarm.manager.backup import Backup, read_backup, write_backup
 from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.ca.root import token_text
+from swarm.manager.ca.rotation import desired_root
 from swarm.manager.control.control import Control
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
@@ -51,11 +52,11 @@ from swarm.node.refusals import (
 from swarm.node.vault import Vault, create_vault, open_vault
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
+from swarm.proto.roots import root_info
 from swarm.secrets.archive import ArchiveKey, KeyKind, open_archive, seal_archive
 from swarm.secrets.box import new_data_key
 from swarm.secrets.unlock import Locked
 from swarm.store.etcd_process import check_version
-from swarm.worker.host import tls_info
 from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
@@ -178,7 +179,7 @@ class Host:
         )
 
     def tls_info(self, cluster: Cluster) -> TLSInfo:
-        return tls_info(cluster.root_ca.ca_cert_pem)
+        return root_info(desired_root(cluster.root_ca))
 
     async def init(self, request: InitRequest) -> NodeID:
         """Found a cluster; acknowledged only when its first objects are stored."""

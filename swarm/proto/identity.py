@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -22,6 +22,8 @@ from swarm.base.ids import ClusterID, NodeID
 from swarm.model.types import NodeRole
 
 MANAGER_NAME = "swarm-manager"
+BACKDATE = timedelta(hours=1)
+"""Certificates are dated back by so much against clocks that differ (SwarmKit ca/certificates.go)."""
 _KEY, _CERT, _ROOT = "node.key", "node.crt", "root.crt"
 
 
@@ -34,6 +36,16 @@ class Subject:
     cluster_id: ClusterID
     not_before: datetime
     not_after: datetime
+    issuer_id: bytes
+    """Which root's key signed it."""
+
+    @property
+    def issued_at(self) -> datetime:
+        return self.not_before + BACKDATE
+
+    @property
+    def life(self) -> timedelta:
+        return self.not_after - self.issued_at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +92,17 @@ def read_subject(cert_pem: bytes) -> Subject:
         return str(values[0].value)
 
     unit = attribute(NameOID.ORGANIZATIONAL_UNIT_NAME)
+    try:
+        issuer = cert.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except x509.ExtensionNotFound:
+        raise ValueError("not a node certificate") from None
     return Subject(
         NodeID(attribute(NameOID.COMMON_NAME)),
         NodeRole(unit.removeprefix("swarm-")),
         ClusterID(attribute(NameOID.ORGANIZATION_NAME)),
         cert.not_valid_before_utc,
         cert.not_valid_after_utc,
+        issuer or b"",
     )
 
 

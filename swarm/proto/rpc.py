@@ -1,16 +1,18 @@
 """mTLS gRPC: the channel an agent uses and the server a manager runs.
 
 Each RPC names the roles that may call it in its .proto; a method without roles cannot be served. The caller's
-role, node and cluster come from its certificate alone, checked at every call (a connection outlives the
-certificate it was opened with). Errors of ours cross as gRPC status and message, nothing else does.
+role, node and cluster come from its certificate alone, checked at every call and, while a stream lasts, again
+and again (a connection outlives the certificate it was opened with, and the root that issued it). Errors of
+ours cross as gRPC status and message, nothing else does.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,12 +21,20 @@ import grpc.aio
 from google.protobuf.descriptor import ServiceDescriptor
 
 from swarm.base.clock import Clock
-from swarm.base.errors import NodeRemoved, PermissionDenied, SwarmError, Unauthenticated, from_grpc
-from swarm.base.ids import ClusterID, NodeID
+from swarm.base.errors import (
+    NodeRemoved,
+    PermissionDenied,
+    SwarmError,
+    Unauthenticated,
+    Unavailable,
+    from_grpc,
+)
+from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.model.types import NodeRole
 from swarm.proto.gen import options_pb2
 from swarm.proto.identity import MANAGER_NAME, Identity, Subject, read_subject
+from swarm.proto.roots import key_ids
 
 T = TypeVar("T")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -56,6 +66,9 @@ _CHANNEL_OPTIONS = [
     ("grpc.enable_retries", 0),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+
+LOOK_EVERY_S = 0.5
+"""How long a stream may outlive the right to it: less than a heartbeat."""
 
 log = get_logger("rpc")
 _caller: ContextVar[Subject] = ContextVar("rpc_caller")
@@ -102,7 +115,11 @@ def make_server(
 
     `is_member` tells whether the cluster still has the node: a certificate outlives its node's removal.
     """
-    guard = _Guard(roles_of(services), identity.subject.cluster_id, clock, is_member)
+    return guarded_server(Guard(roles_of(services), lambda: identity, clock, is_member))
+
+
+def guarded_server(guard: Guard) -> grpc.aio.Server:
+    """The server behind `guard`, which ends what must not go on only while its `run` is running."""
     return grpc.aio.server(interceptors=[guard], options=_SERVER_OPTIONS)
 
 
@@ -116,15 +133,44 @@ def server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCredentia
     return grpc.dynamic_ssl_server_credentials(current(), current, True)
 
 
-class _Guard(grpc.aio.ServerInterceptor):
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stream:
+    """One that is open: whose, for whom, and how to end it."""
+
+    subject: Subject
+    roles: frozenset[NodeRole]
+    scope: asyncio.Timeout
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Lets in who may call, and ends the streams of those who may no longer.
+
+    Certificates count if the roots that this manager's own `identity` trusts now have issued them.
+    """
+
     def __init__(
-        self, roles: Roles, cluster_id: ClusterID, clock: Clock, is_member: Callable[[NodeID], bool]
+        self,
+        roles: Roles,
+        identity: Callable[[], Identity],
+        clock: Clock,
+        is_member: Callable[[NodeID], bool],
     ) -> None:
         self._roles = roles
-        self._cluster_id = cluster_id
+        self._identity = identity
+        self._cluster_id = identity().subject.cluster_id
         self._clock = clock
         self._is_member = is_member
         self._subjects: dict[bytes, Subject] = {}
+        self._streams: set[_Stream] = set()
+        self._trusted: tuple[bytes, frozenset[bytes]] = (b"", frozenset())
+
+    async def run(self) -> None:
+        """End the streams of the expired and the removed, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            for stream in list(self._streams):
+                if self._problem(stream.subject, stream.roles) is not None:
+                    stream.scope.reschedule(asyncio.get_running_loop().time())
 
     async def intercept_service(
         self,
@@ -143,7 +189,7 @@ class _Guard(grpc.aio.ServerInterceptor):
                 else (grpc.unary_stream_rpc_method_handler)
             )
         else:
-            serve = self._unary(_behaviour(handler), roles)
+            serve = self._unary(_behaviour(handler), roles, is_stream=handler.request_streaming)
             make = (
                 grpc.stream_unary_rpc_method_handler
                 if handler.request_streaming
@@ -151,11 +197,21 @@ class _Guard(grpc.aio.ServerInterceptor):
             )
         return make(serve, handler.request_deserializer, handler.response_serializer)
 
-    def _unary(self, behaviour: Any, roles: frozenset[NodeRole]) -> Any:  # noqa: ANN401 - grpc handlers
+    def _unary(
+        self,
+        behaviour: Any,  # noqa: ANN401 - grpc handlers
+        roles: frozenset[NodeRole],
+        *,
+        is_stream: bool,
+    ) -> Any:  # noqa: ANN401
         async def serve(request: Any, context: Context) -> Any:  # noqa: ANN401
             try:
-                _caller.set(self._identify(context, roles))
-                return await behaviour(request, context)
+                subject = self._identify(context, roles)
+                _caller.set(subject)
+                if not is_stream:
+                    return await behaviour(request, context)
+                async with self._watched(subject, roles):
+                    return await behaviour(request, context)
             except SwarmError as error:
                 await _abort(context, error)
 
@@ -164,14 +220,31 @@ class _Guard(grpc.aio.ServerInterceptor):
     def _stream(self, behaviour: Any, roles: frozenset[NodeRole]) -> Any:  # noqa: ANN401
         async def serve(request: Any, context: Context) -> AsyncIterator[Any]:  # noqa: ANN401
             try:
-                _caller.set(self._identify(context, roles))
-                async with aclosing(behaviour(request, context)) as responses:
+                subject = self._identify(context, roles)
+                _caller.set(subject)
+                async with self._watched(subject, roles), aclosing(behaviour(request, context)) as responses:
                     async for response in responses:
                         yield response
             except SwarmError as error:
                 await _abort(context, error)
 
         return serve
+
+    @asynccontextmanager
+    async def _watched(self, subject: Subject, roles: frozenset[NodeRole]) -> AsyncIterator[None]:
+        """Raises what is wrong with the caller as soon as something is."""
+        try:
+            async with asyncio.timeout(None) as scope:
+                stream = _Stream(subject, roles, scope)
+                self._streams.add(stream)
+                try:
+                    yield
+                finally:
+                    self._streams.discard(stream)
+        except TimeoutError:
+            raise (self._problem(subject, roles) if scope.expired() else None) or Unavailable(
+                "the stream has ended"
+            ) from None
 
     def _identify(self, context: Context, roles: frozenset[NodeRole]) -> Subject:
         pem = next(iter(context.auth_context().get("x509_pem_cert", ())), b"")
@@ -184,15 +257,31 @@ class _Guard(grpc.aio.ServerInterceptor):
             if len(self._subjects) > 10_000:
                 self._subjects.clear()
             self._subjects[pem] = subject
-        if subject.cluster_id != self._cluster_id:
-            raise PermissionDenied("the certificate is of another cluster")
-        if subject.not_after <= self._clock.now():
-            raise Unauthenticated(f"the certificate of node {subject.node_id} expired at {subject.not_after}")
-        if subject.role not in roles:
-            raise PermissionDenied(f"a {subject.role} may not call this")
-        if not self._is_member(subject.node_id):
-            raise NodeRemoved(subject.node_id)
+        problem = self._problem(subject, roles)
+        if problem is not None:
+            raise problem
         return subject
+
+    def _problem(self, subject: Subject, roles: frozenset[NodeRole]) -> SwarmError | None:
+        if subject.cluster_id != self._cluster_id:
+            return PermissionDenied("the certificate is of another cluster")
+        if subject.not_after <= self._clock.now():
+            return Unauthenticated(
+                f"the certificate of node {subject.node_id} expired at {subject.not_after}"
+            )
+        if subject.issuer_id not in self._trusted_ids():
+            return Unauthenticated(f"the certificate of node {subject.node_id} is of a former root CA")
+        if subject.role not in roles:
+            return PermissionDenied(f"a {subject.role} may not call this")
+        if not self._is_member(subject.node_id):
+            return NodeRemoved(subject.node_id)
+        return None
+
+    def _trusted_ids(self) -> frozenset[bytes]:
+        pem = self._identity().root_pem
+        if self._trusted[0] != pem:
+            self._trusted = (pem, key_ids(pem))
+        return self._trusted[1]
 
 
 def _behaviour(handler: Any) -> Any:  # noqa: ANN401 - grpc's handler tuple

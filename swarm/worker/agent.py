@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -34,6 +36,7 @@ from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.identity import Identity
+from swarm.proto.roots import CertificateTerms
 from swarm.proto.rpc import certificate_problem, open_channel, translated
 from swarm.worker.assignments import Assignments
 from swarm.worker.host import describe_host
@@ -50,7 +53,13 @@ END_TIMEOUT_S = 2.0
 BEAT_TIMEOUT_S = 1.0
 VERIFY_EVERY_S = 3.0
 
+SessionStream: TypeAlias = "grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]"
+
 log = get_logger("agent")
+
+
+class _Recertified(Exception):
+    """Not an error: the session is to go on under the node's new certificate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +76,8 @@ class AgentParts:
     """Told of the managers that a manager names."""
     told: Callable[[Node], None]
     """Told of this node's record (role, labels) whenever it changes."""
+    certify: Callable[[CertificateTerms], None]
+    """Told what this node's certificate should be like."""
 
 
 class Agent:
@@ -87,6 +98,8 @@ class Agent:
         self._assignments = Assignments(epoch=parts.journal.load_epoch())
         self._network_changed = asyncio.Event()
         self._connected = asyncio.Event()
+        self._certified = asyncio.Event()
+        self._previous = AsyncExitStack()
         self._ending = asyncio.Event()
         self._ended = asyncio.Event()
         self._comes_back = False
@@ -104,6 +117,10 @@ class Agent:
     async def connected(self) -> None:
         """Wait until the first session is open."""
         await self._connected.wait()
+
+    def use_new_certificate(self) -> None:
+        """The identity is another one now: open a session with it, and only then end the present one."""
+        self._certified.set()
 
     async def end_session(self, *, comes_back: bool) -> None:
         """Tell the manager that this node goes, and have no session from then on; best effort."""
@@ -130,11 +147,15 @@ class Agent:
             opened = asyncio.Event()
             try:
                 await self._session(self._managers[0], opened)
+            except* _Recertified:
+                log.info("session.renewed")
             except* (SwarmError, grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as errors:
                 leaves = _leaves(errors)
                 self._problem = self._explain(leaves)
                 if any(isinstance(error, NodeRemoved) for error in leaves):
                     self._parts.tasks.keep_only(frozenset())  # others run them now
+            if self._certified.is_set() and not self._problem:
+                continue
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
             if opened.is_set():
                 backoff = BACKOFF_FIRST_S
@@ -145,34 +166,55 @@ class Agent:
         self._ended.set()
 
     async def _session(self, manager: str, opened: asyncio.Event) -> None:
+        self._certified.clear()
         identity = self._identity()
-        async with open_channel(manager, identity) as channel, asyncio.TaskGroup() as group:
-            stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
-            broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
-            description = describe_host(identity.root_pem, self._data_path_address)
-            await _reach(channel)
-            stream = stub.Session(pb.SessionRequest(description=codec.encode(description)))
-            async with asyncio.timeout(OPEN_TIMEOUT_S):
-                welcome = await stream.read()
-            if not isinstance(welcome, pb.SessionMessage):
-                raise Unavailable("the manager ended the session")
-            self._check_generation(welcome.generation)
-            opened.set()
-            self._welcomed(manager, welcome)
-            log.info("session.open", manager=manager)
-            failpoint("agent.session.open")
-            session_id = welcome.session_id
-            self._parts.reporter.put_all(self._parts.tasks.list())
-            period = welcome.heartbeat_period.ToTimedelta()
+        previous, self._previous = self._previous, AsyncExitStack()
+        async with previous, AsyncExitStack() as stack:
+            channel = await stack.enter_async_context(open_channel(manager, identity))
+            try:
+                await _reach(channel)
+                stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
+                description = describe_host(identity, self._data_path_address)
+                stream = stub.Session(pb.SessionRequest(description=codec.encode(description)))
+                stack.callback(stream.cancel)
+                async with asyncio.timeout(OPEN_TIMEOUT_S):
+                    welcome = await stream.read()
+                if not isinstance(welcome, pb.SessionMessage):
+                    raise Unavailable("the manager ended the session")
+                self._check_generation(welcome.generation)
+                await previous.aclose()
+                opened.set()
+                self._welcomed(manager, welcome)
+                log.info("session.open", manager=manager)
+                failpoint("agent.session.open")
+                await self._hold(manager, channel, stream, welcome)
+            except* _Recertified:
+                self._previous = stack.pop_all()
+                raise
+
+    async def _hold(
+        self, manager: str, channel: grpc.aio.Channel, stream: SessionStream, welcome: pb.SessionMessage
+    ) -> None:
+        """Everything that goes on while the session lasts."""
+        stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
+        broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
+        session_id = welcome.session_id
+        self._parts.reporter.put_all(self._parts.tasks.list())
+        async with asyncio.TaskGroup() as group:
             for work in (
-                self._beat(stub, session_id, period),
+                self._beat(stub, session_id, welcome.heartbeat_period.ToTimedelta()),
                 self._follow(stub, session_id),
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
                 self._listen(manager, stream),
                 self._end(stub, session_id),
+                self._recertify(),
             ):
                 group.create_task(work)
+
+    async def _recertify(self) -> None:
+        await self._certified.wait()
+        raise _Recertified
 
     async def _end(self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str) -> None:
         await self._ending.wait()
@@ -186,12 +228,14 @@ class Agent:
         self._managers = [manager, *others]
         self._parts.remember(tuple(self._managers))
         self._parts.told(codec.decode(Node, welcome.node))
+        if welcome.HasField("certificate"):
+            terms = welcome.certificate
+            life = terms.life.ToTimedelta()
+            self._parts.certify(CertificateTerms(terms.trust_pem, terms.issuer_pem, life))
         self._problem = ""
         self._connected.set()
 
-    async def _listen(
-        self, manager: str, stream: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]
-    ) -> None:
+    async def _listen(self, manager: str, stream: SessionStream) -> None:
         """Take what the manager tells meanwhile; a new manager draws its share of the nodes."""
         while isinstance(message := await stream.read(), pb.SessionMessage):
             self._check_generation(message.generation)

@@ -7,36 +7,22 @@ import platform
 import socket
 from pathlib import Path
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from swarm import __version__
-from swarm.model.types import EngineDescription, NodeDescription, Platform, Resources, TLSInfo
+from swarm.model.types import EngineDescription, NodeDescription, Platform, Resources
+from swarm.proto.identity import Identity
+from swarm.proto.roots import identity_info
 
 NANO = 10**9
 
 
-def describe_host(root_pem: bytes, data_path_address: str) -> NodeDescription:
+def describe_host(identity: Identity, data_path_address: str) -> NodeDescription:
     return NodeDescription(
         hostname=socket.gethostname(),
         platform=Platform(architecture=platform.machine(), os="linux"),
         resources=Resources(nano_cpus=len(os.sched_getaffinity(0)) * NANO, memory_bytes=_memory_bytes()),
         engine=EngineDescription(engine_version=__version__),
-        tls_info=tls_info(root_pem),
+        tls_info=identity_info(identity),
         data_path_address=data_path_address,
-    )
-
-
-def tls_info(root_pem: bytes) -> TLSInfo:
-    """The root certificate as clients show it."""
-    root = x509.load_pem_x509_certificate(root_pem)
-    key = root.public_key().public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return TLSInfo(
-        trust_root=root_pem.decode(),
-        cert_issuer_subject=root.subject.public_bytes(),
-        cert_issuer_public_key=key,
     )
 
 

@@ -75,6 +75,7 @@ class Worker:
             home=lambda: "",
             remember=self.remembered.append,
             told=lambda node: None,
+            certify=lambda terms: None,
         )
         self.agent = Agent(parts, lambda: identity, (here.target,), "192.0.2.9")
 

@@ -16,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from swarm.manager.ca.root import BACKDATE, ROOT_LIFE
-from swarm.proto.identity import new_key, write_private
+from swarm.manager.ca.root import ROOT_LIFE
+from swarm.proto.identity import BACKDATE, new_key, write_private
 from swarm.store.etcd_process import EtcdFiles
 
 _CA_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-etcd-ca")])

@@ -7,33 +7,39 @@ and gets the same node. Wrong tokens are compared in constant time and limited p
 
 from __future__ import annotations
 
-import hmac
+import asyncio
 import json
 import ssl
 import tempfile
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarm.base.clock import Clock
-from swarm.base.errors import AlreadyExists, InvalidArgument, SwarmError, Unavailable
+from swarm.base.errors import AlreadyExists, InvalidArgument, OutOfSequence, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
+from swarm.manager.ca.rotation import issuing, trusted_pem
+from swarm.manager.ca.tokens import find_token, use_token
 from swarm.model.join_token import parse_token
-from swarm.model.objects import Cluster, Node
-from swarm.model.plan import Create
+from swarm.model.objects import Cluster, LimitedToken, Node
+from swarm.model.plan import Create, Op, Update
 from swarm.model.specs import NodeSpec
-from swarm.model.types import Availability, NodeRole
+from swarm.model.types import Availability
 from swarm.proto.identity import Identity
 from swarm.store.store import Store
 
 BODY_LIMIT_BYTES = 64 * 1024
 WRONG_TOKENS = 10
 WRONG_TOKENS_WINDOW_S = 60.0
+TRIES = 50
+RACE_S = 0.02
+"""Before a write that lost a race is tried again: time for the mirror to show who won."""
 ADDRESSES = 10_000
 """Most addresses whose wrong tokens are remembered."""
 
@@ -93,36 +99,48 @@ class JoinServer:
         return web.json_response(answer)
 
     async def _issue(self, wanted: JoinRequest, address: str) -> dict[str, Any]:
-        cluster = self._cluster()
-        role = self._role(cluster, wanted.token, address)
         key = read_csr(wanted.csr_pem)
-        node_id = node_id_for(key, cluster.id)
-        node = Node(id=node_id, spec=NodeSpec(role=role, availability=wanted.availability))
-        known = self._store.view.get(Node, node_id)
-        if known is None:
+        for _ in range(TRIES):
+            cluster = self._cluster()
+            token = self._token(cluster, wanted.token, address)
+            node_id = node_id_for(key, cluster.id)
+            admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
+            node = self._store.view.get(Node, node_id)
+            if node is not None:
+                return self._certify(cluster, node, key)
+            spec = NodeSpec(role=token.role, availability=wanted.availability, labels=token.labels)
+            ops: list[Op] = [Create(object=Node(id=node_id, spec=spec))]
+            if admitted != cluster.root_ca:
+                ops.append(Update(object=replace(cluster, root_ca=admitted)))
             try:
-                await self._store.commit([Create(object=node)])
-            except AlreadyExists:
-                log.info("join.replayed", node_id=node_id)
-        grant = Grant(node_id=node_id, role=role, cluster_id=cluster.id, life=cluster.spec.node_cert_expiry)
-        certificate = sign(cluster.root_ca, key, grant, self._clock.now())
-        failpoint("join.reply")
-        log.info("join.issued", node_id=node_id, role=role, address=address)
-        return {"node_id": node_id, "certificate": certificate.decode()}
+                await self._store.commit(ops)
+            except (AlreadyExists, OutOfSequence):
+                log.info("join.again", node_id=node_id)
+                await asyncio.sleep(RACE_S)
+            else:
+                log.info("join.admitted", node_id=node_id, role=token.role, address=address, token=token.id)
+        raise Unavailable("many hosts are joining at once: try again")
 
-    def _role(self, cluster: Cluster, token: str, address: str) -> NodeRole:
-        tokens = cluster.root_ca.join_tokens
+    def _certify(self, cluster: Cluster, node: Node, key: ec.EllipticCurvePublicKey) -> dict[str, Any]:
+        """The role is that of the record: a node that asks again does not change it by another token."""
+        life = cluster.spec.node_cert_expiry
+        grant = Grant(node_id=node.id, role=node.spec.role, cluster_id=cluster.id, life=life)
+        certificate = sign(issuing(cluster.root_ca), key, grant, self._clock.now())
+        failpoint("join.reply")
+        return {
+            "node_id": node.id,
+            "certificate": certificate.decode(),
+            "roots": trusted_pem(cluster.root_ca).decode(),
+        }
+
+    def _token(self, cluster: Cluster, text: str, address: str) -> LimitedToken:
         try:
-            secret = parse_token(token).secret
+            token = find_token(cluster.root_ca, parse_token(text).secret)
         except InvalidArgument:
-            raise self._wrong_token(address) from None
-        is_worker = hmac.compare_digest(secret, tokens.worker)
-        is_manager = hmac.compare_digest(secret, tokens.manager)
-        if is_worker:
-            return NodeRole.WORKER
-        if is_manager:
-            return NodeRole.MANAGER
-        raise self._wrong_token(address)
+            token = None
+        if token is None:
+            raise self._wrong_token(address)
+        return token
 
     def _wrong_token(self, address: str) -> InvalidArgument:
         self._throttle.wrong(address, self._clock.monotonic())
@@ -139,13 +157,18 @@ def tls_context(identity: Identity) -> ssl.SSLContext:
     """Server side of port 2377: our node certificate, nothing asked of the client."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    load_certificate(context, identity)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, identity: Identity) -> None:
+    """Have connections that are opened from now on see this certificate."""
     with tempfile.TemporaryDirectory(dir="/run") as directory:
         cert, key = Path(directory, "cert"), Path(directory, "key")
         cert.write_bytes(identity.cert_pem)
         key.touch(mode=0o600)
         key.write_bytes(identity.key_pem)
         context.load_cert_chain(cert, key)
-    return context
 
 
 def _read(content: bytes) -> JoinRequest:

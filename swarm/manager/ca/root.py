@@ -22,10 +22,10 @@ from swarm.base.ids import ID_LENGTH, ClusterID, NodeID, base36
 from swarm.model.join_token import JoinToken, root_digest
 from swarm.model.objects import JoinTokens, RootCA
 from swarm.model.types import NodeRole
-from swarm.proto.identity import role_name
+from swarm.proto.identity import BACKDATE, role_name
+from swarm.proto.roots import key_id
 
 ROOT_LIFE = timedelta(days=20 * 365)
-BACKDATE = timedelta(hours=1)
 CSR_LIMIT_BYTES = 16 * 1024
 
 
@@ -127,9 +127,7 @@ def sign(root: RootCA, key: ec.EllipticCurvePublicKey, grant: Grant, now: dateti
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         .add_extension(names, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False
-        )
+        .add_extension(x509.AuthorityKeyIdentifier(key_id(issuer), None, None), critical=False)
         .sign(issuer_key, hashes.SHA256())
     )
     return cert.public_bytes(serialization.Encoding.PEM)

@@ -27,6 +27,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import ClusterID, IdSource, NodeID
 from swarm.base.log import get_logger
+from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.dispatcher.hub import AssignmentHub
 from swarm.manager.dispatcher.sessions import Sessions
@@ -270,6 +271,11 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             generation=self._cluster().generation,
         )
         message.heartbeat_period.FromTimedelta(self._spec().heartbeat_period)
+        root_ca = self._cluster().root_ca
+        if root_ca.ca_cert_pem:
+            message.certificate.trust_pem = trusted_pem(root_ca)
+            message.certificate.issuer_pem = issuing(root_ca).ca_cert_pem
+            message.certificate.life.FromTimedelta(self._spec().node_cert_expiry)
         return message
 
     async def _mark_ready(self, node_id: NodeID, description: NodeDescription, address: str) -> None:
@@ -369,8 +375,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         raise Unavailable(f"node {node_id} kept changing; try again")
 
     async def _follow_nodes(self) -> None:
-        """Have every session look around when a node, or who is a manager, has changed."""
-        with self._store.changes(Node) as changes:
+        """Have every session look around when a node, who is a manager, or the cluster has changed."""
+        with self._store.changes(Node, Cluster) as changes:
             while True:
                 changed = await changes.wait()
                 if any(_concerns_sessions(c.old, c.new) for c in changed.values()):

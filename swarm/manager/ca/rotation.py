@@ -1,0 +1,115 @@
+"""The way from one root certificate to another, while everything runs on. Pure.
+
+In: what is stored of the authority, and what nodes say of their certificates. Out: which root issues,
+which are trusted, and the next step. There are three: every node learns to trust the new root beside the old
+one; the new one issues every node's certificate; the old one goes, and the join tokens with it. A step is
+taken only when every node has done the one before, so that at any time any two nodes accept each other.
+
+Invariant: a root issues only while every node trusts it. A cross-signed certificate (SwarmKit's way,
+ca/reconciler.go) would save the first step, but not with a root that forbids authorities below itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from swarm.base.errors import InvalidArgument
+from swarm.model.objects import Cluster, JoinTokens, Node, RootCA, RootRotation
+from swarm.model.plan import Plan, Update
+from swarm.model.types import TLSInfo
+from swarm.model.view import ClusterView
+from swarm.proto.roots import join_pems, root_info
+
+PEM_LIMIT_BYTES = 64 * 1024
+
+
+def desired_root(root_ca: RootCA) -> bytes:
+    """The root that the cluster has, or is to have when its rotation ends."""
+    return root_ca.rotation.ca_cert_pem if root_ca.rotation else root_ca.ca_cert_pem
+
+
+def issuing(root_ca: RootCA) -> RootCA:
+    """With the key and certificate that sign just now."""
+    rotation = root_ca.rotation
+    if rotation is None or not rotation.is_issuing:
+        return root_ca
+    return replace(root_ca, ca_key_pem=rotation.ca_key_pem, ca_cert_pem=rotation.ca_cert_pem)
+
+
+def trusted_pem(root_ca: RootCA) -> bytes:
+    """Every root that a node is to trust just now, the desired one first."""
+    rotation = root_ca.rotation
+    if rotation is None:
+        return root_ca.ca_cert_pem
+    return join_pems(rotation.ca_cert_pem, root_ca.ca_cert_pem, rotation.given_up_pem)
+
+
+def start_rotation(root_ca: RootCA, cert_pem: bytes, key_pem: bytes) -> RootCA:
+    """Set out for another root. One that is under way is given up, and what it has issued stays trusted."""
+    under_way = root_ca.rotation
+    given_up = join_pems(under_way.ca_cert_pem, under_way.given_up_pem) if under_way else b""
+    return replace(
+        root_ca, rotation=RootRotation(ca_cert_pem=cert_pem, ca_key_pem=key_pem, given_up_pem=given_up)
+    )
+
+
+def plan_rotation(view: ClusterView, new_secret: Callable[[], str]) -> Plan:
+    """The next step of the cluster's rotation, once every node has done the one before."""
+    ops = []
+    for cluster in view.list(Cluster):
+        rotation = cluster.root_ca.rotation
+        if rotation is None or list_behind(cluster, view.list(Node)):
+            continue
+        root_ca = replace(cluster.root_ca, rotation=replace(rotation, is_issuing=True))
+        if rotation.is_issuing:
+            tokens = JoinTokens(worker=new_secret(), manager=new_secret())
+            root_ca = RootCA(
+                ca_key_pem=rotation.ca_key_pem, ca_cert_pem=rotation.ca_cert_pem, join_tokens=tokens
+            )
+        ops.append(Update(object=replace(cluster, root_ca=root_ca)))
+    return Plan.of(ops)
+
+
+def list_behind(cluster: Cluster, nodes: tuple[Node, ...]) -> list[Node]:
+    """The nodes that the rotation's present step still waits for."""
+    rotation = cluster.root_ca.rotation
+    if rotation is None:
+        return []
+    trust = trusted_pem(cluster.root_ca).decode()
+    issuer = root_info(rotation.ca_cert_pem).cert_issuer_public_key if rotation.is_issuing else None
+    return [node for node in nodes if not _is_abreast(node.description.tls_info, trust, issuer)]
+
+
+def _is_abreast(said: TLSInfo, trust: str, issuer: bytes | None) -> bool:
+    return said.trust_root == trust and issuer in (None, said.cert_issuer_public_key)
+
+
+def read_authority(cert_pem: bytes, key_pem: bytes) -> tuple[bytes, bytes]:
+    """A root and its key as a user gave them, as they are stored. Raises: InvalidArgument."""
+    if max(len(cert_pem), len(key_pem)) > PEM_LIMIT_BYTES:
+        raise InvalidArgument("the CA certificate or key is too large")
+    try:
+        cert = x509.load_pem_x509_certificate(cert_pem)
+        constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
+        cert.verify_directly_issued_by(cert)
+    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+        raise InvalidArgument("the CA certificate is not a self-signed root certificate in PEM") from None
+    try:
+        key = serialization.load_pem_private_key(key_pem, None)
+    except (ValueError, TypeError):
+        raise InvalidArgument("the CA key cannot be read: it must be PEM, without a passphrase") from None
+    if not constraints.ca:
+        raise InvalidArgument("the CA certificate is not one of a certificate authority")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise InvalidArgument("the CA key must be an elliptic curve key (P-256, P-384 or P-521)")
+    if key.public_key() != cert.public_key():
+        raise InvalidArgument("the CA key is not the key of the CA certificate")
+    return cert.public_bytes(serialization.Encoding.PEM), key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
