@@ -916,9 +916,11 @@ class ClusterSpec(_message.Message):
     HEARTBEAT_PERIOD_FIELD_NUMBER: _builtins.int
     NODE_CERT_EXPIRY_FIELD_NUMBER: _builtins.int
     FORCE_ROTATE_FIELD_NUMBER: _builtins.int
+    AUTO_LOCK_MANAGERS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     task_history_retention_limit: _builtins.int
     force_rotate: _builtins.int
+    auto_lock_managers: _builtins.bool
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -934,10 +936,11 @@ class ClusterSpec(_message.Message):
         heartbeat_period: _duration_pb2.Duration | None = ...,
         node_cert_expiry: _duration_pb2.Duration | None = ...,
         force_rotate: _builtins.int = ...,
+        auto_lock_managers: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_period", b"heartbeat_period", "node_cert_expiry", b"node_cert_expiry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force_rotate", b"force_rotate", "heartbeat_period", b"heartbeat_period", "labels", b"labels", "name", b"name", "node_cert_expiry", b"node_cert_expiry", "task_history_retention_limit", b"task_history_retention_limit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_lock_managers", b"auto_lock_managers", "force_rotate", b"force_rotate", "heartbeat_period", b"heartbeat_period", "labels", b"labels", "name", b"name", "node_cert_expiry", b"node_cert_expiry", "task_history_retention_limit", b"task_history_retention_limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
