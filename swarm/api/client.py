@@ -90,18 +90,24 @@ class Client:
 
     @contextmanager
     def stream(
-        self, method: str, path: str, body: IO[bytes] | None = None, **query: object
+        self,
+        method: str,
+        path: str,
+        body: IO[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **query: object,
     ) -> Iterator[Answer]:
         """An answer to be read piece by piece, on its own connection and without a deadline between pieces.
 
         Raises:
             ApiError: the daemon refused before the first byte.
         """
-        headers = {"Content-Type": "application/x-tar"} if body is not None else {}
+        sent = {"Content-Type": "application/x-tar"} if body is not None else {}
+        sent |= headers or {}
         pieces = _chunks(body) if body is not None else None
         connection = self._connect()
         try:
-            answer = self._exchange(connection, method, _target(path, query), pieces, headers)
+            answer = self._exchange(connection, method, _target(path, query), pieces, sent)
             if answer.status >= 400:
                 raise _refusal(answer.status, answer.read())
             connection.set_timeout(None)
@@ -119,7 +125,7 @@ class Client:
         Raises:
             ApiError: the daemon refused, at once or in the stream.
         """
-        with self.stream(method, path, body, **query) as answer:
+        with self.stream(method, path, body, None, **query) as answer:
             while line := answer.readline(_MAX_LINE):
                 if not line.strip():
                     continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from swarm.base.errors import InvalidArgument
+from swarm.cli.commands.lock import print_unlock_key
 from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.values import parse_integer, parse_positive_duration, parse_unsigned
 
@@ -28,6 +29,7 @@ def _print_join_command(role: str, token: str, address: str) -> None:
 @click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
 @click.option("--default-addr-pool", multiple=True, metavar="CIDR", help="Address pool of the networks")
 @click.option("--default-addr-pool-mask-length", type=_UNSIGNED, default=24, show_default=True)
+@click.option("--autolock", is_flag=True, help="A manager that restarts waits for the unlock key")
 @click.option("--force-new-cluster", is_flag=True, help="Recover from a lost quorum: this manager alone")
 @click.pass_context
 def init(ctx: click.Context, /, **flags: object) -> None:
@@ -53,9 +55,9 @@ def init(ctx: click.Context, /, **flags: object) -> None:
             "Dispatcher": dispatcher,
             "CAConfig": {},
             "TaskDefaults": {},
-            "EncryptionConfig": {"AutoLockManagers": False},
+            "EncryptionConfig": {"AutoLockManagers": flags["autolock"]},
         },
-        "AutoLockManagers": False,
+        "AutoLockManagers": flags["autolock"],
         "Availability": flags["availability"],
         "DefaultAddrPool": list(pools),
         "SubnetSize": flags["default_addr_pool_mask_length"],
@@ -66,7 +68,12 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         node = client.get(f"/nodes/{node_id}")
         tokens = client.get("/swarm")["JoinTokens"]
         _print_join_command("worker", tokens["Worker"], node["ManagerStatus"]["Addr"])
-    click.echo("To add a manager to this swarm, run 'swarm join-token manager' and follow the instructions.")
+        click.echo(
+            "To add a manager to this swarm, run 'swarm join-token manager' and follow the instructions."
+        )
+        if flags["autolock"]:
+            click.echo()
+            print_unlock_key(client.get("/swarm/unlockkey")["UnlockKey"])
 
 
 @click.command(epilog="Example: swarm join --token SWMTKN-1-... 192.168.1.10:2377")
@@ -91,8 +98,14 @@ def join(ctx: click.Context, /, remote: str, **flags: str) -> None:
     }
     with connect(ctx) as client:
         client.post("/swarm/join", request)
-        is_manager = client.get("/info")["Swarm"].get("ControlAvailable")
+        swarm = client.get("/info")["Swarm"]
+        is_manager = swarm.get("ControlAvailable")
     click.echo(f"This node joined a swarm as a {'manager' if is_manager else 'worker'}.")
+    if is_manager and swarm["Cluster"]["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
+        click.echo(
+            "\nManagers of this swarm are locked when they restart: keep the key that unlocks them, which "
+            "`swarm unlock-key` prints."
+        )
 
 
 @click.command()

@@ -14,10 +14,11 @@ from swarm.cli.lazy import LazyGroup
 from swarm.cli.options import FORMAT_HELP, connect
 from swarm.cli.system_text import info_text, version_text
 
-
 system = LazyGroup(
     "system",
     table={
+        "backup": ("swarm.cli.commands.backup:backup", "Save the swarm's state, encrypted"),
+        "restore": ("swarm.cli.commands.backup:restore", "Start the swarm of a backup again, on this host"),
         "info": ("swarm.cli.commands.upkeep:info", "Show how this node's store, runtime and kernel are"),
         "repair": ("swarm.cli.commands.upkeep:repair", "Replace this manager's damaged part of the store"),
     },

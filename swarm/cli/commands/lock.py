@@ -1,0 +1,96 @@
+"""update, unlock and unlock-key: settings of the swarm, and the lock on its managers' keys."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from swarm.api.client import Client
+from swarm.base.errors import SwarmError
+from swarm.cli.options import connect
+
+
+def print_unlock_key(key: str) -> None:
+    click.echo(
+        "To unlock a swarm manager after it restarts, run the `swarm unlock`\n"
+        "command and provide the following key:\n\n"
+        f"    {key}\n\n"
+        "Remember to store this key in a password manager, since without it you\n"
+        "will not be able to restart the manager."
+    )
+
+
+def read_secret(prompt: str) -> str:
+    """A line from the terminal, unseen, or from whatever stdin is."""
+    if sys.stdin.isatty():
+        import getpass
+
+        return getpass.getpass(prompt).strip()
+    return sys.stdin.readline().strip()
+
+
+@click.command()
+@click.pass_context
+def unlock(ctx: click.Context, /) -> None:
+    """Unlock this manager: its keys have been locked since it restarted."""
+    with connect(ctx) as client:
+        state = client.get("/info")["Swarm"]["LocalNodeState"]
+        if state == "inactive":
+            raise SwarmError("Error: This node is not part of a swarm")
+        if state != "locked":
+            raise SwarmError("Error: swarm is not locked")
+        client.post("/swarm/unlock", {"UnlockKey": read_secret("Enter unlock key: ")})
+        swarm = client.get("/info")["Swarm"]
+        if swarm.get("Error"):
+            click.echo(f"Unlocked, but this manager does not serve yet: {swarm['Error']}", err=True)
+
+
+@click.command(name="unlock-key")
+@click.option("-q", "--quiet", is_flag=True, help="Only display the key")
+@click.option("--rotate", is_flag=True, help="Make a new key: managers lock their keys with it at once")
+@click.pass_context
+def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
+    """Print the key that unlocks the managers of this swarm."""
+    with connect(ctx) as client:
+        if rotate:
+            swarm = client.get("/swarm")
+            if not swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
+                raise SwarmError("cannot rotate because autolock is not turned on")
+            client.post(
+                "/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], rotateManagerUnlockKey=True
+            )
+            if not quiet:
+                click.echo("Successfully rotated manager unlock key.\n")
+        key = client.get("/swarm/unlockkey")["UnlockKey"]
+        if not key:
+            raise SwarmError("no unlock key is set")
+        if quiet:
+            click.echo(key)
+        else:
+            print_unlock_key(key)
+
+
+@click.command(epilog="Example: swarm update --autolock=true")
+@click.option("--autolock", type=bool, metavar="true|false", help="Lock the managers' keys and state on disk")
+@click.pass_context
+def update(ctx: click.Context, /, autolock: bool | None) -> None:
+    """Change settings of the swarm."""
+    if autolock is None:
+        click.echo(ctx.get_help())
+        return
+    with connect(ctx) as client:
+        set_autolock(client, autolock)
+
+
+def set_autolock(client: Client, wanted: bool) -> None:
+    """Turn the lock on or off; when it is turned on, print its key."""
+    swarm = client.get("/swarm")
+    spec = swarm["Spec"]
+    was_on = spec["EncryptionConfig"]["AutoLockManagers"]
+    spec["EncryptionConfig"]["AutoLockManagers"] = wanted
+    client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+    click.echo("Swarm updated.")
+    if wanted and not was_on:
+        click.echo()
+        print_unlock_key(client.get("/swarm/unlockkey")["UnlockKey"])
