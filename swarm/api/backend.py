@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from swarm.api.diagnosis import System
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
 from swarm.model.objects import Cluster, JoinTokens, Service
@@ -397,3 +398,6 @@ class Backend(Protocol):
 
     @property
     def engine(self) -> Engine: ...
+
+    @property
+    def system(self) -> System: ...

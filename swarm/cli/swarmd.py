@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from swarm.node.node import Host
 
 
+_MIB = 1024 * 1024
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; containers run on. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="swarmd", description="The swarm daemon of one host.")
@@ -30,6 +33,13 @@ def main(argv: list[str] | None = None) -> int:
         metavar="HOST[:PORT]|CIDR",
         help="pull from it without a verified certificate, or by plain HTTP; may be repeated",
     )
+    parser.add_argument(
+        "--etcd-quota",
+        type=_size,
+        default=2048 * _MIB,
+        metavar="SIZE",
+        help="size of the store's database at which it takes no more writes, such as 512M (default: 2G)",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--version", action="version", version=f"swarmd {__version__}")
     options = parser.parse_args(argv)
@@ -41,6 +51,14 @@ def main(argv: list[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o022)
     return _run(options)
+
+
+def _size(text: str) -> int:
+    """Bytes; with a suffix M or G, MiB or GiB."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("M", "G") else (text, "")
+    if not number.isascii() or not number.isdigit() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"invalid size {text}: it is a number of bytes, or such as 512M or 4G")
+    return int(number) * {"": 1, "M": _MIB, "G": 1024 * _MIB}[unit]
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -58,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
     if sys.version_info < (3, 12):  # later ones do so by themselves: otherwise each child costs a thread
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     try:
-        asyncio.run(_serve(Host(paths, SystemClock(), new_id, insecure)))
+        asyncio.run(_serve(Host(paths, SystemClock(), new_id, insecure, options.etcd_quota)))
     except* SwarmError as errors:
         print(f"swarmd: {_first(errors)}", file=sys.stderr)
         status = 1

@@ -109,6 +109,10 @@ class Member:
         """How the manager's store is; None on a worker."""
         return self._manager_part.health if self._membership.role is NodeRole.MANAGER else None
 
+    @property
+    def etcd_quota_bytes(self) -> int:
+        return self._around.etcd_quota_bytes
+
     async def repair(self) -> None:
         """`ManagerPart.repair`."""
         await self._manager_part.repair()

@@ -33,6 +33,7 @@ from swarm.model.join_token import parse_token
 from swarm.model.objects import Cluster, JoinTokens
 from swarm.model.types import NodeRole, TLSInfo
 from swarm.node import addresses
+from swarm.node.diagnosis import Diagnosis
 from swarm.node.engine import EngineContainers, EngineImages, LocalEngine, LocalParts
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
 from swarm.node.founding import Foundation, found_again, found_cluster
@@ -56,7 +57,8 @@ from swarm.proto.roots import root_info
 from swarm.secrets.archive import ArchiveKey, KeyKind, open_archive, seal_archive
 from swarm.secrets.box import new_data_key
 from swarm.secrets.unlock import Locked
-from swarm.store.etcd_process import check_version
+from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES, check_version
+from swarm.store.health import StoreState
 from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
@@ -72,6 +74,11 @@ JOIN_TIMEOUT_S = 20.0
 log = get_logger("node")
 
 
+def _why_not_ready(member: Member) -> str:
+    health = member.store_health
+    return STARTING if health is None or health.state is StoreState.STARTING else health.message
+
+
 @dataclass(slots=True)
 class _Running:
     member: Member
@@ -82,8 +89,14 @@ class Host:
     """One host: its engine always, its membership while it has one; the API's `Backend` and `Swarm`."""
 
     def __init__(
-        self, paths: Paths, clock: Clock, new_id: IdSource, insecure_registries: tuple[str, ...] = ()
+        self,
+        paths: Paths,
+        clock: Clock,
+        new_id: IdSource,
+        insecure_registries: tuple[str, ...] = (),
+        etcd_quota_bytes: int = DEFAULT_QUOTA_BYTES,
     ) -> None:
+        self._etcd_quota_bytes = etcd_quota_bytes
         self._paths = paths
         self._clock = clock
         self._new_id = new_id
@@ -153,6 +166,11 @@ class Host:
         images = EngineImages(self._local.images)
         return LocalEngine(str(self._paths.state), self._choice.name, images, containers)
 
+    @property
+    def system(self) -> Diagnosis:
+        member = self._running.member if self._running else None
+        return Diagnosis(self._choice, lambda: member, lambda: self._identity)
+
     def status(self) -> SwarmStatus:
         if self._locked is not None:
             return SwarmStatus(state=NodeMembership.LOCKED)
@@ -168,7 +186,7 @@ class Host:
             is_manager=member.membership.role is NodeRole.MANAGER,
             leader_id=manager.leader_id if manager else "",
             managers=list_peers(member),
-            error=member.agent.problem or ("" if is_ready else STARTING),
+            error=member.agent.problem or ("" if is_ready else _why_not_ready(member)),
         )
 
     def join_tokens(self, cluster: Cluster) -> JoinTokens:
@@ -360,6 +378,7 @@ class Host:
             new_id=self._new_id,
             identity=self._require_identity,
             set_identity=self._replace_identity,
+            etcd_quota_bytes=self._etcd_quota_bytes,
         )
 
     def _require_identity(self) -> Identity:

@@ -118,6 +118,14 @@ def judge_version(output: str) -> str:
     return found[1]
 
 
+def support_of(version: str) -> str:
+    """One phrase on whether its makers still care for that version. Pure."""
+    numbers = tuple(int(part) for part in version.split(".")[:2])
+    if numbers < SUPPORTED_FROM[:2]:
+        return "tolerated: 3.4 gets no more fixes; 3.5.33 or later is better"
+    return "supported"
+
+
 class EtcdProcess:
     """One etcd child, kept running. `run` restarts it with backoff until cancelled, then stops it."""
 

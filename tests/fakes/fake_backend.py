@@ -25,6 +25,7 @@ from swarm.api.backend import (
     RegistryAuth,
     SwarmStatus,
 )
+from swarm.api.diagnosis import Capability, RuntimeReport, StoreReport, SystemReport
 from swarm.base.clock import FakeClock
 from swarm.base.errors import NotFound, SwarmError, Unavailable
 from swarm.base.ids import NodeID, SequentialIds
@@ -318,6 +319,24 @@ class FakeEngine:
         self.containers = FakeContainers(logs)
 
 
+class FakeSystem:
+    def __init__(self) -> None:
+        self.store: StoreReport | None = None
+        self.repairs = 0
+        self.told: tuple[str, ...] = ()
+
+    async def report(self) -> SystemReport:
+        runtime = RuntimeReport(name="crun", path="/usr/bin/crun", reason="it runs here", cgroup_mode="v2")
+        kernel = (Capability(name="vxlan", is_present=True, note="overlay networks"),)
+        return SystemReport(store=self.store, runtime=runtime, capabilities=kernel, certificate_until=START)
+
+    def warnings(self) -> tuple[str, ...]:
+        return self.told
+
+    async def repair(self) -> None:
+        self.repairs += 1
+
+
 class FakeBackend:
     def __init__(self) -> None:
         self.clock = FakeClock(START)
@@ -327,6 +346,7 @@ class FakeBackend:
         self.swarm = FakeSwarm(self)
         self.logs = FakeLogs()
         self.engine = FakeEngine(self.logs)
+        self.system = FakeSystem()
 
     def start_cluster(self, workers: int = 2) -> None:
         """This node becomes the manager of a cluster with some workers."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from swarm.api.call import Route
-from swarm.api.routes import absent, containers, images, networks, nodes, services, system, tasks
+from swarm.api.routes import absent, containers, diagnosis, images, networks, nodes, services, system, tasks
 from swarm.api.routes import swarm as swarm_routes
 
 
 def all_routes() -> tuple[Route, ...]:
     return (
         *system.ROUTES,
+        *diagnosis.ROUTES,
         *swarm_routes.ROUTES,
         *services.ROUTES,
         *tasks.ROUTES,

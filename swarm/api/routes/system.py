@@ -83,6 +83,7 @@ async def info(call: Call) -> web.Response:
             "DefaultRuntime": engine.runtime,
             "Runtimes": {engine.runtime: {"path": engine.runtime}},
             "Swarm": swarm_info(call, status),
+            "Warnings": list(call.backend.system.warnings()) or None,
         }
     )
 
@@ -116,7 +117,6 @@ _ENGINE: Json = {
     "ServerVersion": __version__,
     "LiveRestoreEnabled": True,
     "SecurityOptions": ["name=seccomp,profile=builtin"],
-    "Warnings": None,
 }
 
 

@@ -1,0 +1,122 @@
+"""How this node is, put together for `swarm system info`; and the repair of its store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from swarm.api.diagnosis import Capability, RuntimeReport, StoreMember, StoreReport, SystemReport
+from swarm.base.errors import NotManager, SwarmError, Unavailable
+from swarm.manager.manager import Manager
+from swarm.manager.upkeep import MemberReport
+from swarm.model.objects import Node
+from swarm.model.types import NodeRole
+from swarm.model.view import ClusterView
+from swarm.node.member import Member
+from swarm.proto.identity import Identity
+from swarm.store.etcd_process import check_version, support_of
+from swarm.worker.runtime.capabilities import detect_capabilities
+from swarm.worker.runtime.host import RuntimeChoice
+
+REPAIR_TIMEOUT_S = 90.0
+
+REPAIRING = (
+    "the store of this manager is being rebuilt and has not caught up in time; that continues in the "
+    "background: see `swarm system info`"
+)
+
+
+class Diagnosis:
+    """The API's `System`."""
+
+    def __init__(
+        self,
+        choice: RuntimeChoice,
+        member: Callable[[], Member | None],
+        identity: Callable[[], Identity | None],
+    ) -> None:
+        self._choice = choice
+        self._member = member
+        self._identity = identity
+
+    async def report(self) -> SystemReport:
+        identity, member = self._identity(), self._member()
+        is_manager = member is not None and member.store_health is not None
+        return SystemReport(
+            store=await _store(member) if member is not None and is_manager else None,
+            runtime=RuntimeReport(
+                name=self._choice.name,
+                path=str(self._choice.program),
+                reason=self._choice.reason,
+                cgroup_mode=self._choice.cgroup_mode,
+            ),
+            capabilities=tuple(
+                Capability(name=c.name, is_present=c.is_present, note=c.note)
+                for c in await detect_capabilities()
+            ),
+            certificate_until=identity.subject.not_after if identity else None,
+        )
+
+    def warnings(self) -> tuple[str, ...]:
+        member = self._member()
+        health = member.store_health if member is not None else None
+        if health is None or not health.message:
+            return ()
+        return (f"WARNING: the swarm's store is {health.state}: {health.message}",)
+
+    async def repair(self) -> None:
+        member = self._member()
+        if member is None or member.membership.role is not NodeRole.MANAGER:
+            raise NotManager(in_cluster=member is not None)
+        try:
+            async with asyncio.timeout(REPAIR_TIMEOUT_S):
+                await member.repair()
+        except TimeoutError:
+            raise Unavailable(REPAIRING) from None
+
+
+async def _store(member: Member) -> StoreReport:
+    health = member.store_health
+    assert health is not None, "the caller has looked"
+    manager = member.manager
+    version, support = "", "not found"
+    try:
+        version = await check_version()
+        support = support_of(version)
+    except SwarmError as error:
+        support = str(error)
+    return StoreReport(
+        state=health.state,
+        message=health.message,
+        is_external=False,
+        version=version,
+        support=support,
+        quota_bytes=member.etcd_quota_bytes,
+        members=await _members(manager) if manager is not None else (),
+    )
+
+
+async def _members(manager: Manager) -> tuple[StoreMember, ...]:
+    try:
+        reports = await manager.keeper.report()
+    except SwarmError:
+        return ()
+    return tuple(_present(report, manager.view) for report in reports)
+
+
+def _present(report: MemberReport, view: ClusterView) -> StoreMember:
+    node = next((n for n in view.list(Node) if n.id == report.node_id), None)
+    status = report.status
+    role = "learner" if report.is_learner else "leader" if status is not None and status.leads else "voter"
+    return StoreMember(
+        node_id=report.node_id,
+        hostname=node.description.hostname if node is not None and node.description else "",
+        address=report.address.removeprefix("https://"),
+        role=role,
+        is_reachable=status is not None,
+        state=status.state if status else "",
+        message=status.message if status else "",
+        version=status.version if status else "",
+        size_bytes=status.size_bytes if status else 0,
+        used_bytes=status.used_bytes if status else 0,
+    )
