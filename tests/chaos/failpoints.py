@@ -1,5 +1,5 @@
 """Scenario S with a kill -9 at one failpoint: services are made, scaled and removed, a node joins, is
-promoted, demoted and leaves; somewhere on the way one swarmd dies, is started again, and all must end as asked.
+promoted, demoted and leaves; somewhere on the way one swarmd dies, is started again, and all ends as asked.
 
 In: a lab and an archive of the image `web`; points. Out: problems, and which points were passed. Invariant:
 after the kill nobody does anything but ask again, as a user would whose connection broke.
