@@ -42,6 +42,10 @@ from swarm.store.store import Store
 
 CATCH_UP_EVERY_S = 0.3
 LEAVE_TIMEOUT_S = 5.0
+LEAVE_PATIENCE_S = 8.0
+"""etcd lets no member go while another one, or itself, has been there for less than five seconds."""
+LEAVE_RETRY_S = 0.5
+TOO_NEW = "unhealthy cluster"
 
 T = TypeVar("T")
 
@@ -204,10 +208,17 @@ class ManagerPart:
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
-        try:
-            await self._ask(leave)
-        except SwarmError as error:
-            log.info("store.not.left", reason=str(error))
+        clock = self._needs.clock
+        patient_until = clock.monotonic() + LEAVE_PATIENCE_S
+        while True:
+            try:
+                await self._ask(leave)
+            except SwarmError as error:
+                if TOO_NEW in str(error) and clock.monotonic() < patient_until:
+                    await asyncio.sleep(LEAVE_RETRY_S)
+                    continue
+                log.info("store.not.left", reason=str(error))
+            return
 
     async def _serve(self, group: asyncio.TaskGroup, kv: EtcdKV, members: Members, secrets: Secrets) -> None:
         needs = self._needs
