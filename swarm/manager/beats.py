@@ -23,10 +23,6 @@ GONE_AFTER_S = 6.0
 """A manager that has lost the store sends its nodes away after three seconds: they get time to move."""
 STARTING_FOR_S = 15.0
 """When all managers were restarted at once, the others may need longer than this one."""
-GONE_AFTER_S = 6.0
-"""A manager that has lost the store sends its nodes away after three seconds: they get time to move."""
-STARTING_FOR_S = 15.0
-"""When all managers were restarted at once, the others may need longer than this one."""
 REMEMBERED = 11
 
 log = get_logger("beats")
@@ -39,7 +35,6 @@ class ManagerBeats:
         self._me = me
         self._seen: dict[NodeID, tuple[int, float]] = {}
         self._heard: set[NodeID] = set()
-        self._heard: set[NodeID] = set()
         self._commits: deque[float] = deque(maxlen=REMEMBERED)
 
     @property
@@ -51,14 +46,6 @@ class ManagerBeats:
         """Whether the manager has beaten lately; one never heard of gets the benefit of the doubt."""
         self._look(node_id)
         return self._clock.monotonic() - self._seen[node_id][1] < SILENT_FOR_S
-
-    def has_gone(self, node_id: NodeID) -> bool:
-        """Whether the manager has been silent for so long that nodes booked with it are lost, too."""
-        if node_id == self._me:
-            return False
-        self._look(node_id)
-        limit_s = GONE_AFTER_S if node_id in self._heard else STARTING_FOR_S
-        return self._clock.monotonic() - self._seen[node_id][1] >= limit_s
 
     def has_gone(self, node_id: NodeID) -> bool:
         """Whether the manager has been silent for so long that nodes booked with it are lost, too."""
@@ -98,8 +85,6 @@ class ManagerBeats:
         beat = self._store.raw(keys.MANAGERS + node_id)
         revision = beat.mod_revision if beat else 0
         known = self._seen.get(node_id)
-        if known is not None and known[0] != revision:
-            self._heard.add(node_id)
         if known is not None and known[0] != revision:
             self._heard.add(node_id)
         if known is None or known[0] != revision:
