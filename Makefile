@@ -6,7 +6,7 @@ APT := etcd-server crun runc conmon skopeo nftables iproute2 procps kmod zstd bu
 PROTOS := $(sort $(wildcard swarm/proto/*.proto swarm/proto/etcd/*.proto))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup fmt lint types imports proto check test demo bench lock
+.PHONY: help setup fmt lint types imports proto check test chaos demo bench lock
 
 help: ## Show this help
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +54,9 @@ check: lint types imports proto ## Everything but the tests; fails when the comm
 
 test: setup ## Run all tests
 	$(BIN)/pytest
+
+chaos: setup ## Break a lab in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10
+	$(BIN)/python -m tests.chaos.run
 
 demo: setup ## Show the main job on three lab hosts
 	$(BIN)/python -m swarm.lab.demo
