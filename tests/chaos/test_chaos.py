@@ -1,0 +1,37 @@
+"""A short piece of the chaos harness with a fixed seed. `make chaos` runs the long one."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from tests.chaos import chaos_lab
+from tests.chaos.failpoints import found_pair, kill_at, sample, was_hit
+from tests.chaos.run import Campaign, soak, tidy
+from tests.integration.cluster import Cluster
+from tests.integration.conftest import web_archive  # noqa: F401 - a fixture
+
+pytestmark = pytest.mark.root
+
+SEED = 20261121
+SECONDS = 12.0
+
+
+def test_faults_and_clients_break_no_promise(web_archive, tmp_path):  # noqa: F811
+    with chaos_lab.chaos_lab("chaos-soak") as lab:
+        cluster = Cluster(lab)
+        cluster.load(web_archive)
+        chaos_lab.found(cluster, managers=3)
+        campaign = Campaign(seed=SEED, seconds=SECONDS, directory=tmp_path, hold_s=(1.0, 3.0))
+        assert soak(cluster, campaign) == []
+        assert tidy(cluster) == []
+
+
+def test_a_kill_at_a_failpoint_leaves_nothing_undone(web_archive):  # noqa: F811
+    (point,) = sample(random.Random(SEED), 1)
+    with chaos_lab.chaos_lab("chaos-point") as lab:
+        cluster = Cluster(lab)
+        found_pair(cluster, web_archive)
+        assert kill_at(cluster, web_archive, point, print) == []
+        assert was_hit(cluster, point)
