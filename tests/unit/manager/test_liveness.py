@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from swarm.base.clock import FakeClock
 from swarm.base.ids import NodeID
