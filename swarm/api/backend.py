@@ -19,7 +19,8 @@ from typing import Protocol
 from swarm.api.diagnosis import System
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
-from swarm.model.objects import Cluster, JoinTokens, Service
+from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Service
+from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
 from swarm.model.types import Availability, Platform, PortConfig, TLSInfo
 from swarm.model.view import ClusterView
@@ -120,6 +121,10 @@ class Swarm(Protocol):
         """The whole `SWMTKN-1-...` texts."""
         ...
 
+    def token_text(self, cluster: Cluster, token: LimitedToken) -> str:
+        """The whole `SWMTKN-1-...` text of a limited token."""
+        ...
+
     def tls_info(self, cluster: Cluster) -> TLSInfo:
         """The cluster's root."""
         ...
@@ -152,9 +157,11 @@ class ClusterControl(Protocol):
 
     async def remove_node(self, reference: str, *, force: bool = False) -> None: ...
 
-    async def update_cluster(
-        self, version: int, spec: ClusterSpec, *, rotate_worker: bool = False, rotate_manager: bool = False
-    ) -> None: ...
+    async def update_cluster(self, version: int, spec: ClusterSpec, rotate: Rotate = NOTHING) -> None: ...
+
+    async def create_token(self, request: TokenRequest) -> LimitedToken: ...
+
+    async def remove_token(self, token_id: str) -> None: ...
 
 
 # --- output ---------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def cluster_json(cluster: Cluster, tls: TLSInfo, tokens: JoinTokens | None = Non
             "CertIssuerSubject": encode(tls.cert_issuer_subject),
             "CertIssuerPublicKey": encode(tls.cert_issuer_public_key),
         },
-        "RootRotationInProgress": False,
+        "RootRotationInProgress": cluster.root_ca.rotation is not None,
         "DefaultAddrPool": list(cluster.default_address_pools),
         "SubnetSize": cluster.subnet_size,
         "DataPathPort": cluster.data_path_port,
@@ -199,9 +199,10 @@ def cluster_spec_json(cluster: Cluster) -> Json:
         "Orchestration": {"TaskHistoryRetentionLimit": spec.task_history_retention_limit},
         "Raft": dict(RAFT),
         "Dispatcher": {"HeartbeatPeriod": encode(spec.heartbeat_period)},
-        "CAConfig": {"NodeCertExpiry": encode(spec.node_cert_expiry)},
+        "CAConfig": {"NodeCertExpiry": encode(spec.node_cert_expiry)}
+        | ({"ForceRotate": spec.force_rotate} if spec.force_rotate else {}),
         "TaskDefaults": {},
-        "EncryptionConfig": {"AutoLockManagers": False},
+        "EncryptionConfig": {"AutoLockManagers": spec.auto_lock_managers},
     }
 
 

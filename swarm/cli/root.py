@@ -18,7 +18,8 @@ root = LazyGroup(
     table={
         "init": (f"{_COMMANDS}.cluster:init", "Initialize a swarm"),
         "join": (f"{_COMMANDS}.cluster:join", "Join a swarm as a node"),
-        "join-token": (f"{_COMMANDS}.cluster:join_token", "Manage join tokens"),
+        "join-token": (f"{_COMMANDS}.join_token:join_token", "Manage join tokens"),
+        "ca": (f"{_COMMANDS}.authority:ca", "Display and rotate the root CA"),
         "leave": (f"{_COMMANDS}.cluster:leave", "Leave the swarm"),
         "unlock": (f"{_COMMANDS}.lock:unlock", "Unlock this manager"),
         "unlock-key": (f"{_COMMANDS}.lock:unlock_key", "Manage the key that unlocks managers"),

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from swarm.cli.render import Row, Table
+from swarm.cli.root_rotation import tls_status
 from swarm.cli.values import go_time, human_duration, human_size, natural_key, parse_time
 
 Json = Mapping[str, Any]
@@ -102,8 +103,8 @@ CONTAINERS = Table(
 )
 
 
-def node_rows(nodes: Iterable[Json], self_id: str) -> list[Row]:
-    """Sorted by host name."""
+def node_rows(nodes: Iterable[Json], self_id: str, desired: Json) -> list[Row]:
+    """Sorted by host name; `desired` is the TLSInfo that every node is to have."""
     rows: list[Row] = []
     for node in sorted(nodes, key=lambda n: natural_key(n["Description"].get("Hostname", ""))):
         manager = node.get("ManagerStatus") or {}
@@ -119,7 +120,7 @@ def node_rows(nodes: Iterable[Json], self_id: str) -> list[Row]:
                 "Availability": node["Spec"]["Availability"].capitalize(),
                 "ManagerStatus": role,
                 "EngineVersion": (node["Description"].get("Engine") or {}).get("EngineVersion", ""),
-                "TLSStatus": "Ready",
+                "TLSStatus": tls_status(node, desired),
             }
         )
     return rows

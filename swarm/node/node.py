@@ -30,7 +30,7 @@ from swarm.manager.control.control import Control
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
 from swarm.model.join_token import parse_token
-from swarm.model.objects import Cluster, JoinTokens
+from swarm.model.objects import Cluster, JoinTokens, LimitedToken
 from swarm.model.types import NodeRole, TLSInfo
 from swarm.node import addresses
 from swarm.node.diagnosis import Diagnosis
@@ -195,6 +195,9 @@ class Host:
             worker=token_text(cluster.root_ca, tokens.worker),
             manager=token_text(cluster.root_ca, tokens.manager),
         )
+
+    def token_text(self, cluster: Cluster, token: LimitedToken) -> str:
+        return token_text(cluster.root_ca, token.secret)
 
     def tls_info(self, cluster: Cluster) -> TLSInfo:
         return root_info(desired_root(cluster.root_ca))

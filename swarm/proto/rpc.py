@@ -115,7 +115,7 @@ def make_server(
 
     `is_member` tells whether the cluster still has the node: a certificate outlives its node's removal.
     """
-    return guarded_server(Guard(roles_of(services), lambda: identity, clock, is_member))
+    return guarded_server(Guard(services, lambda: identity, clock, is_member))
 
 
 def guarded_server(guard: Guard) -> grpc.aio.Server:
@@ -150,12 +150,12 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
-        roles: Roles,
+        services: tuple[ServiceDescriptor, ...],
         identity: Callable[[], Identity],
         clock: Clock,
         is_member: Callable[[NodeID], bool],
     ) -> None:
-        self._roles = roles
+        self._roles = roles_of(services)
         self._identity = identity
         self._cluster_id = identity().subject.cluster_id
         self._clock = clock

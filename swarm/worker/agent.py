@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -146,7 +146,7 @@ class Agent:
                 self._managers.sort(key=lambda target: target != home)
             opened = asyncio.Event()
             try:
-                await self._session(self._managers[0], opened)
+                await _in_own_task(self._session(self._managers[0], opened))
             except* _Recertified:
                 log.info("session.renewed")
             except* (SwarmError, grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as errors:
@@ -310,6 +310,18 @@ class Agent:
             return problem
         told = (error for error in errors if isinstance(error, (PermissionDenied, Unauthenticated)))
         return str(next(told, errors[0]))
+
+
+async def _in_own_task(work: Coroutine[object, object, None]) -> None:
+    """Await it where no cancellation is lost: Python 3.11's TaskGroup forgets one that errors precede."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    task.result()
 
 
 async def _reach(channel: grpc.aio.Channel) -> None:

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from swarm.api.call import Route
-from swarm.api.routes import absent, containers, diagnosis, images, networks, nodes, services, system, tasks
+from swarm.api.routes import (
+    absent,
+    backup,
+    containers,
+    diagnosis,
+    images,
+    join_tokens,
+    networks,
+    nodes,
+    services,
+    system,
+    tasks,
+)
 from swarm.api.routes import swarm as swarm_routes
 
 
@@ -12,6 +24,8 @@ def all_routes() -> tuple[Route, ...]:
         *system.ROUTES,
         *diagnosis.ROUTES,
         *swarm_routes.ROUTES,
+        *join_tokens.ROUTES,
+        *backup.ROUTES,
         *services.ROUTES,
         *tasks.ROUTES,
         *nodes.ROUTES,

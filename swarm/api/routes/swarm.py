@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -11,14 +11,16 @@ from aiohttp import web
 from swarm.api.backend import InitRequest, JoinRequest, NodeMembership
 from swarm.api.call import Call, Route, answer, done
 from swarm.api.present import RAFT, cluster_json
-from swarm.base.errors import AlreadyExists, FailedPrecondition, InvalidArgument, Unsupported
+from swarm.base.errors import AlreadyExists, InvalidArgument
 from swarm.base.log import Secret
 from swarm.model.docker_json import Json, decode
+from swarm.model.rotate import Authority, Rotate
 from swarm.model.specs import ClusterSpec
 from swarm.model.types import Availability
 from swarm.model.validation import validate_labels
 
 _MIN_CERT_EXPIRY = timedelta(hours=1)
+_CA_FIELDS = {"NodeCertExpiry", "ForceRotate", "SigningCACert", "SigningCAKey"}
 
 
 async def inspect(call: Call) -> web.Response:
@@ -29,8 +31,9 @@ async def inspect(call: Call) -> web.Response:
 
 async def init(call: Call) -> web.Response:
     body = await call.body()
-    if body.get("AutoLockManagers"):
-        raise Unsupported("autolock is not supported by this version")
+    spec = read_cluster_spec(body.get("Spec") or {}, ClusterSpec())
+    if _scalar(body, "AutoLockManagers", "Flag").flag:
+        spec = replace(spec, auto_lock_managers=True)
     node_id = await call.backend.swarm.init(
         InitRequest(
             listen_addr=_text(body, "ListenAddr"),
@@ -41,7 +44,7 @@ async def init(call: Call) -> web.Response:
             subnet_size=_number(body, "SubnetSize"),
             availability=_availability(body),
             force_new_cluster=bool(body.get("ForceNewCluster")),
-            spec=read_cluster_spec(body.get("Spec") or {}, ClusterSpec()),
+            spec=spec,
         )
     )
     return answer(node_id)
@@ -75,27 +78,39 @@ async def leave(call: Call) -> web.Response:
 
 async def update(call: Call) -> web.Response:
     control = call.control()
-    if call.flag("rotateManagerUnlockKey"):
-        raise Unsupported("unlock keys are not supported by this version")
-    spec = read_cluster_spec(await call.body(), control.cluster().spec)
-    await control.update_cluster(
-        call.object_version(),
-        spec,
-        rotate_worker=call.flag("rotateWorkerToken"),
-        rotate_manager=call.flag("rotateManagerToken"),
+    body = await call.body()
+    rotate = Rotate(
+        worker_token=call.flag("rotateWorkerToken"),
+        manager_token=call.flag("rotateManagerToken"),
+        unlock_key=call.flag("rotateManagerUnlockKey"),
+        authority=_authority(body),
     )
+    spec = read_cluster_spec(body, control.cluster().spec)
+    await control.update_cluster(call.object_version(), spec, rotate)
     return done()
 
 
+def _authority(body: Json) -> Authority | None:
+    """The root that `CAConfig` brings, in the fields of Docker's clients."""
+    ca = _section(body, "CAConfig", _CA_FIELDS)
+    cert, key = _text(ca, "SigningCACert"), _text(ca, "SigningCAKey")
+    if not cert and not key:
+        return None
+    if not cert or not key:
+        raise InvalidArgument("a root CA certificate and its key must be given together")
+    return Authority(cert_pem=cert.encode(), key_pem=key.encode())
+
+
 async def unlock_key(call: Call) -> web.Response:
-    call.control()
-    return answer({"UnlockKey": ""})
+    return answer({"UnlockKey": call.control().cluster().unlock_key})
 
 
 async def unlock(call: Call) -> web.Response:
-    if call.backend.swarm.status().state is NodeMembership.LOCKED:
-        raise FailedPrecondition("unlocking is not supported by this version")
-    raise AlreadyExists("swarm is not locked")
+    if call.backend.swarm.status().state is not NodeMembership.LOCKED:
+        call.control()  # a worker, or a host outside of a swarm, says so
+        raise AlreadyExists("swarm is not locked")
+    await call.backend.swarm.unlock(Secret(_text(await call.body(), "UnlockKey")))
+    return done()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +122,7 @@ class _Pools:
 class _Scalar:
     text: str = ""
     number: int = 0
+    flag: bool = False
     availability: Availability = Availability.ACTIVE
 
 
@@ -137,9 +153,9 @@ def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
     """
     orchestration = _section(body, "Orchestration", {"TaskHistoryRetentionLimit"})
     dispatcher = _section(body, "Dispatcher", {"HeartbeatPeriod"})
-    ca = _section(body, "CAConfig", {"NodeCertExpiry"})
+    ca = _section(body, "CAConfig", _CA_FIELDS)
     _section(body, "TaskDefaults", set())
-    _section(body, "EncryptionConfig", set())
+    encryption = _section(body, "EncryptionConfig", {"AutoLockManagers"})
     for key, value in _section(body, "Raft", set(RAFT)).items():
         if value and value != RAFT[key]:
             raise InvalidArgument(f"Raft.{key} is not supported by this version: etcd keeps its own")
@@ -150,6 +166,8 @@ def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
         task_history_retention_limit=_limit(orchestration, current.task_history_retention_limit),
         heartbeat_period=_span(dispatcher, "HeartbeatPeriod", current.heartbeat_period),
         node_cert_expiry=_span(ca, "NodeCertExpiry", current.node_cert_expiry),
+        force_rotate=_number(ca, "ForceRotate") or current.force_rotate,
+        auto_lock_managers=_lock(encryption, current.auto_lock_managers),
     )
     validate_labels(spec.labels)
     if spec.name != "default":
@@ -175,6 +193,12 @@ def _limit(section: Json, current: int) -> int:
     if section.get("TaskHistoryRetentionLimit") is None:
         return current
     return _number(section, "TaskHistoryRetentionLimit")
+
+
+def _lock(section: Json, current: bool) -> bool:
+    if section.get("AutoLockManagers") is None:
+        return current
+    return _scalar(section, "AutoLockManagers", "Flag").flag
 
 
 def _span(section: Json, key: str, current: timedelta) -> timedelta:

@@ -1,10 +1,11 @@
-"""init, join, join-token and leave."""
+"""init, join and leave."""
 
 from __future__ import annotations
 
 import click
 
 from swarm.base.errors import InvalidArgument
+from swarm.cli.commands.join_token import print_join_command
 from swarm.cli.commands.lock import print_unlock_key
 from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.values import parse_integer, parse_positive_duration, parse_unsigned
@@ -15,11 +16,6 @@ _UNSIGNED = Parsed("uint", parse_unsigned)
 _DEFAULT_LISTEN = "0.0.0.0:2377"
 
 
-def _print_join_command(role: str, token: str, address: str) -> None:
-    click.echo(f"To add a {role} to this swarm, run the following command:\n")
-    click.echo(f"    swarm join --token {token} {address}\n")
-
-
 @click.command(epilog="Example: swarm init --advertise-addr 192.168.1.10")
 @click.option("--advertise-addr", default="", metavar="IP|IF[:PORT]", help="Address the other nodes use")
 @click.option("--listen-addr", default=_DEFAULT_LISTEN, show_default=True, help="Address to listen on")
@@ -27,6 +23,7 @@ def _print_join_command(role: str, token: str, address: str) -> None:
 @click.option("--availability", type=_AVAILABILITY, default="active", show_default=True)
 @click.option("--task-history-limit", type=Parsed("int", parse_integer), help="Old tasks kept (default 5)")
 @click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
+@click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates (default 2160h)")
 @click.option("--default-addr-pool", multiple=True, metavar="CIDR", help="Address pool of the networks")
 @click.option("--default-addr-pool-mask-length", type=_UNSIGNED, default=24, show_default=True)
 @click.option("--autolock", is_flag=True, help="A manager that restarts waits for the unlock key")
@@ -53,7 +50,7 @@ def init(ctx: click.Context, /, **flags: object) -> None:
             "Orchestration": orchestration,
             "Raft": {"ElectionTick": 0, "HeartbeatTick": 0},
             "Dispatcher": dispatcher,
-            "CAConfig": {},
+            "CAConfig": {"NodeCertExpiry": flags["cert_expiry"] or 0},
             "TaskDefaults": {},
             "EncryptionConfig": {"AutoLockManagers": flags["autolock"]},
         },
@@ -67,7 +64,7 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         click.echo(f"Swarm initialized: current node ({node_id}) is now a manager.\n")
         node = client.get(f"/nodes/{node_id}")
         tokens = client.get("/swarm")["JoinTokens"]
-        _print_join_command("worker", tokens["Worker"], node["ManagerStatus"]["Addr"])
+        print_join_command("worker", tokens["Worker"], node["ManagerStatus"]["Addr"])
         click.echo(
             "To add a manager to this swarm, run 'swarm join-token manager' and follow the instructions."
         )
@@ -78,14 +75,20 @@ def init(ctx: click.Context, /, **flags: object) -> None:
 
 @click.command(epilog="Example: swarm join --token SWMTKN-1-... 192.168.1.10:2377")
 @click.argument("remote", metavar="HOST:PORT")
+@click.option("--label", "labels", multiple=True, metavar="KEY=VALUE", hidden=True)
 @click.option("--token", default="", help="Token that `swarm init` or `swarm join-token` printed")
 @click.option("--advertise-addr", default="", metavar="IP|IF[:PORT]", help="Address the other nodes use")
 @click.option("--listen-addr", default=_DEFAULT_LISTEN, show_default=True, help="Address to listen on")
 @click.option("--data-path-addr", default="", metavar="IP|IF", help="Address for the services' traffic")
 @click.option("--availability", type=_AVAILABILITY, default="active", show_default=True)
 @click.pass_context
-def join(ctx: click.Context, /, remote: str, **flags: str) -> None:
+def join(ctx: click.Context, /, remote: str, labels: tuple[str, ...], **flags: str) -> None:
     """Join a swarm as a node; the token says as what."""
+    if labels:
+        raise InvalidArgument(
+            "a node does not choose its own labels, since tasks and their secrets are placed by them: "
+            f"make a token that gives them, with `swarm join-token --label {labels[0]} worker` on a manager"
+        )
     if not flags["token"]:
         raise InvalidArgument("--token is required: `swarm join-token worker` on a manager prints it")
     request = {
@@ -116,27 +119,3 @@ def leave(ctx: click.Context, /, force: bool) -> None:
     with connect(ctx) as client:
         client.post("/swarm/leave", force=force or None)
     click.echo("Node left the swarm.")
-
-
-@click.command(name="join-token", epilog="Example: swarm join-token -q worker")
-@click.argument("role", metavar="worker|manager")
-@click.option("-q", "--quiet", is_flag=True, help="Only display the token")
-@click.option("--rotate", is_flag=True, help="Make a new token: the old one lets nobody in any more")
-@click.pass_context
-def join_token(ctx: click.Context, /, role: str, quiet: bool, rotate: bool) -> None:
-    """Print the command that makes another host a worker or a manager of this swarm."""
-    if role not in ("worker", "manager"):
-        raise InvalidArgument(f"unknown role {role}: it is worker or manager")
-    with connect(ctx) as client:
-        if rotate:
-            swarm = client.get("/swarm")
-            query = {f"rotate{role.capitalize()}Token": True}
-            client.post("/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], **query)
-            if not quiet:
-                click.echo(f"Successfully rotated {role} join token.\n")
-        token = client.get("/swarm")["JoinTokens"][role.capitalize()]
-        if quiet:
-            click.echo(token)
-            return
-        node = client.get(f"/nodes/{client.get('/info')['Swarm']['NodeID']}")
-        _print_join_command(role, token, node["ManagerStatus"]["Addr"])

@@ -6,9 +6,20 @@ import sys
 
 import click
 
-from swarm.api.client import Client
+from swarm.api.client import JsonValue
 from swarm.base.errors import SwarmError
-from swarm.cli.options import connect
+from swarm.cli.options import Parsed, connect
+from swarm.cli.values import parse_duration, parse_integer
+
+_DURATION = Parsed("duration", parse_duration)
+_INTEGER = Parsed("int", parse_integer)
+_SETTINGS = {
+    "autolock": ("EncryptionConfig", "AutoLockManagers"),
+    "cert_expiry": ("CAConfig", "NodeCertExpiry"),
+    "dispatcher_heartbeat": ("Dispatcher", "HeartbeatPeriod"),
+    "task_history_limit": ("Orchestration", "TaskHistoryRetentionLimit"),
+}
+"""Where each flag's setting is in the API's `Spec`."""
 
 
 def print_unlock_key(key: str) -> None:
@@ -71,26 +82,27 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
             print_unlock_key(key)
 
 
-@click.command(epilog="Example: swarm update --autolock=true")
+@click.command(epilog="Example: swarm update --cert-expiry 720h")
 @click.option("--autolock", type=bool, metavar="true|false", help="Lock the managers' keys and state on disk")
+@click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates, at least 1h")
+@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
+@click.option("--task-history-limit", type=_INTEGER, help="Old tasks kept; all of them if negative")
 @click.pass_context
-def update(ctx: click.Context, /, autolock: bool | None) -> None:
+def update(ctx: click.Context, /, **flags: JsonValue) -> None:
     """Change settings of the swarm."""
-    if autolock is None:
+    given = {name: value for name, value in flags.items() if value is not None}
+    if not given:
         click.echo(ctx.get_help())
         return
     with connect(ctx) as client:
-        set_autolock(client, autolock)
-
-
-def set_autolock(client: Client, wanted: bool) -> None:
-    """Turn the lock on or off; when it is turned on, print its key."""
-    swarm = client.get("/swarm")
-    spec = swarm["Spec"]
-    was_on = spec["EncryptionConfig"]["AutoLockManagers"]
-    spec["EncryptionConfig"]["AutoLockManagers"] = wanted
-    client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
-    click.echo("Swarm updated.")
-    if wanted and not was_on:
-        click.echo()
-        print_unlock_key(client.get("/swarm/unlockkey")["UnlockKey"])
+        swarm = client.get("/swarm")
+        spec = swarm["Spec"]
+        was_locked = spec["EncryptionConfig"]["AutoLockManagers"]
+        for name, value in given.items():
+            section, key = _SETTINGS[name]
+            spec[section][key] = value
+        client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+        click.echo("Swarm updated.")
+        if given.get("autolock") and not was_locked:
+            click.echo()
+            print_unlock_key(client.get("/swarm/unlockkey")["UnlockKey"])

@@ -24,8 +24,10 @@ def ls(ctx: click.Context, /, filters: tuple[tuple[str, str], ...], template: st
     """List nodes in the swarm; `*` marks this one."""
     with connect(ctx) as client:
         nodes = client.get("/nodes", filters=filters_of(filters))
-        self_id = client.get("/info")["Swarm"]["NodeID"]
-    click.echo(render(NODES, node_rows(nodes, self_id), template=template, quiet=quiet), nl=False)
+        swarm = client.get("/info")["Swarm"]
+        desired = (swarm.get("Cluster") or {}).get("TLSInfo") or {}
+    rows = node_rows(nodes, swarm["NodeID"], desired)
+    click.echo(render(NODES, rows, template=template, quiet=quiet), nl=False)
 
 
 def _resolve_self(client: Client, name: str) -> str:

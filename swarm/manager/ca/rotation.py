@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -90,7 +91,7 @@ def _is_abreast(said: TLSInfo, trust: str, issuer: bytes | None) -> bool:
     return said.trust_root == trust and issuer in (None, said.cert_issuer_public_key)
 
 
-def read_authority(cert_pem: bytes, key_pem: bytes) -> tuple[bytes, bytes]:
+def read_authority(cert_pem: bytes, key_pem: bytes, now: datetime) -> tuple[bytes, bytes]:
     """A root and its key as a user gave them, as they are stored. Raises: InvalidArgument."""
     if max(len(cert_pem), len(key_pem)) > PEM_LIMIT_BYTES:
         raise InvalidArgument("the CA certificate or key is too large")
@@ -108,6 +109,9 @@ def read_authority(cert_pem: bytes, key_pem: bytes) -> tuple[bytes, bytes]:
         raise InvalidArgument("the CA certificate is not one of a certificate authority")
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InvalidArgument("the CA key must be an elliptic curve key (P-256, P-384 or P-521)")
+    if not cert.not_valid_before_utc <= now < cert.not_valid_after_utc:
+        start, end = cert.not_valid_before_utc, cert.not_valid_after_utc
+        raise InvalidArgument(f"the CA certificate is not valid now ({now}): from {start} to {end}")
     if key.public_key() != cert.public_key():
         raise InvalidArgument("the CA key is not the key of the CA certificate")
     return cert.public_bytes(serialization.Encoding.PEM), key.private_bytes(

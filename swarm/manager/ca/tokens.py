@@ -10,13 +10,13 @@ Invariant: a node counts once against its token, however often its request is re
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from swarm.base.errors import InvalidArgument, NotFound
 from swarm.base.ids import IdSource, NodeID
 from swarm.model.objects import LimitedToken, RootCA
+from swarm.model.rotate import TokenRequest
 from swarm.model.types import NodeRole
 from swarm.model.validation import validate_labels
 
@@ -24,14 +24,6 @@ TOKENS_LIMIT = 100
 """Limited tokens kept at once: they share one stored object."""
 USES_LIMIT = 1000
 ID_CHARACTERS = 12
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRequest:
-    role: NodeRole
-    life: timedelta | None = None
-    uses: int = 0
-    labels: Mapping[str, str]
 
 
 def find_token(root_ca: RootCA, secret: str) -> LimitedToken | None:
@@ -74,7 +66,7 @@ def add_token(root_ca: RootCA, request: TokenRequest, new_secret: IdSource, now:
 
     Raises: InvalidArgument.
     """
-    if request.life is not None and request.life <= timedelta(0):
+    if request.ttl is not None and request.ttl <= timedelta(0):
         raise InvalidArgument("invalid time to live of a join token: it must be positive")
     if not 0 <= request.uses <= USES_LIMIT:
         raise InvalidArgument(f"invalid uses of a join token: it must be from 1 to {USES_LIMIT}")
@@ -91,7 +83,7 @@ def add_token(root_ca: RootCA, request: TokenRequest, new_secret: IdSource, now:
         id=new_secret()[:ID_CHARACTERS],
         secret=new_secret(),
         role=request.role,
-        expires_at=now + request.life if request.life is not None else None,
+        expires_at=now + request.ttl if request.ttl is not None else None,
         uses=request.uses,
         labels=request.labels,
     )

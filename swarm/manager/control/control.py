@@ -23,11 +23,14 @@ from swarm.base.errors import (
 )
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.ca.tokens import add_token, remove_token
+from swarm.manager.control.cluster import change_cluster
 from swarm.manager.control.names import generate_name
 from swarm.manager.control.store import Store
 from swarm.model.defaults import STOP_GRACE_PERIOD
-from swarm.model.objects import Cluster, JoinTokens, Node, Service, Task, TaskStatus
+from swarm.model.objects import Cluster, LimitedToken, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import (
@@ -140,24 +143,27 @@ class Control:
             await self._store.apply(orphans)  # what lost a race is found again
         await self._store.commit([Delete(object=find(self.view, Node, node.id))])
 
-    async def update_cluster(
-        self, version: int, spec: ClusterSpec, *, rotate_worker: bool = False, rotate_manager: bool = False
-    ) -> None:
-        """Replace join tokens by fresh ones. Raises Unsupported if the spec itself differs."""
+    async def update_cluster(self, version: int, spec: ClusterSpec, rotate: Rotate = NOTHING) -> None:
+        """Change the cluster's settings, and replace what `rotate` names.
+
+        Raises InvalidArgument for a root certificate that cannot be used.
+        """
         cluster = self._at_version(Cluster, self.cluster().id, version)
-        if spec != cluster.spec:
-            raise Unsupported(
-                "changing the swarm's settings is not supported by this version: "
-                "only join tokens can be rotated"
-            )
-        if not rotate_worker and not rotate_manager:
-            return
-        old = cluster.root_ca.join_tokens
-        tokens = JoinTokens(
-            worker=self._new_id() if rotate_worker else old.worker,
-            manager=self._new_id() if rotate_manager else old.manager,
-        )
-        root_ca = replace(cluster.root_ca, join_tokens=tokens)
+        changed = change_cluster(cluster, spec, rotate, self._new_id, self._clock.now())
+        if changed != cluster:
+            await self._store.commit([Update(object=changed)])
+
+    async def create_token(self, request: TokenRequest) -> LimitedToken:
+        """Make a join token that ends by itself. Raises: InvalidArgument."""
+        cluster = self.cluster()
+        root_ca = add_token(cluster.root_ca, request, self._new_id, self._clock.now())
+        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
+        return root_ca.limited_tokens[-1]
+
+    async def remove_token(self, token_id: str) -> None:
+        """Let nobody in any more with that limited token. Raises: NotFound."""
+        cluster = self.cluster()
+        root_ca = remove_token(cluster.root_ca, token_id)
         await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
 
     def cluster(self) -> Cluster:

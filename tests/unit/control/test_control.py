@@ -18,6 +18,7 @@ from swarm.base.ids import SequentialIds
 from swarm.manager.control import Control
 from swarm.manager.control.names import generate_name
 from swarm.model.objects import Cluster, ManagerStatus, Node, Service, Task
+from swarm.model.rotate import Rotate
 from swarm.model.specs import (
     ContainerSpec,
     GlobalMode,
@@ -232,13 +233,13 @@ async def test_two_nodes_of_one_name_are_ambiguous(control: Control, store: Fake
 
 async def test_rotation_replaces_the_token_asked_for(control: Control) -> None:
     before = control.cluster()
-    await control.update_cluster(before.meta.version.index, before.spec, rotate_worker=True)
+    await control.update_cluster(before.meta.version.index, before.spec, Rotate(worker_token=True))
     after = control.view.list(Cluster)[0]
     assert after.root_ca.join_tokens.worker != before.root_ca.join_tokens.worker
     assert after.root_ca.join_tokens.manager == before.root_ca.join_tokens.manager
     with pytest.raises(OutOfSequence):
-        await control.update_cluster(before.meta.version.index, before.spec, rotate_worker=True)
-    with pytest.raises(Unsupported):
-        await control.update_cluster(
-            after.meta.version.index, replace(after.spec, task_history_retention_limit=9)
-        )
+        await control.update_cluster(before.meta.version.index, before.spec, Rotate(worker_token=True))
+    spec = replace(after.spec, task_history_retention_limit=9)
+    await control.update_cluster(after.meta.version.index, spec)
+    assert control.cluster().spec == spec
+    assert control.cluster().root_ca == after.root_ca
