@@ -33,7 +33,7 @@ from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc, managers_pb2, managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.proto.rpc import Guard, guarded_server, open_channel, roles_of, server_credentials
+from swarm.proto.rpc import Guard, guarded_server, open_channel, server_credentials
 from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
@@ -202,7 +202,7 @@ class Manager:
             *dispatcher_pb2.DESCRIPTOR.services_by_name.values(),
             *managers_pb2.DESCRIPTOR.services_by_name.values(),
         )
-        guard = Guard(roles_of(services), self._identity, self._clock, self._is_member)
+        guard = Guard(services, self._identity, self._clock, self._is_member)
         server: grpc.aio.Server = guarded_server(guard)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
