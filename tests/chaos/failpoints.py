@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import random
+import subprocess
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ def scenario(cluster: Cluster, archive: Path) -> list[str]:
         cluster.wait_until(lambda: not cluster.get("/tasks"), "no task is left", INSIST_S)
         cluster.wait_clean(MANAGER, WORKER)
         cluster.wait_clean(NEWCOMER, of_member=True)
-    except (AssertionError, SwarmError) as error:
+    except (AssertionError, SwarmError, subprocess.TimeoutExpired) as error:
         return [str(error)]
     return []
 
