@@ -7,6 +7,7 @@ its own member, whose client port is on loopback; raft's leader asks them one af
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -51,6 +52,7 @@ class OwnMember:
     members: Members
     compactor: Compactor
     quota_bytes: int
+    free_bytes: Callable[[], int]
     problem: Callable[[], Health | None]
     """Why its process does not run; None while it does."""
 
@@ -152,6 +154,7 @@ class StoreKeeper:
             is_learner=status is not None and status.is_learner,
             alarms=tuple(a.kind for a in alarms),
             own_alarms=tuple(a.kind for a in alarms if status is not None and a.member_id == status.id),
+            free_bytes=self._own.free_bytes() if self._own else sys.maxsize,
             silent_s=self._store.silent_for_s,
             commits_s=self._beats.commits_s,
         )

@@ -35,7 +35,7 @@ from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity, write_private
 from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
-from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version
+from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version, free_bytes
 from swarm.store.health import STARTING, Health
 from swarm.store.members import Members, MemberStatus
 from swarm.store.store import Store
@@ -237,6 +237,7 @@ class ManagerPart:
             members=members,
             compactor=kv,
             quota_bytes=needs.etcd_quota_bytes,
+            free_bytes=lambda: free_bytes(needs.paths.etcd),
             problem=lambda: etcd.problem,
         )
         listen = Listen(

@@ -179,10 +179,10 @@ class EtcdProcess:
                     served = await self._wait_serving(child)
                     await child.wait()
         except OSError as error:
-            self._problem = classify_exit(str(error), str(directory), _free_bytes(directory))
+            self._problem = classify_exit(str(error), str(directory), free_bytes(directory))
         else:
             output = _read_from(directory / "log", begun_at)
-            self._problem = classify_exit(output, str(directory), _free_bytes(directory))
+            self._problem = classify_exit(output, str(directory), free_bytes(directory))
         return served
 
     @asynccontextmanager
@@ -251,7 +251,7 @@ def arguments(settings: EtcdSettings) -> list[str]:
 
 async def _disk_has_room(problem: Health, directory: Path) -> None:
     """On a full disk a start can only fail, and each one may cost some more of it."""
-    while not may_start(problem, _free_bytes(directory)):  # noqa: ASYNC110 - nobody tells of free space
+    while not may_start(problem, free_bytes(directory)):  # noqa: ASYNC110 - nobody tells of free space
         await asyncio.sleep(DISK_LOOK_S)
 
 
@@ -271,7 +271,8 @@ def _read_from(file: Path, offset: int) -> str:
         return stream.read().decode(errors="replace")
 
 
-def _free_bytes(directory: Path) -> int:
+def free_bytes(directory: Path) -> int:
+    """Space left on the disk that holds it."""
     try:
         found = os.statvfs(directory)
     except FileNotFoundError:  # before the first start

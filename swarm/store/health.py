@@ -115,6 +115,8 @@ class MemberFacts:
     alarms: tuple[str, ...]
     """`NOSPACE` or `CORRUPT`, of any member of the store: while one stands, all refuse writes."""
     own_alarms: tuple[str, ...]
+    free_bytes: int
+    """Left on the disk under the store."""
     silent_s: float
     """Since the mirror moved last."""
     commits_s: tuple[float, ...]
@@ -126,6 +128,9 @@ def judge(facts: MemberFacts) -> Health:
     if "CORRUPT" in facts.own_alarms:
         text = f"etcd found this member's data to differ from the others': {_REPAIR}"
         return Health(state=StoreState.CORRUPT, message=text)
+    if facts.free_bytes < DISK_LOW_BYTES:
+        text = "the disk under the store is full, it will stop at its next larger write: free space there"
+        return Health(state=StoreState.DISK_FULL, message=text)
     if not facts.has_leader or facts.silent_s > SILENT_S:
         return Health(
             state=StoreState.NO_QUORUM,
