@@ -1,9 +1,9 @@
 """Named places where a test makes swarmd die, hang or fail: `failpoint("store.commit.before")`.
 
-In: SWARM_FAILPOINTS, read once, as `name:hit:action` joined by `;`. At the hit-th passage of the name, counted
-from 1, the action happens, once: `kill9`, `exit`, `sleep:SECONDS` (the whole process stands still), `error`
-(the caller gets `Unavailable`), `error:ENOSPC` (or another errno: it gets `OSError`), `pause:FILE` (the process
-stands still until the file exists). Out: nothing, unless the point is armed.
+In: SWARM_FAILPOINTS, read once, as `name:hit:action` joined by `;`. At the hit-th passage of the name,
+counted from 1, the action happens, once: `kill9`, `exit`, `sleep:SECONDS` (the whole process stands still),
+`error` (the caller gets `Unavailable`), `error:ENOSPC` (or another errno: it gets `OSError`), `pause:FILE`
+(the process stands still until the file exists). Out: nothing, unless the point is armed.
 Invariant: a name stands at one place of the code, and docs/testing.md lists it; tests/unit/base holds both.
 Without the variable a point costs a call and one look at an empty dict.
 Source: etcd's gofail points, in what they are for.
