@@ -27,6 +27,9 @@ from swarm.proto.identity import Identity, make_csr, new_key
 from swarm.store import keys
 
 FORMAT = 1
+RESTORED = "restored from a backup"
+RESTORED_GRACE_S = 20.0
+"""More than the usual silence before a node counts as down and its tasks are replaced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +120,7 @@ def _awaited(node: Node, founder: Node, now: datetime) -> Node:
         status = replace(
             status,
             state=NodeState.UNKNOWN,
-            message="restored from a backup",
+            message=RESTORED,
             manager_id=founder.id,
             changed_at=now,
         )
