@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 LOOK_EVERY_S = 2.0
 PRESSED_EVERY_S = 30.0
+ALARMED_EVERY_S = 5.0
 """Between two compactions out of turn: one that did not help is not repeated at once."""
 ASK_S = 1.5
 DEFRAGMENT_S = 90.0
@@ -175,7 +176,8 @@ class StoreKeeper:
         members, alarms = await own.members.list(), await own.members.alarms()
         uses = await self._uses(members)
         pressed = is_pressed(uses, alarms)
-        if pressed and self._clock.monotonic() - self._pressed_at >= PRESSED_EVERY_S:
+        pause_s = ALARMED_EVERY_S if alarms else PRESSED_EVERY_S
+        if pressed and self._clock.monotonic() - self._pressed_at >= pause_s:
             self._pressed_at = self._clock.monotonic()
             revision = await own.compactor.revision()
             log.warning("store.compacts", revision=revision, alarms=len(alarms))

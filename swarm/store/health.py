@@ -80,6 +80,8 @@ _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
 
 def classify_exit(output: str, directory: str, free_bytes: int) -> Health:
     """Why etcd ended, by what it wrote since its start and the space its disk has now."""
+    if free_bytes < DISK_LOW_BYTES:  # it may not even have been able to write why, or wrote half a record
+        return Health(state=StoreState.DISK_FULL, message=_EXITS[0][2].format(directory=directory))
     lines = output.strip().splitlines()
     lowered = output.lower()
     for words, state, sentence in _EXITS:
@@ -87,8 +89,6 @@ def classify_exit(output: str, directory: str, free_bytes: int) -> Health:
         if found is not None:
             detail = next((line for line in lines if found in line.lower()), "")
             return Health(state=state, message=sentence.format(directory=directory, detail=_short(detail)))
-    if free_bytes < DISK_LOW_BYTES:  # it could not even write why
-        return Health(state=StoreState.DISK_FULL, message=_EXITS[0][2].format(directory=directory))
     last = _short(lines[-1]) if lines else "it said nothing"
     return Health(
         state=StoreState.FAILED,
@@ -131,18 +131,22 @@ def judge(facts: MemberFacts) -> Health:
     if facts.free_bytes < DISK_LOW_BYTES:
         text = "the disk under the store is full, it will stop at its next larger write: free space there"
         return Health(state=StoreState.DISK_FULL, message=text)
-    if not facts.has_leader or facts.silent_s > SILENT_S:
-        return Health(
-            state=StoreState.NO_QUORUM,
-            message="too few managers are online: start them, or go on with one: "
-            "`swarm init --force-new-cluster`",
-        )
+    no_quorum = Health(
+        state=StoreState.NO_QUORUM,
+        message="too few managers are online: start them, or go on with one: "
+        "`swarm init --force-new-cluster`",
+    )
+    if not facts.has_leader:
+        return no_quorum
+    # Before silence is: a store that is full takes no beats.
     if "NOSPACE" in facts.alarms:
         return Health(
             state=StoreState.ALARM,
             message="the store has used its quota up: it is being compacted; if this stays, remove what is "
             "not needed or start swarmd with a larger --etcd-quota",
         )
+    if facts.silent_s > SILENT_S:
+        return no_quorum
     if facts.alarms:
         return Health(state=StoreState.ALARM, message="another member's data is damaged: see the table")
     if (median := _median(facts.commits_s)) > SLOW_S:

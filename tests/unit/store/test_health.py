@@ -77,6 +77,7 @@ def test_a_start_on_a_full_disk_waits_for_room():
         ({"has_leader": False}, StoreState.NO_QUORUM),
         ({"silent_s": 5.0}, StoreState.NO_QUORUM),
         ({"alarms": ("NOSPACE",)}, StoreState.ALARM),
+        ({"alarms": ("NOSPACE",), "silent_s": 60.0}, StoreState.ALARM),
         ({"alarms": ("CORRUPT",)}, StoreState.ALARM),
         ({"alarms": ("CORRUPT",), "own_alarms": ("CORRUPT",)}, StoreState.CORRUPT),
     ],

@@ -1,0 +1,130 @@
+"""The managers' store in trouble, on three real hosts: a damaged log, a used-up quota, a full disk."""
+
+from __future__ import annotations
+
+import json
+import secrets
+
+import pytest
+
+from swarm.base.errors import SwarmError
+from swarm.lab.lab import SWARMD
+from tests.integration.cluster import Cluster
+
+pytestmark = pytest.mark.root
+
+QUOTA = "16M"
+SMALL_DISK = "160m"
+"""Two of etcd's log files of 64 MiB fit, a third does not."""
+DAMAGE = r"""
+daemon=$(pgrep -P 1 -f swarm.cli.swarmd)
+kill -STOP $daemon
+kill -9 $(pgrep -x etcd)
+printf '\377\377\377\377' | dd of=$(ls /var/lib/swarm/etcd/data/member/wal/*.wal | head -1) \
+    bs=1 seek=700 conv=notrunc 2>/dev/null
+kill -CONT $daemon
+"""
+
+
+@pytest.fixture(scope="module")
+def managers(lab, web_archive):
+    """Three managers; h2 keeps its store on a small disk."""
+    made = Cluster(lab(hosts=3, daemon=(*SWARMD, "--etcd-quota", QUOTA)))
+    made.output("h2", "mkdir", "-p", "/var/lib/swarm/etcd")
+    made.output("h2", "mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK}", "tmpfs", "/var/lib/swarm/etcd")
+    made.load(web_archive)
+    made.swarm("h1", "init", "--advertise-addr", made.lab.address("h1"))
+    token = made.swarm("h1", "join-token", "-q", "manager").strip()
+    for host in ("h2", "h3"):
+        made.swarm(host, "join", "--token", token, f"{made.lab.address('h1')}:2377")
+    made.create("kept", "--replicas", "2")
+    made.wait_running("kept", 2)
+    wait_state(made, "h1", "OK")
+    return made
+
+
+def store(cluster, host):
+    return json.loads(cluster.swarm(host, "system", "info", "--format", "json"))["Store"]
+
+
+def wait_state(cluster, host, *states, timeout_s=30.0):
+    def reached():
+        found = store(cluster, host)
+        return found if found["State"] in states else None
+
+    return cluster.wait_until(reached, f"the store of {host} is {' or '.join(states)}", timeout_s)
+
+
+def name_of(service):
+    return service["Spec"]["Name"]
+
+
+def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
+    managers.output("h3", "sh", "-c", DAMAGE)
+    found = wait_state(managers, "h3", "CORRUPT")
+    assert "swarm system repair" in found["Message"]
+    warnings = managers.get("/info", "h3")["Warnings"]
+    assert len(warnings) == 1
+    assert "CORRUPT" in warnings[0]
+    assert {name_of(s) for s in managers.get("/services", "h1")} == {"kept"}, "the others serve"
+    managers.create("meanwhile", "--replicas", "0")
+    said = managers.swarm("h3", "system", "repair", timeout=100)
+    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert {name_of(s) for s in managers.get("/services", "h3")} == {"kept", "meanwhile"}
+    members = wait_state(managers, "h3", "OK")["Members"]
+    assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
+    assert "nothing to repair" in managers.refused("h3", "system", "repair")
+
+
+def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):
+    managers.create("pad", "--replicas", "0")
+    acked, refusals, cleared = "", [], False
+    for turn in range(400):
+        text = f"{turn}-{secrets.token_hex(60_000)}"
+        try:
+            change_label(managers, "pad", text)
+        except SwarmError as error:
+            refusals.append(str(error))
+            break
+        acked = text
+    assert refusals, "the quota was never reached"
+    assert any("quota" in r or "does not have a leader" in r for r in refusals), refusals
+
+    def writes_again():
+        nonlocal cleared
+        change_label(managers, "pad", "done")
+        cleared = True
+        return True
+
+    assert managers.get("/services/pad")["Spec"]["Labels"]["pad"] == acked
+    managers.wait_until(writes_again, "the alarm is cleared and writes succeed", 40.0)
+    assert cleared
+    wait_state(managers, "h1", "OK", timeout_s=20)
+    sizes = [m["SizeBytes"] for m in store(managers, "h1")["Members"]]
+    assert len(sizes) == 3
+    assert all(0 < size < 8 * 1024 * 1024 for size in sizes), sizes
+    managers.wait_running("kept", 2)
+
+
+def change_label(cluster, name, text):
+    with cluster.client("h1") as client:
+        found = client.get(f"/services/{name}")
+        spec = found["Spec"] | {"Labels": {"pad": text}}
+        client.post(f"/services/{found['ID']}/update", spec, version=found["Version"]["Index"])
+
+
+def test_a_full_disk_stops_one_manager_only_and_heals_when_there_is_room(managers):
+    managers.run("h2", "sh", "-c", "dd if=/dev/zero of=/var/lib/swarm/etcd/fill bs=1M 2>/dev/null")
+    for turn in range(20):
+        managers.create(f"during{turn}", "--replicas", "0")
+        change_label(managers, f"during{turn}", secrets.token_hex(50_000))
+    found = wait_state(managers, "h2", "DISK_FULL", timeout_s=40)
+    assert "free space" in found["Message"]
+    names = {name_of(s) for s in managers.get("/services", "h1")}
+    assert {f"during{turn}" for turn in range(20)} <= names
+    managers.output("h2", "rm", "/var/lib/swarm/etcd/fill")
+    wait_state(managers, "h2", "OK", "SLOW", timeout_s=40)
+    managers.wait_until(
+        lambda: {name_of(s) for s in managers.get("/services", "h2")} == names, "h2 has caught up", 20.0
+    )
+    managers.wait_running("kept", 2)
