@@ -27,6 +27,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import ClusterID, IdSource, NodeID
 from swarm.base.log import get_logger
+from swarm.manager.backup import RESTORED, RESTORED_GRACE_S
 from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.dispatcher.hub import AssignmentHub
@@ -211,9 +212,12 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         return self._cut_off
 
     def _expect_nodes(self) -> None:
+        """Nodes of a restored cluster have to find the new manager first: that takes longer."""
+        now = self._clock.monotonic()
         for node in self._store.view.list(Node):
             if node.status.state is not NodeState.DOWN and node.status.manager_id == self._me:
-                self._sessions.expect(node.id, self._clock.monotonic())
+                is_restored = node.status.message == RESTORED
+                self._sessions.expect(node.id, now + RESTORED_GRACE_S if is_restored else now)
 
     def _check_store(self) -> None:
         if self._cut_off:
