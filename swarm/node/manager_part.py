@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from swarm.base.aio import raise_if_cancelled
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
@@ -168,6 +169,7 @@ class ManagerPart:
                 self._replaced.clear()
                 self._take_place(self._place)
                 wanted = True
+            raise_if_cancelled()
 
     async def _run(self) -> None:
         needs = self._needs

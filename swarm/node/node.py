@@ -68,6 +68,7 @@ from swarm.worker.volumes import VolumeStore
 
 START_TIMEOUT_S = 30.0
 UNLOCK_TIMEOUT_S = 5.0
+STOP_AGAIN_S = 10.0
 JOIN_TIMEOUT_S = 20.0
 """As long as Docker's engine waits before it says that joining goes on in the background."""
 
@@ -487,8 +488,11 @@ class Host:
     async def _stop(self) -> None:
         running, self._running = self._running, None
         if running is not None:
-            running.work.cancel()
-            await asyncio.wait({running.work})
+            while not running.work.done():
+                running.work.cancel()
+                _, pending = await asyncio.wait({running.work}, timeout=STOP_AGAIN_S)
+                if pending:
+                    log.warning("member.stops.slowly")
 
 
 def _open_backup(request: RestoreRequest) -> Backup:

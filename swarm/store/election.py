@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from swarm.base.aio import raise_if_cancelled
 from swarm.base.clock import Clock
 from swarm.base.errors import LeadershipLost, Unavailable
 from swarm.base.failpoint import failpoint
@@ -93,6 +94,7 @@ class Election:
                 self._epoch = None
                 failpoint("leader.resigning")
                 await self._resign(epoch)
+            raise_if_cancelled()
 
     async def _run_lead(self, epoch: int) -> None:
         await self._lead(epoch)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 import grpc
 import grpc.aio
 
+from swarm.base.aio import raise_if_cancelled
 from swarm.base.clock import Clock
 from swarm.base.errors import (
     FailedPrecondition,
@@ -154,6 +155,7 @@ class Agent:
                 self._problem = self._explain(leaves)
                 if any(isinstance(error, NodeRemoved) for error in leaves):
                     self._parts.tasks.keep_only(frozenset())  # others run them now
+            raise_if_cancelled()
             if self._certified.is_set() and not self._problem:
                 continue
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
