@@ -107,7 +107,7 @@ def read_subject(cert_pem: bytes) -> Subject:
 
 
 def load_identity(directory: Path, open_key: Callable[[str, bytes], bytes]) -> Identity | None:
-    """The identity kept in `directory`, or None when there is none; `open_key` opens what was sealed there."""
+    """The identity kept in `directory`, or None when there is none; `open_key` opens what is sealed there."""
     try:
         return Identity(
             key_pem=open_key(_KEY, (directory / _KEY).read_bytes()),

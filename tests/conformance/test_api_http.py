@@ -190,7 +190,7 @@ async def test_init_answers_a_bare_text(http: Http, backend: FakeBackend) -> Non
 @pytest.mark.parametrize(
     ("body", "status", "message"),
     [
-        ({"AutoLockManagers": True}, 501, "autolock is not supported"),
+        ({"AutoLockManagers": "yes"}, 400, "invalid AutoLockManagers: expected true or false, got text"),
         ({"ListenAddr": 5}, 400, "invalid ListenAddr: expected a text, got number"),
         ({"Spec": {"CAConfig": {"NodeCertExpiry": 1}}}, 400, "minimum certificate expiry time is 1h0m0s"),
         ({"Spec": {"CAConfig": {"ExternalCAs": [{}]}}}, 400, "CAConfig.ExternalCAs is not supported"),
