@@ -28,7 +28,10 @@ def web(cluster):
 
 def pids(cluster, host):
     """The first processes of the host's living containers, by task."""
-    script = "cd /run/swarm/containers && for f in [a-z0-9]*/pid; do [ -f $f ] || continue; pid=$(cat $f); echo $f:$pid $(ls /proc/$pid); done"
+    script = (
+        "cd /run/swarm/containers && for f in [a-z0-9]*/pid; do [ -f $f ] || continue; "
+        "pid=$(cat $f); echo $f:$pid $(ls /proc/$pid); done"
+    )
     listed = [
         line.split()
         for line in cluster.output(host, "sh", "-c", f"{script} 2>/dev/null || true").splitlines()
