@@ -13,7 +13,6 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias
 
 import grpc
 import grpc.aio
@@ -54,9 +53,32 @@ END_TIMEOUT_S = 2.0
 BEAT_TIMEOUT_S = 1.0
 VERIFY_EVERY_S = 3.0
 
-SessionStream: TypeAlias = "grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]"
 
 log = get_logger("agent")
+
+
+class _SessionStream:
+    """What a manager tells in a session. Unlike gRPC's own, it outlives a reader that is cancelled."""
+
+    def __init__(self, call: grpc.aio.UnaryStreamCall[pb.SessionRequest, pb.SessionMessage]) -> None:
+        self._call = call
+        self._reading: asyncio.Future[object] | None = None
+
+    async def read(self) -> object:
+        """The next message, or what gRPC says when there is none. Raises: AioRpcError."""
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._call.read())
+        await asyncio.wait({self._reading})
+        done, self._reading = self._reading, None
+        return done.result()
+
+    async def close(self) -> None:
+        """End the session on this side."""
+        self._call.cancel()
+        if self._reading is not None:
+            await asyncio.wait({self._reading})
+            if not self._reading.cancelled():
+                self._reading.exception()  # heard, so that asyncio does not complain
 
 
 class _Recertified(Exception):
@@ -177,8 +199,10 @@ class Agent:
                 await _reach(channel)
                 stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
                 description = describe_host(identity, self._data_path_address)
-                stream = stub.Session(pb.SessionRequest(description=codec.encode(description)))
-                stack.callback(stream.cancel)
+                stream = _SessionStream(
+                    stub.Session(pb.SessionRequest(description=codec.encode(description)))
+                )
+                stack.push_async_callback(stream.close)
                 async with asyncio.timeout(OPEN_TIMEOUT_S):
                     welcome = await stream.read()
                 if not isinstance(welcome, pb.SessionMessage):
@@ -195,7 +219,7 @@ class Agent:
                 raise
 
     async def _hold(
-        self, manager: str, channel: grpc.aio.Channel, stream: SessionStream, welcome: pb.SessionMessage
+        self, manager: str, channel: grpc.aio.Channel, stream: _SessionStream, welcome: pb.SessionMessage
     ) -> None:
         """Everything that goes on while the session lasts."""
         stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
@@ -237,7 +261,7 @@ class Agent:
         self._problem = ""
         self._connected.set()
 
-    async def _listen(self, manager: str, stream: SessionStream) -> None:
+    async def _listen(self, manager: str, stream: _SessionStream) -> None:
         """Take what the manager tells meanwhile; a new manager draws its share of the nodes."""
         while isinstance(message := await stream.read(), pb.SessionMessage):
             self._check_generation(message.generation)
