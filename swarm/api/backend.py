@@ -58,6 +58,16 @@ class SwarmStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExternalStore:
+    """An etcd cluster that exists; the files are on the manager's host."""
+
+    endpoints: tuple[str, ...]
+    ca_file: str
+    cert_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class InitRequest:
     listen_addr: str = ""
     advertise_addr: str = ""
@@ -68,6 +78,7 @@ class InitRequest:
     availability: Availability = Availability.ACTIVE
     force_new_cluster: bool = False
     """Recover: this manager's state, without the other managers."""
+    external_store: ExternalStore | None = None
     spec: ClusterSpec = field(default_factory=ClusterSpec)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 
 from swarm.base.clock import Clock
-from swarm.base.errors import NotFound, OutOfSequence, PermissionDenied, Unavailable
+from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, PermissionDenied, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
@@ -32,6 +32,7 @@ from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, managers_pb2_grpc
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.rpc import Context, caller
+from swarm.store.external import ExternalEtcd
 from swarm.store.members import Member, Members
 from swarm.store.store import Store
 
@@ -50,6 +51,7 @@ class Secrets:
 
     data_key: bytes = field(repr=False)
     store_ca: EtcdCA | None
+    external: ExternalEtcd | None = None
 
 
 class NodeCA(managers_pb2_grpc.NodeCAServicer):
@@ -90,8 +92,14 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         answer = pb.JoinStoreResponse(
             data_key=self._secrets.data_key, unlock_key=require_cluster(self._store).unlock_key
         )
+        if (external := self._secrets.external) is not None:
+            answer.endpoints.extend(external.endpoints)
+            answer.store_ca_certificate_pem = external.ca_pem
+            answer.store_certificate_pem, answer.store_key_pem = external.cert_pem, external.key_pem
         if self._members is None or self._secrets.store_ca is None:
             return answer
+        if not request.address:
+            raise FailedPrecondition(f"node {node.id} cannot run a member of the store: it has no etcd")
         url = f"https://{request.address}:{ETCD_PEER_PORT}"
         members = await self._members.list()
         if request.replace:

@@ -15,6 +15,9 @@ from swarm.model.view import ClusterView
 from swarm.node.member import Member
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import check_version, support_of
+from swarm.store.external import ExternalEtcd, look_at
+from swarm.store.health import Health
+from swarm.store.members import MemberStatus
 from swarm.worker.runtime.capabilities import detect_capabilities
 from swarm.worker.runtime.host import RuntimeChoice
 
@@ -78,6 +81,8 @@ class Diagnosis:
 async def _store(member: Member) -> StoreReport:
     health = member.store_health
     assert health is not None, "the caller has looked"
+    if member.external_store is not None:
+        return await _external(member.external_store, health)
     manager = member.manager
     version, support = "", "not found"
     try:
@@ -93,6 +98,36 @@ async def _store(member: Member) -> StoreReport:
         support=support,
         quota_bytes=member.etcd_quota_bytes,
         members=await _members(manager) if manager is not None else (),
+    )
+
+
+async def _external(external: ExternalEtcd, health: Health) -> StoreReport:
+    found = await look_at(external)
+    version = next((status.version for _, status in found if status is not None), "")
+    return StoreReport(
+        state=health.state,
+        message=health.message,
+        is_external=True,
+        version=version,
+        support=support_of(version) if version else "nobody answers",
+        quota_bytes=0,
+        members=tuple(_endpoint(endpoint, status) for endpoint, status in found),
+    )
+
+
+def _endpoint(endpoint: str, status: MemberStatus | None) -> StoreMember:
+    is_leader = status is not None and status.leader == status.id
+    return StoreMember(
+        node_id="",
+        hostname="",
+        address=endpoint.removeprefix("https://"),
+        role="leader" if is_leader else "voter",
+        is_reachable=status is not None,
+        state="",
+        message="",
+        version=status.version if status else "",
+        size_bytes=status.size_bytes if status else 0,
+        used_bytes=status.used_bytes if status else 0,
     )
 
 

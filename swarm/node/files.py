@@ -45,6 +45,10 @@ class Paths:
         return self.manager / "etcd-ca.key"
 
     @property
+    def external_store(self) -> Path:
+        return self.manager / "external-etcd"
+
+    @property
     def store_member(self) -> Path:
         """What etcd reads itself, its key in the clear: made at each start, and never on the disk."""
         return self.run / "manager"

@@ -30,6 +30,7 @@ from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
+from swarm.node.secrets_on_disk import load_secrets, save_secrets
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
@@ -37,7 +38,9 @@ from swarm.proto.identity import Identity, write_private
 from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version, free_bytes
+from swarm.store.external import ExternalEtcd, FailoverKV
 from swarm.store.health import STARTING, Health
+from swarm.store.kv import KV
 from swarm.store.members import Members, MemberStatus
 from swarm.store.store import Store
 
@@ -83,6 +86,12 @@ class ManagerPart:
         self._etcd: EtcdProcess | None = None
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
+        self._external: ExternalEtcd | None = None
+
+    @property
+    def external(self) -> ExternalEtcd | None:
+        """The store, when others run it."""
+        return self._external
 
     @property
     def health(self) -> Health:
@@ -115,6 +124,8 @@ class ManagerPart:
         """
         if self.health.serves:
             raise FailedPrecondition("this manager's part of the store is in order: nothing to repair")
+        if self._external is not None:
+            raise FailedPrecondition("the store is an etcd of your own: repair it with its own means")
         if not self._needs.others():
             raise FailedPrecondition(
                 "no other manager has the state to repair this one from; its files are left as they are: "
@@ -126,14 +137,21 @@ class ManagerPart:
         await self.serving()
 
     async def _ask_for_place(self, *, replace_member: bool) -> pb.JoinStoreResponse:
-        await check_version()
-        address = self._needs.membership().advertise_address
+        """Without an etcd of this host's own, only a store that others run can be joined."""
+        address, lacking = self._needs.membership().advertise_address, None
+        try:
+            await check_version()
+        except FailedPrecondition as error:
+            address, lacking = "", error
         request = pb.JoinStoreRequest(address=address, replace=replace_member)
 
         async def join(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.JoinStoreResponse:
             return await stub.JoinStore(request, timeout=10)
 
-        return await self._ask(join)
+        try:
+            return await self._ask(join)
+        except FailedPrecondition as error:
+            raise lacking or error from None
 
     def _take_place(self, answer: pb.JoinStoreResponse) -> None:
         """Save what is needed to take it; whatever the store held here is wiped."""
@@ -142,8 +160,7 @@ class ManagerPart:
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
         needs.vault.lock_with(answer.unlock_key)
-        store_ca = EtcdCA(answer.store_ca_certificate_pem, answer.store_ca_key_pem)
-        save_secrets(needs.paths, needs.vault, Secrets(data_key=answer.data_key, store_ca=store_ca))
+        save_secrets(needs.paths, needs.vault, _secrets_of(answer))
         failpoint("manager.enter.keyed")
         needs.save(
             replace(
@@ -175,6 +192,10 @@ class ManagerPart:
         needs = self._needs
         membership = needs.membership()
         secrets = load_secrets(needs.paths, needs.vault)
+        self._external = secrets.external
+        if secrets.external is not None:
+            await self._run_external(secrets.external, secrets)
+            return
         assert secrets.store_ca is not None, "the store is our own"
         address, now = membership.advertise_address, needs.clock.now()
         files = certify_member(needs.paths.store_member, secrets.store_ca, address, now)
@@ -196,9 +217,26 @@ class ManagerPart:
                 members = Members(kv.channel)
                 if not membership.is_voter:
                     await self._catch_up(members)
-                await self._serve(group, kv, members, secrets)
+                own = OwnMember(
+                    members=members,
+                    compactor=kv,
+                    quota_bytes=needs.etcd_quota_bytes,
+                    free_bytes=lambda: free_bytes(needs.paths.etcd),
+                    problem=lambda: etcd.problem,
+                )
+                await self._serve(group, kv, own, secrets)
         finally:
             self._manager = self._etcd = None
+
+    async def _run_external(self, external: ExternalEtcd, secrets: Secrets) -> None:
+        """Over a store that others run: no process, no membership."""
+        try:
+            async with aclosing(FailoverKV(external)) as kv, asyncio.TaskGroup() as group:
+                if not self._needs.membership().is_voter:
+                    await self._catch_up(None)
+                await self._serve(group, kv, None, secrets)
+        finally:
+            self._manager = None
 
     async def _until_replaced(self) -> None:
         await self._replaced.wait()
@@ -222,26 +260,19 @@ class ManagerPart:
                 log.info("store.not.left", reason=str(error))
             return
 
-    async def _serve(self, group: asyncio.TaskGroup, kv: EtcdKV, members: Members, secrets: Secrets) -> None:
+    async def _serve(
+        self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets
+    ) -> None:
         needs = self._needs
         membership = needs.membership()
         store = Store(kv, Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
-        if membership.recover:
-            await self._recover(store, members)
+        if membership.recover and own is not None:
+            await self._recover(store, own.members)
         if self._seed:
-            await self._sow(store, await members.status())
+            await self._sow(store, await own.members.status() if own else None)
         group.create_task(self._follow_lock(store))
-        assert self._etcd is not None, "_run has started it"
-        etcd = self._etcd
-        own = OwnMember(
-            members=members,
-            compactor=kv,
-            quota_bytes=needs.etcd_quota_bytes,
-            free_bytes=lambda: free_bytes(needs.paths.etcd),
-            problem=lambda: etcd.problem,
-        )
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
         )
@@ -262,9 +293,9 @@ class ManagerPart:
         self._manager = manager
         self._served.set()
 
-    async def _sow(self, store: Store, member: MemberStatus) -> None:
+    async def _sow(self, store: Store, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
-        ops = [_with_member(op, member) for op in self._seed]
+        ops = [_with_member(op, member) if member else op for op in self._seed]
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
 
@@ -288,15 +319,15 @@ class ManagerPart:
         await store.commit(plan_recovery(store.view, me, status))
         self._needs.save(replace(membership, recover=False))
 
-    async def _catch_up(self, members: Members) -> None:
-        """Until this member votes."""
+    async def _catch_up(self, members: Members | None) -> None:
+        """Until this member votes; without one, until the managers' records say that this is a manager."""
         membership = self._needs.membership()
         while True:
             try:
-                status = await members.status()
+                status = await members.status() if members else None
                 request = pb.CatchUpRequest(
                     member_id=int(membership.member_id, 16),
-                    applied_index=status.applied_index,
+                    applied_index=status.applied_index if status else 0,
                     join_address=f"{membership.advertise_address}:{membership.join_port}",
                 )
 
@@ -319,21 +350,17 @@ class ManagerPart:
         )
 
 
-def save_secrets(paths: Paths, vault: Vault, secrets: Secrets) -> None:
-    """Keep what managers share, sealed."""
-    paths.manager.mkdir(mode=0o700, parents=True, exist_ok=True)
-    vault.write(paths.data_key, secrets.data_key)
-    if secrets.store_ca is not None:
-        write_private(paths.store_ca, secrets.store_ca.certificate_pem)
-        vault.write(paths.store_ca_key, secrets.store_ca.key_pem)
-
-
-def load_secrets(paths: Paths, vault: Vault) -> Secrets:
-    """Raises: FailedPrecondition when they cannot be read."""
-    store_ca = None
-    if paths.store_ca.exists():
-        store_ca = EtcdCA(paths.store_ca.read_bytes(), vault.read(paths.store_ca_key))
-    return Secrets(data_key=vault.read(paths.data_key), store_ca=store_ca)
+def _secrets_of(answer: pb.JoinStoreResponse) -> Secrets:
+    if not answer.endpoints:
+        store_ca = EtcdCA(answer.store_ca_certificate_pem, answer.store_ca_key_pem)
+        return Secrets(data_key=answer.data_key, store_ca=store_ca)
+    external = ExternalEtcd(
+        endpoints=tuple(answer.endpoints),
+        ca_pem=answer.store_ca_certificate_pem,
+        cert_pem=answer.store_certificate_pem,
+        key_pem=answer.store_key_pem,
+    )
+    return Secrets(data_key=answer.data_key, store_ca=None, external=external)
 
 
 async def _serving(etcd: EtcdProcess) -> None:

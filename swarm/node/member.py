@@ -29,6 +29,7 @@ from swarm.node.vault import Vault
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
+from swarm.store.external import ExternalEtcd
 from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
@@ -108,6 +109,11 @@ class Member:
     def store_health(self) -> Health | None:
         """How the manager's store is; None on a worker."""
         return self._manager_part.health if self._membership.role is NodeRole.MANAGER else None
+
+    @property
+    def external_store(self) -> ExternalEtcd | None:
+        """The managers' store, when others run it."""
+        return self._manager_part.external
 
     @property
     def etcd_quota_bytes(self) -> int:

@@ -39,7 +39,6 @@ from swarm.node.files import Membership, Paths, forget_membership, load_membersh
 from swarm.node.founding import Foundation, found_again, found_cluster
 from swarm.node.joining import Application, request_identity
 from swarm.node.logs import ClusterLogs
-from swarm.node.manager_part import save_secrets
 from swarm.node.member import Member, Surroundings
 from swarm.node.refusals import (
     ALREADY_IN,
@@ -50,6 +49,7 @@ from swarm.node.refusals import (
     leaving_text,
     list_peers,
 )
+from swarm.node.secrets_on_disk import read_external, save_secrets
 from swarm.node.vault import Vault, create_vault, open_vault
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
@@ -58,6 +58,7 @@ from swarm.secrets.archive import ArchiveKey, KeyKind, open_archive, seal_archiv
 from swarm.secrets.box import new_data_key
 from swarm.secrets.unlock import Locked
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES, check_version
+from swarm.store.external import ExternalEtcd, check_usable
 from swarm.store.health import StoreState
 from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
@@ -209,9 +210,12 @@ class Host:
             if request.force_new_cluster:
                 return await self._recover(request)
             self._refuse_member()
+            external = read_external(request.external_store) if request.external_store else None
+            if external is not None:
+                await check_usable(external)
             membership = await self._prepare_founder(request)
             return await self._found(
-                membership, lambda address, now: found_cluster(request, address, now, self._new_id)
+                membership, lambda address, now: found_cluster(request, address, now, self._new_id), external
             )
 
     async def restore(self, request: RestoreRequest) -> NodeID:
@@ -251,21 +255,30 @@ class Host:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
 
     async def _prepare_founder(self, request: InitRequest) -> Membership:
-        await check_version()
+        if request.external_store is None:
+            await check_version()
         membership = await self._founder(request)
         ports = (membership.join_port, CLUSTER_PORT)
         addresses.ensure_free(membership.listen_address, ports)
+        if request.external_store is not None:
+            return membership
         addresses.ensure_free(membership.advertise_address, (ETCD_PEER_PORT,))
         addresses.ensure_free("127.0.0.1", (ETCD_CLIENT_PORT,))
         return membership
 
-    async def _found(self, membership: Membership, found: Callable[[str, datetime], Foundation]) -> NodeID:
+    async def _found(
+        self,
+        membership: Membership,
+        found: Callable[[str, datetime], Foundation],
+        external: ExternalEtcd | None = None,
+    ) -> NodeID:
         """Everything on disk before it is stored; the membership last of all."""
         await self._clean_up()
         now = self._clock.now()
         foundation = found(f"{membership.advertise_address}:{membership.join_port}", now)
         self._vault = create_vault(self._paths.identity, foundation.unlock_key)
-        secrets = Secrets(data_key=new_data_key(), store_ca=create_etcd_ca(now))
+        store_ca = create_etcd_ca(now) if external is None else None
+        secrets = Secrets(data_key=new_data_key(), store_ca=store_ca, external=external)
         save_secrets(self._paths, self._vault, secrets)
         failpoint("node.init.keyed")
         self._replace_identity(foundation.identity)
@@ -281,6 +294,8 @@ class Host:
             raise Unavailable(LOCKED)
         if self._running is None or self._running.member.membership.role is not NodeRole.MANAGER:
             raise Unavailable(NOT_A_MANAGER)
+        if self._running.member.external_store is not None:
+            raise FailedPrecondition("the store is an etcd of your own: recover it with its own means")
         membership = self._running.member.membership
         if request.advertise_addr:
             advertised, port = addresses.choose_advertised(

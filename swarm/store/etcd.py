@@ -43,18 +43,21 @@ class EtcdAddress:
     ca_pem: bytes
     cert_pem: bytes
     key_pem: bytes
+    server_name: str = "localhost"
+    """The name that the server's certificate must have; empty for the one in `target`."""
 
 
 class EtcdKV:
     def __init__(self, address: EtcdAddress) -> None:
         credentials = grpc.ssl_channel_credentials(address.ca_pem, address.key_pem, address.cert_pem)
-        options = [
+        options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", _MAX_MESSAGE),
             ("grpc.initial_reconnect_backoff_ms", 50),
             ("grpc.min_reconnect_backoff_ms", 50),
             ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.ssl_target_name_override", "localhost"),
         ]
+        if address.server_name:
+            options.append(("grpc.ssl_target_name_override", address.server_name))
         self._channel = grpc.aio.secure_channel(address.target, credentials, options)
         self._kv = rpc_pb2_grpc.KVStub(self._channel)
         self._watch = rpc_pb2_grpc.WatchStub(self._channel)

@@ -108,14 +108,17 @@ def judge_version(output: str) -> str:
     found = re.search(r"etcd Version: ((\d+)\.(\d+)\.(\d+))", output)
     if found is None:
         raise FailedPrecondition("the etcd program on PATH does not tell its version")
-    numbers = (int(found[2]), int(found[3]), int(found[4]))
-    if numbers in REFUSED:
-        raise FailedPrecondition(
-            f"etcd {found[1]} can corrupt its data (etcd#13766): install 3.5.33 or later"
-        )
-    if numbers < SUPPORTED_FROM:
-        log.warning("etcd.old", version=found[1], advice="3.4 gets no more fixes; 3.5.33 or later is better")
+    judge_numbers((int(found[2]), int(found[3]), int(found[4])))
     return found[1]
+
+
+def judge_numbers(numbers: tuple[int, int, int]) -> None:
+    """Raises: FailedPrecondition for a version that must not be used."""
+    version = ".".join(map(str, numbers))
+    if numbers in REFUSED:
+        raise FailedPrecondition(f"etcd {version} can corrupt its data (etcd#13766): install 3.5.33 or later")
+    if numbers < SUPPORTED_FROM:
+        log.warning("etcd.old", version=version, advice="3.4 gets no more fixes; 3.5.33 or later is better")
 
 
 def support_of(version: str) -> str:

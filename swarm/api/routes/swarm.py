@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from swarm.api.backend import InitRequest, JoinRequest, NodeMembership
+from swarm.api.backend import ExternalStore, InitRequest, JoinRequest, NodeMembership
 from swarm.api.call import Call, Route, answer, done
 from swarm.api.present import RAFT, cluster_json
 from swarm.base.errors import AlreadyExists, InvalidArgument
@@ -44,10 +44,23 @@ async def init(call: Call) -> web.Response:
             subnet_size=_number(body, "SubnetSize"),
             availability=_availability(body),
             force_new_cluster=bool(body.get("ForceNewCluster")),
+            external_store=_external_store(body),
             spec=spec,
         )
     )
     return answer(node_id)
+
+
+def _external_store(body: Json) -> ExternalStore | None:
+    """Ours: `{"Etcd": {"Endpoints": [...], "CACert": path, "Cert": path, "Key": path}}`."""
+    section = _section(body, "Etcd", {"Endpoints", "CACert", "Cert", "Key"})
+    endpoints = decode(_Pools, {"Pools": section.get("Endpoints") or []}).pools
+    if not endpoints:
+        if any(section.values()):
+            raise InvalidArgument("etcd's certificate files need --etcd-endpoints")
+        return None
+    ca, cert, key = (_text(section, name) for name in ("CACert", "Cert", "Key"))
+    return ExternalStore(endpoints=endpoints, ca_file=ca, cert_file=cert, key_file=key)
 
 
 async def join(call: Call) -> web.Response:

@@ -27,6 +27,10 @@ _DEFAULT_LISTEN = "0.0.0.0:2377"
 @click.option("--default-addr-pool", multiple=True, metavar="CIDR", help="Address pool of the networks")
 @click.option("--default-addr-pool-mask-length", type=_UNSIGNED, default=24, show_default=True)
 @click.option("--autolock", is_flag=True, help="A manager that restarts waits for the unlock key")
+@click.option("--etcd-endpoints", default="", metavar="URL,...", help="Keep the state in this etcd cluster")
+@click.option("--etcd-cacert", default="", metavar="FILE", help="CA of that etcd, a file on this host")
+@click.option("--etcd-cert", default="", metavar="FILE", help="Certificate to show to that etcd")
+@click.option("--etcd-key", default="", metavar="FILE", help="Key of that certificate")
 @click.option("--force-new-cluster", is_flag=True, help="Recover from a lost quorum: this manager alone")
 @click.pass_context
 def init(ctx: click.Context, /, **flags: object) -> None:
@@ -45,6 +49,12 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         "DataPathAddr": flags["data_path_addr"],
         "DataPathPort": 0,
         "ForceNewCluster": flags["force_new_cluster"],
+        "Etcd": {
+            "Endpoints": [part for part in str(flags["etcd_endpoints"]).split(",") if part],
+            "CACert": flags["etcd_cacert"],
+            "Cert": flags["etcd_cert"],
+            "Key": flags["etcd_key"],
+        },
         "Spec": {
             "Labels": None,
             "Orchestration": orchestration,

@@ -1,0 +1,71 @@
+"""What managers share, on this manager's disk: sealed by the vault, all but the public certificate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from swarm.api.backend import ExternalStore
+from swarm.base.errors import InvalidArgument
+from swarm.manager.ca.etcd_ca import EtcdCA
+from swarm.manager.members import Secrets
+from swarm.node.files import Paths
+from swarm.node.vault import Vault
+from swarm.proto.identity import write_private
+from swarm.store.external import ExternalEtcd, check_endpoints
+
+
+def save_secrets(paths: Paths, vault: Vault, secrets: Secrets) -> None:
+    """Keep what managers share, sealed."""
+    paths.manager.mkdir(mode=0o700, parents=True, exist_ok=True)
+    vault.write(paths.data_key, secrets.data_key)
+    if secrets.store_ca is not None:
+        write_private(paths.store_ca, secrets.store_ca.certificate_pem)
+        vault.write(paths.store_ca_key, secrets.store_ca.key_pem)
+    if secrets.external is not None:
+        vault.write(paths.external_store, _encode(secrets.external))
+
+
+def load_secrets(paths: Paths, vault: Vault) -> Secrets:
+    """Raises: FailedPrecondition when they cannot be read."""
+    store_ca, external = None, None
+    if paths.store_ca.exists():
+        store_ca = EtcdCA(paths.store_ca.read_bytes(), vault.read(paths.store_ca_key))
+    if paths.external_store.exists():
+        external = _decode(vault.read(paths.external_store))
+    return Secrets(data_key=vault.read(paths.data_key), store_ca=store_ca, external=external)
+
+
+def read_external(wanted: ExternalStore) -> ExternalEtcd:
+    """The endpoints and files that a user named, read on this host. Raises: InvalidArgument."""
+    files = {"--etcd-cacert": wanted.ca_file, "--etcd-cert": wanted.cert_file, "--etcd-key": wanted.key_file}
+    contents = []
+    for flag, name in files.items():
+        if not name:
+            raise InvalidArgument(f"--etcd-endpoints needs {flag}: a file on this host")
+        try:
+            contents.append(Path(name).read_bytes())
+        except OSError as error:
+            raise InvalidArgument(f"cannot read {flag} {name}: {error.strerror}") from None
+    ca, cert, key = contents
+    return ExternalEtcd(endpoints=check_endpoints(wanted.endpoints), ca_pem=ca, cert_pem=cert, key_pem=key)
+
+
+def _encode(external: ExternalEtcd) -> bytes:
+    content = {
+        "endpoints": external.endpoints,
+        "ca": external.ca_pem.decode(),
+        "cert": external.cert_pem.decode(),
+        "key": external.key_pem.decode(),
+    }
+    return json.dumps(content).encode()
+
+
+def _decode(content: bytes) -> ExternalEtcd:
+    saved = json.loads(content)
+    return ExternalEtcd(
+        endpoints=tuple(saved["endpoints"]),
+        ca_pem=saved["ca"].encode(),
+        cert_pem=saved["cert"].encode(),
+        key_pem=saved["key"].encode(),
+    )
