@@ -57,7 +57,9 @@ def _size(text: str) -> int:
     """Bytes; with a suffix M or G, MiB or GiB."""
     number, unit = (text[:-1], text[-1]) if text[-1:] in ("M", "G") else (text, "")
     if not number.isascii() or not number.isdigit() or int(number) == 0:
-        raise argparse.ArgumentTypeError(f"invalid size {text}: it is a number of bytes, or such as 512M or 4G")
+        raise argparse.ArgumentTypeError(
+            f"invalid size {text}: it is a number of bytes, or such as 512M or 4G"
+        )
     return int(number) * {"": 1, "M": _MIB, "G": 1024 * _MIB}[unit]
 
 

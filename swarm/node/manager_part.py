@@ -34,7 +34,7 @@ from swarm.node.secrets_on_disk import load_secrets, save_secrets
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
-from swarm.proto.identity import Identity, write_private
+from swarm.proto.identity import Identity
 from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version, free_bytes
@@ -260,9 +260,7 @@ class ManagerPart:
                 log.info("store.not.left", reason=str(error))
             return
 
-    async def _serve(
-        self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets
-    ) -> None:
+    async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
         store = Store(kv, Box(secrets.data_key), needs.clock)
