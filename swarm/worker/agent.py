@@ -67,18 +67,26 @@ class _SessionStream:
     async def read(self) -> object:
         """The next message, or what gRPC says when there is none. Raises: AioRpcError."""
         if self._reading is None:
-            self._reading = asyncio.ensure_future(self._call.read())
+            self._reading = asyncio.ensure_future(self._next())
         await asyncio.wait({self._reading})
         done, self._reading = self._reading, None
-        return done.result()
+        found = done.result()
+        if isinstance(found, grpc.aio.AioRpcError):
+            raise found
+        return found
 
     async def close(self) -> None:
         """End the session on this side."""
         self._call.cancel()
         if self._reading is not None:
             await asyncio.wait({self._reading})
-            if not self._reading.cancelled():
-                self._reading.exception()  # heard, so that asyncio does not complain
+
+    async def _next(self) -> object:
+        """A failure is returned: nobody may be there any more to hear of it."""
+        try:
+            return await self._call.read()
+        except grpc.aio.AioRpcError as error:
+            return error
 
 
 class _Recertified(Exception):

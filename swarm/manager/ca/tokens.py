@@ -23,7 +23,6 @@ from swarm.model.validation import validate_labels
 TOKENS_LIMIT = 100
 """Limited tokens kept at once: they share one stored object."""
 USES_LIMIT = 1000
-ID_CHARACTERS = 12
 
 
 def find_token(root_ca: RootCA, secret: str) -> LimitedToken | None:
@@ -80,7 +79,7 @@ def add_token(root_ca: RootCA, request: TokenRequest, new_secret: IdSource, now:
             f"there are {TOKENS_LIMIT} limited join tokens: remove some with swarm join-token rm"
         )
     made = LimitedToken(
-        id=new_secret()[:ID_CHARACTERS],
+        id=new_secret(),
         secret=new_secret(),
         role=request.role,
         expires_at=now + request.ttl if request.ttl is not None else None,
