@@ -111,7 +111,7 @@ def _check_image(client: Client, image: str) -> None:
         client.get(f"/images/{image}/json")
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
-            raise
+            return  # creating the service will say what is wrong with the name
     else:
         return
     try:
