@@ -223,7 +223,8 @@ class RoleManager:
         now = self._clock.monotonic()
         learners = {m.id for m in members if m.is_learner}
         self._learners = {m: self._learners.get(m, now) for m in learners}
-        wanted = {n.id for n in self._store.view.list(Node) if n.spec.role is NodeRole.MANAGER}
+        # One that is to be demoted is in the records until it is out: the leader never removes itself.
+        wanted = {n.id for n in self._store.view.list(Node) if is_manager(n)}
         for member in members:
             stalled = member.is_learner and now - self._learners[member.id] > STALLED_AFTER_S
             if stalled or (member.name and member.name not in wanted):

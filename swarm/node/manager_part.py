@@ -37,7 +37,7 @@ from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
-from swarm.store.etcd_process import EtcdProcess, EtcdSettings, check_version, free_bytes
+from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
 from swarm.store.health import STARTING, Health
 from swarm.store.kv import KV
@@ -84,6 +84,8 @@ class ManagerPart:
         self._manager: Manager | None = None
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
+        self.has_lost_place = False
+        """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -179,6 +181,9 @@ class ManagerPart:
             wanted = False
             try:
                 await self._run()
+            except* MemberRemoved as errors:
+                self.has_lost_place = True
+                log.warning("store.place.lost", reason=str(errors.exceptions[0]))
             except* Expelled:
                 log.error("role.lost", reason="the swarm has been recovered without this manager")
             except* _Rebuild:

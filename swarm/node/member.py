@@ -168,17 +168,20 @@ class Member:
         """Start and stop the manager's part as the managers' records say."""
         serving: asyncio.Task[None] | None = None
         if self._membership.role is NodeRole.MANAGER:
-            serving = group.create_task(self._manager_part.run())
+            serving = self._begin_serving(group)
         while True:
             await self._node_changed.wait()
             self._node_changed.clear()
-            assert self._node is not None, "the event follows the node"
+            if self._node is None:
+                continue
             node = self._node
             try:
-                if node.spec.role is NodeRole.MANAGER and serving is None:
-                    await self._renew()
+                must_enter = serving is None or self._manager_part.has_lost_place
+                if node.spec.role is NodeRole.MANAGER and must_enter:
+                    if self._around.identity().subject.role is not NodeRole.MANAGER:
+                        await self._renew()
                     await self._manager_part.enter_store()
-                    serving = group.create_task(self._manager_part.run())
+                    serving = self._begin_serving(group)
                     log.info("role.manager")
                 elif serving is not None and not is_manager(node):
                     serving.cancel()
@@ -189,6 +192,12 @@ class Member:
                 log.warning("role.unchanged", wanted=node.spec.role, reason=str(error))
                 self._node_changed.set()
                 await asyncio.sleep(RETRY_ROLE_S)
+
+    def _begin_serving(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
+        self._manager_part.has_lost_place = False
+        serving = group.create_task(self._manager_part.run())
+        serving.add_done_callback(lambda _: self._node_changed.set())
+        return serving
 
     async def _become_worker(self) -> None:
         self._save(

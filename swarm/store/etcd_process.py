@@ -129,6 +129,10 @@ def support_of(version: str) -> str:
     return "supported"
 
 
+class MemberRemoved(FailedPrecondition):
+    """The others have taken this member out for good: its data is of no use any more."""
+
+
 class EtcdProcess:
     """One etcd child, kept running. `run` restarts it with backoff until cancelled, then stops it."""
 
@@ -157,6 +161,7 @@ class EtcdProcess:
             raise Unavailable(f"etcd did not start: {why}") from None
 
     async def run(self) -> None:
+        """Until cancelled. Raises: MemberRemoved."""
         backoff = BACKOFF_FIRST_S
         while True:
             if await self._run_once():
@@ -164,7 +169,9 @@ class EtcdProcess:
             self._serving.clear()
             self._pid = None
             assert self._problem is not None, "the child has ended"
-            hopeless = self._problem.state in (StoreState.CORRUPT, StoreState.REMOVED)
+            if self._problem.state is StoreState.REMOVED:
+                raise MemberRemoved(self._problem.message)
+            hopeless = self._problem.state is StoreState.CORRUPT
             delay = max(backoff, HOPELESS_RETRY_S) if hopeless else backoff
             log.warning("etcd.exited", state=self._problem.state, reason=self._problem.message, retry_s=delay)
             await asyncio.sleep(delay)

@@ -154,7 +154,7 @@ def test_refusals_of_membership_change_nothing(three):
     told = three.refused("h1", "node", "rm", "h3")
     assert "is a cluster manager and is a member of the raft cluster" in told
     assert "node nobody not found" in three.refused("h1", "node", "promote", "nobody")
-    assert "participating as a manager" in three.refused("h2", "swarm", "leave")
+    assert "participating as a manager" in three.refused("h2", "leave")
     assert "already part of a swarm" in three.refused("h3", "join", "--token", "SWMTKN-1-a-b", "h1:2377")
     assert three.standing().keys() == set(MANAGERS)
 
