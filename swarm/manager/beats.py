@@ -12,6 +12,7 @@ from swarm.base.clock import Clock
 from swarm.base.errors import Unavailable
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
+from swarm.model.objects import Node
 from swarm.store import keys
 from swarm.store.kv import Put
 from swarm.store.store import Store
@@ -78,8 +79,9 @@ class ManagerBeats:
         """`anew`: this manager heard nobody for a while, so nobody's silence counts."""
         if anew:
             self._seen.clear()
-        for known in list(self._seen):
-            self._look(known)
+        for node in self._store.view.list(Node):
+            if node.manager_status is not None:
+                self._look(node.id)
 
     def _look(self, node_id: NodeID) -> None:
         beat = self._store.raw(keys.MANAGERS + node_id)
