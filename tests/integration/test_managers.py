@@ -89,10 +89,10 @@ class Managers(Cluster):
     def all_pids(self, hosts=HOSTS):
         return self.on_all(lambda host: pids(self, host), hosts)
 
-    def signal(self, host, name, *programs):
-        for program in programs:
-            pid = self.output(host, "pgrep", "-o", "-f", program).strip()
-            self.output(host, "kill", f"-{name}", pid)
+    def signal(self, host, name):
+        """Send it to the host's swarmd and its etcd, both at once."""
+        store = self.output(host, "pgrep", "-x", "etcd").split()
+        self.output(host, "kill", f"-{name}", str(self.daemon_pid(host)), *store)
 
     def others(self, host):
         return [name for name in MANAGERS if name != host]
@@ -236,13 +236,12 @@ def test_a_leader_that_stood_still_changes_nothing(three):
     via, *_ = three.others(leader)
     rest = [name for name in HOSTS if name != leader]
     before = three.all_pids(rest)
-    programs = ("swarm.cli.swarmd", "/usr/bin/etcd")
-    three.signal(leader, "STOP", *programs)
+    three.signal(leader, "STOP")
     try:
         three.wait_write(via, 5.0 + SLOW_MACHINE_S)
         after = three.wait_web(8, via, 20.0, not_on=(leader,))
     finally:
-        three.signal(leader, "CONT", *reversed(programs))
+        three.signal(leader, "CONT")
     three.wait_managers(*MANAGERS, via=via, timeout_s=20.0)
     three.wait_ready(via)
     assert three.leader(via) != leader
