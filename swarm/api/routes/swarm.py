@@ -31,7 +31,10 @@ async def inspect(call: Call) -> web.Response:
 
 async def init(call: Call) -> web.Response:
     body = await call.body()
-    spec = read_cluster_spec(body.get("Spec") or {}, ClusterSpec())
+    wanted = body.get("Spec") or {}
+    spec = read_cluster_spec(wanted, ClusterSpec())
+    if _authority(wanted) is not None:
+        raise InvalidArgument("a swarm starts with a root CA of its own: replace it with swarm ca --rotate")
     if _scalar(body, "AutoLockManagers", "Flag").flag:
         spec = replace(spec, auto_lock_managers=True)
     node_id = await call.backend.swarm.init(
