@@ -249,7 +249,7 @@ async def test_strangers_are_refused(here, service, method):
 
 async def test_a_role_that_is_not_declared_is_refused(here, monkeypatch):
     monkeypatch.setattr(
-        "swarm.manager.manager.roles_of",
+        "swarm.proto.rpc.roles_of",
         lambda services: {k: frozenset({NodeRole.MANAGER}) for k in roles_of(services)},
     )
     async with site() as strict:
