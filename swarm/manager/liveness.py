@@ -54,9 +54,7 @@ def plan_lost_nodes(
 
 
 class Liveness:
-    def __init__(
-        self, store: Store, clock: Clock, epoch: int, has_gone: Callable[[NodeID], bool]
-    ) -> None:
+    def __init__(self, store: Store, clock: Clock, epoch: int, has_gone: Callable[[NodeID], bool]) -> None:
         """`has_gone` tells whether a manager has been silent for too long."""
         self._store = store
         self._clock = clock
