@@ -35,7 +35,7 @@ ls -d /run/swarm/netns/* 2>/dev/null | grep -v "^/run/swarm/netns/ov-"
 ls -d /var/lib/swarm/containers/* /var/lib/swarm/worker/tasks/* 2>/dev/null
 pgrep -a conmon
 ip -o link show | grep -o "swg[a-z0-9]*"
-find /sys/fs/cgroup -mindepth 3 -maxdepth 3 -type d -path "*/swarm/*"
+find /sys/fs/cgroup -mindepth 2 -maxdepth 3 -type d -path "*/swarm/*"
 grep -E "/var/lib/swarm/containers|/run/swarm/netns/[^o]" /proc/self/mounts
 nft list table ip swarm 2>/dev/null | grep -E "elements|chain port-"
 true
@@ -207,7 +207,11 @@ class Cluster:
 
 
 class Probe:
-    """Asks a port again and again, on a new connection each time, until the block ends."""
+    """Asks a port again and again, on a new connection each time, until the block ends.
+
+    A refused connection is tried once more: a task counts as running, and gets connections, as soon as its
+    process runs, so one may come before its program listens. A second refusal, or silence, is a failure.
+    """
 
     def __init__(self, address: str, port: int, timeout_s: float = 5.0) -> None:
         self._address = address
@@ -217,6 +221,7 @@ class Probe:
         self._thread = threading.Thread(target=self._run)
         self.answers: list[str] = []
         self.failures: list[str] = []
+        self.refused = 0
         self.slowest_s = 0.0
 
     def __enter__(self) -> Probe:
@@ -232,10 +237,17 @@ class Probe:
         while not self._ended.wait(0.02):
             began = clock.monotonic()
             try:
-                self.answers.append(http_get(self._address, self._port, "/", self._timeout_s))
+                self.answers.append(self._ask())
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{error!r} after {clock.monotonic() - began:.2f} s")
             self.slowest_s = max(self.slowest_s, clock.monotonic() - began)
+
+    def _ask(self) -> str:
+        try:
+            return http_get(self._address, self._port, "/", self._timeout_s)
+        except ConnectionRefusedError:
+            self.refused += 1
+            return http_get(self._address, self._port, "/", self._timeout_s)
 
 
 def is_running(task: Json) -> bool:
