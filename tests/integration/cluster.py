@@ -12,8 +12,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -248,6 +249,34 @@ class Probe:
         except ConnectionRefusedError:
             self.refused += 1
             return http_get(self._address, self._port, "/", self._timeout_s)
+
+
+def short(tasks: Iterable[Json]) -> set[str]:
+    """The names that `web` answers: its hostname, the task's id cut to 12."""
+    return {task["ID"][:12] for task in tasks}
+
+
+def logs(cluster: Cluster, name: str, *options: str) -> str:
+    """What the service's tasks wrote to both of their outputs."""
+    done = cluster.run("h1", "swarm", "service", "logs", "--raw", *options, name)
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+def wait_ended(cluster: Cluster, name: str, state: str, timeout_s: float = 15.0) -> Json:
+    """The service's first task that has ended as `state`."""
+
+    def found() -> Json | None:
+        return next((t for t in cluster.tasks(name) if t["Status"]["State"] == state), None)
+
+    return cluster.wait_until(found, f"a task of {name} is {state}", timeout_s)
+
+
+@contextmanager
+def service(cluster: Cluster, name: str, *arguments: str, command: Iterable[str] = ()) -> Iterator[str]:
+    """A detached service that is removed at the end."""
+    yield cluster.create(name, *arguments, command=command)
+    cluster.swarm("h1", "service", "rm", name)
 
 
 def is_running(task: Json) -> bool:
