@@ -2,7 +2,7 @@
 
 In: a method, a target and a body. Out: an `Answer` whose body is read whole or piece by piece. Invariant: an
 answer that ends early raises `ConnectionError`, it never looks whole. The standard library's client does
-more, and importing it (ssl, email) costs a third of the time that `swarm service ls` takes. Source: RFC 9112.
+more, and importing it (ssl, email) is paid by every command. Source: RFC 9112.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +36,7 @@ ls -d /run/swarm/netns/* 2>/dev/null | grep -v "^/run/swarm/netns/ov-"
 ls -d /var/lib/swarm/containers/* /var/lib/swarm/worker/tasks/* 2>/dev/null
 pgrep -a conmon
 ip -o link show | grep -o "swg[a-z0-9]*"
-find /sys/fs/cgroup -mindepth 3 -maxdepth 3 -type d -path "*/swarm/*"
+find /sys/fs/cgroup -mindepth 2 -maxdepth 3 -type d -path "*/swarm/*"
 grep -E "/var/lib/swarm/containers|/run/swarm/netns/[^o]" /proc/self/mounts
 nft list table ip swarm 2>/dev/null | grep -E "elements|chain port-"
 true
@@ -207,7 +208,11 @@ class Cluster:
 
 
 class Probe:
-    """Asks a port again and again, on a new connection each time, until the block ends."""
+    """Asks a port again and again, on a new connection each time, until the block ends.
+
+    A refused connection is tried once more: a task counts as running, and gets connections, as soon as its
+    process runs, so one may come before its program listens. A second refusal, or silence, is a failure.
+    """
 
     def __init__(self, address: str, port: int, timeout_s: float = 5.0) -> None:
         self._address = address
@@ -217,6 +222,7 @@ class Probe:
         self._thread = threading.Thread(target=self._run)
         self.answers: list[str] = []
         self.failures: list[str] = []
+        self.refused = 0
         self.slowest_s = 0.0
 
     def __enter__(self) -> Probe:
@@ -232,10 +238,45 @@ class Probe:
         while not self._ended.wait(0.02):
             began = clock.monotonic()
             try:
-                self.answers.append(http_get(self._address, self._port, "/", self._timeout_s))
+                self.answers.append(self._ask())
             except (OSError, http.client.HTTPException) as error:
                 self.failures.append(f"{error!r} after {clock.monotonic() - began:.2f} s")
             self.slowest_s = max(self.slowest_s, clock.monotonic() - began)
+
+    def _ask(self) -> str:
+        try:
+            return http_get(self._address, self._port, "/", self._timeout_s)
+        except ConnectionRefusedError:
+            self.refused += 1
+            return http_get(self._address, self._port, "/", self._timeout_s)
+
+
+def short(tasks: Iterable[Json]) -> set[str]:
+    """The names that `web` answers: its hostname, the task's id cut to 12."""
+    return {task["ID"][:12] for task in tasks}
+
+
+def logs(cluster: Cluster, name: str, *options: str) -> str:
+    """What the service's tasks wrote to both of their outputs."""
+    done = cluster.run("h1", "swarm", "service", "logs", "--raw", *options, name)
+    assert done.returncode == 0, done
+    return done.stdout + done.stderr
+
+
+def wait_ended(cluster: Cluster, name: str, state: str, timeout_s: float = 15.0) -> Json:
+    """The service's first task that has ended as `state`."""
+
+    def found() -> Json | None:
+        return next((t for t in cluster.tasks(name) if t["Status"]["State"] == state), None)
+
+    return cluster.wait_until(found, f"a task of {name} is {state}", timeout_s)
+
+
+@contextmanager
+def service(cluster: Cluster, name: str, *arguments: str, command: Iterable[str] = ()) -> Iterator[str]:
+    """A detached service that is removed at the end."""
+    yield cluster.create(name, *arguments, command=command)
+    cluster.swarm("h1", "service", "rm", name)
 
 
 def is_running(task: Json) -> bool:

@@ -28,15 +28,14 @@ def web(cluster):
 
 def pids(cluster, host):
     """The first processes of the host's living containers, by task."""
-    script = (
-        "cd /run/swarm/containers && for f in [a-z0-9]*/pid; do [ -f $f ] || continue; "
-        "pid=$(cat $f); echo $f:$pid $(ls /proc/$pid); done"
-    )
-    listed = [
-        line.split()
-        for line in cluster.output(host, "sh", "-c", f"{script} 2>/dev/null || true").splitlines()
-    ]
-    return dict(words[0].split("/pid:") for words in listed if len(words) > 1)
+    script = """
+        cd /run/swarm/containers
+        for file in */pid; do
+            [ -f $file ] && [ -d /proc/$(cat $file) ] && echo ${file%/pid} $(cat $file)
+        done
+        true
+    """
+    return dict(line.split() for line in cluster.output(host, "sh", "-c", script).splitlines())
 
 
 def etcds(cluster):
@@ -59,6 +58,7 @@ def test_killing_a_workers_swarmd_leaves_its_containers_alone(cluster, web):
         cluster.wait_until(lambda: cluster.get("/info", "h2")["Containers"] == 2, "it has adopted them")
         cluster.wait_until(lambda: cluster.node_states()["h2"] == "ready", "h2 is ready")
     assert not probe.failures
+    assert not probe.refused
     assert pids(cluster, "h2") == before
     assert {t["ID"] for t in cluster.wait_running("web", 6)} >= set(before)
 
@@ -89,6 +89,7 @@ def test_killing_the_managers_swarmd_loses_nothing_and_has_one_etcd(cluster, web
         cluster.wait_daemon("h1")
         cluster.wait_until(lambda: set(cluster.node_states().values()) == {"ready"}, "all are ready")
     assert not probe.failures
+    assert not probe.refused
     assert pids(cluster, "h1") == before
     assert {t["ID"] for t in cluster.wait_running("web", 6)} == {t["ID"] for t in tasks}
     new = etcds(cluster)
@@ -184,6 +185,7 @@ def test_a_power_cut_moves_the_tasks_and_the_port_goes_on(cluster, web):
     assert took_s < 10 + SLOW_MACHINE_S
     for probe in (first, second):
         assert not probe.failures
+        assert probe.refused <= len(lost), "once for each new task at most"
         assert len(probe.answers) > 20
     assert ("h3", "Down") in nodes(cluster)
 
