@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 
 
-def raise_if_cancelled() -> None:
-    """Go on with a cancellation that a task group may have lost.
+async def in_own_task(work: Coroutine[object, object, None]) -> None:
+    """Await `work`, which runs task groups whose errors the caller handles and goes on after.
 
-    Before Python 3.13 a group whose child fails in the moment in which its parent is cancelled raises the
-    child's error alone. Whoever handles that error and goes on has to ask here first.
+    Python 3.11's groups leave the task they run in unclear: a cancellation that meets an error is lost, and
+    after an error alone `cancelling()` tells of one that nobody asked for. In a task of its own neither
+    reaches the caller: a cancellation of the caller ends `work` and is raised, whatever `work` ends with.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task})
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+    task.result()

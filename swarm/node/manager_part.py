@@ -13,7 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from swarm.base.aio import raise_if_cancelled
+from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
@@ -180,7 +180,7 @@ class ManagerPart:
         while wanted:
             wanted = False
             try:
-                await self._run()
+                await in_own_task(self._run())
             except* MemberRemoved as errors:
                 self.has_lost_place = True
                 log.warning("store.place.lost", reason=str(errors.exceptions[0]))
@@ -191,7 +191,6 @@ class ManagerPart:
                 self._replaced.clear()
                 self._take_place(self._place)
                 wanted = True
-            raise_if_cancelled()
 
     async def _run(self) -> None:
         needs = self._needs

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from swarm.base.aio import raise_if_cancelled
+from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
 from swarm.base.errors import LeadershipLost, Unavailable
 from swarm.base.failpoint import failpoint
@@ -84,17 +84,19 @@ class Election:
             log.info("leader.elected", epoch=epoch)
             failpoint("leader.elected")
             try:
-                async with asyncio.TaskGroup() as group:
-                    self._epoch = epoch
-                    group.create_task(self._beat(epoch))
-                    group.create_task(self._run_lead(epoch))
+                self._epoch = epoch
+                await in_own_task(self._beat_and_lead(epoch))
             except* LeadershipLost as lost:
                 log.warning("leader.lost", epoch=epoch, reason=str(lost.exceptions[0]))
             finally:
                 self._epoch = None
                 failpoint("leader.resigning")
                 await self._resign(epoch)
-            raise_if_cancelled()
+
+    async def _beat_and_lead(self, epoch: int) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(epoch))
+            group.create_task(self._run_lead(epoch))
 
     async def _run_lead(self, epoch: int) -> None:
         await self._lead(epoch)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +17,7 @@ from datetime import timedelta
 import grpc
 import grpc.aio
 
-from swarm.base.aio import raise_if_cancelled
+from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
 from swarm.base.errors import (
     FailedPrecondition,
@@ -177,7 +177,7 @@ class Agent:
                 self._managers.sort(key=lambda target: target != home)
             opened = asyncio.Event()
             try:
-                await _in_own_task(self._session(self._managers[0], opened))
+                await in_own_task(self._session(self._managers[0], opened))
             except* _Recertified:
                 log.info("session.renewed")
             except* (SwarmError, grpc.aio.AioRpcError, OSError, asyncio.InvalidStateError) as errors:
@@ -185,7 +185,6 @@ class Agent:
                 self._problem = self._explain(leaves)
                 if any(isinstance(error, NodeRemoved) for error in leaves):
                     self._parts.tasks.keep_only(frozenset())  # others run them now
-            raise_if_cancelled()
             if self._certified.is_set() and not self._problem:
                 continue
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)
@@ -344,18 +343,6 @@ class Agent:
             return problem
         told = (error for error in errors if isinstance(error, (PermissionDenied, Unauthenticated)))
         return str(next(told, errors[0]))
-
-
-async def _in_own_task(work: Coroutine[object, object, None]) -> None:
-    """Await it where no cancellation is lost: Python 3.11's TaskGroup forgets one that errors precede."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.wait({task})
-    finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    task.result()
 
 
 async def _reach(channel: grpc.aio.Channel) -> None:
