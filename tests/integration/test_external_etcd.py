@@ -149,7 +149,7 @@ def test_it_goes_on_when_one_of_the_endpoints_fails_and_after_restarts(swarm, et
             return swarm.swarm("h1", "service", "scale", "-d", "web=2")
 
     swarm.wait_until(scaled, "writes succeed again", 15.0)
-    swarm.wait_running("web", 2)
+    swarm.wait_until(lambda: len(swarm.running("web")) == 2, "two tasks run")
     swarm.kill_daemon("h1")
     swarm.wait_daemon("h1")
     swarm.wait_until(lambda: swarm.get("/services", "h1"), "the manager serves again")
