@@ -12,7 +12,7 @@ from swarm.base.errors import SwarmError
 from tests.integration.cluster import Cluster
 from tests.integration.test_faults import pids
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.soak, pytest.mark.timeout(600)]
 
 MANAGERS = ("h1", "h2", "h3")
 HOSTS = (*MANAGERS, "h4")
