@@ -42,6 +42,7 @@ from swarm.store.external import ExternalEtcd, FailoverKV
 from swarm.store.health import STARTING, Health
 from swarm.store.kv import KV
 from swarm.store.members import Members, MemberStatus
+from swarm.store.refounding import refound
 from swarm.store.store import Store
 
 CATCH_UP_EVERY_S = 0.3
@@ -209,9 +210,10 @@ class ManagerPart:
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
-            force_new_cluster=membership.recover,
             quota_bytes=needs.etcd_quota_bytes,
         )
+        if membership.recover:
+            await refound(settings, token=needs.new_id())
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
                 self._etcd = etcd = EtcdProcess(settings)

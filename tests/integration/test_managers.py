@@ -75,12 +75,18 @@ class Managers(Cluster):
             spec = {**node["Spec"], "Labels": {"mark": value}}
             client.post(f"/nodes/{node['ID']}/update", spec, version=node["Version"]["Index"])
 
-    def wait_write(self, via, timeout_s):
+    def wait_worker(self, host):
+        """Until the host itself has done with being a manager."""
+        self.wait_until(
+            lambda: not self.get("/info", host)["Swarm"]["ControlAvailable"], f"{host} is a worker"
+        )
+
+    def wait_write(self, via, timeout_s, mark=""):
         clock = SystemClock()
         began = clock.monotonic()
 
         def written():
-            self.label(via, str(began))
+            self.label(via, mark or str(began))
             return True
 
         self.wait_until(written, f"{via} takes a write", timeout_s)
@@ -141,16 +147,17 @@ def test_several_are_promoted_and_demoted_at_once_and_keep_their_containers(swar
 
     swarm.wait_until(demoted, "h4 is demoted")
     swarm.wait_managers(*MANAGERS)
-    swarm.wait_until(lambda: not swarm.get("/info", "h4")["Swarm"]["ControlAvailable"], "h4 is a worker")
+    swarm.wait_worker("h4")
     swarm.wait_ready()
     assert swarm.all_pids() == before
 
 
 def test_every_manager_reads_and_writes(three):
     for turn, name in enumerate(MANAGERS):
-        three.label(name, f"turn{turn}")
+        mark = f"turn{turn}"
+        three.wait_write(name, 5.0, mark)
         seen = [three.nodes(other)["h4"]["Spec"]["Labels"]["mark"] for other in MANAGERS]
-        assert seen == [f"turn{turn}"] * 3
+        assert seen == [mark] * 3
     assert "ControlAvailable" in three.get("/info", "h4")["Swarm"]
     assert "This node is not a swarm manager" in three.refused("h4", "node", "ls")
 
@@ -183,6 +190,7 @@ def test_a_storm_of_role_changes_leaves_managers_and_members_equal(three):
     three.wait_managers(*MANAGERS, "h4", timeout_s=60.0)
     three.swarm("h1", "node", "demote", "h4")
     three.wait_managers(*MANAGERS, timeout_s=30.0)
+    three.wait_worker("h4")
     three.wait_ready()
     assert three.all_pids() == before
 
@@ -314,7 +322,8 @@ def test_one_manager_goes_on_alone_and_the_old_ones_become_workers(three):
         three.lab.start(name)
     three.wait_ready(timeout_s=40.0)
     three.wait_managers("h1")
-    three.wait_until(lambda: not three.get("/info", "h2")["Swarm"]["ControlAvailable"], "h2 is a worker")
+    three.wait_worker("h2")
+    three.wait_worker("h3")
     three.swarm("h1", "node", "promote", "h2", "h3")
     three.wait_managers(*MANAGERS, timeout_s=40.0)
 
@@ -347,6 +356,7 @@ def test_a_joiner_that_dies_half_way_takes_its_place_when_it_returns(three):
     three.wait_managers(*MANAGERS, "h4", timeout_s=40.0)
     three.swarm("h1", "node", "demote", "h4")
     three.wait_managers(*MANAGERS)
+    three.wait_worker("h4")
     three.wait_ready()
 
 
