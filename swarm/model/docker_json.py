@@ -21,6 +21,7 @@ from functools import cache
 from typing import Any, TypeVar
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.container import Driver, Ulimit
 from swarm.model.objects import ContainerStatus
 from swarm.model.specs import ContainerSpec, NodeSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
 from swarm.model.types import (
@@ -31,13 +32,26 @@ from swarm.model.types import (
     PortConfig,
     ResourceRequirements,
     RestartPolicy,
+    SpreadOver,
+    UpdateConfig,
+    UpdateStatus,
     VirtualIP,
 )
 
 Json = dict[str, Any]
 T = TypeVar("T")
 
-_WORDS = {"id": "ID", "ids": "IDs", "cpus": "CPUs", "os": "OS", "pid": "PID", "tls": "TLS", "ips": "IPs"}
+_WORDS = {
+    "id": "ID",
+    "ids": "IDs",
+    "cpus": "CPUs",
+    "os": "OS",
+    "pid": "PID",
+    "tls": "TLS",
+    "ips": "IPs",
+    "tty": "TTY",
+    "dns": "DNS",
+}
 
 _ALWAYS: dict[type, frozenset[str]] = {
     ServiceSpec: frozenset({"name", "labels", "task_template", "mode"}),
@@ -52,10 +66,18 @@ _ALWAYS: dict[type, frozenset[str]] = {
     Endpoint: frozenset({"spec"}),
     VirtualIP: frozenset({"network_id", "addr"}),
     ContainerStatus: frozenset({"container_id", "pid", "exit_code"}),
+    UpdateConfig: frozenset({"parallelism", "max_failure_ratio", "order"}),
+    UpdateStatus: frozenset({"state"}),
+    Ulimit: frozenset({"name", "soft", "hard"}),
+    SpreadOver: frozenset({"spread_descriptor"}),
+    Driver: frozenset({"name"}),
 }
 """Fields that are sent even when they say nothing: clients read them unguarded."""
 
-_INTERNAL: dict[type, frozenset[str]] = {NodeDescription: frozenset({"data_path_address"})}
+_INTERNAL: dict[type, frozenset[str]] = {
+    NodeDescription: frozenset({"data_path_address"}),
+    ContainerSpec: frozenset({"pull_options"}),
+}
 """Fields that are ours alone."""
 
 _UPDATE_DEFAULTS: Json = {
@@ -69,10 +91,8 @@ _UPDATE_DEFAULTS: Json = {
 _MEANINGLESS: dict[tuple[type, str], tuple[Any, ...]] = {
     (TaskSpec, "Runtime"): ("container",),
     (ContainerSpec, "Isolation"): ("default",),
-    (ServiceSpec, "UpdateConfig"): (_UPDATE_DEFAULTS,),
-    (ServiceSpec, "RollbackConfig"): (_UPDATE_DEFAULTS,),
 }
-"""Unknown fields with values that ask for what is done anyway. docker-py posts spelt out defaults back."""
+"""Unknown fields with values that ask for what is done anyway."""
 
 _STRICT = frozenset({ServiceMode})
 """Here an unknown field means something even when it is `{}` (`GlobalJob`)."""
@@ -168,6 +188,7 @@ _TO_JSON: dict[type, Callable[[Any], Any]] = {
     StrEnum: lambda value: value.value,
     str: _same,
     int: _same,
+    float: _same,
     types.NoneType: _same,
     timedelta: _nanoseconds,
     datetime: timestamp,
@@ -304,6 +325,12 @@ def _integer(value: object, path: str) -> int:
     return value
 
 
+def _ratio(value: object, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _wrong(path, "a number", value)
+    return float(value)
+
+
 def _boolean(value: object, path: str) -> bool:
     if not isinstance(value, bool):
         raise _wrong(path, "true or false", value)
@@ -324,6 +351,7 @@ def _bytes(value: object, path: str) -> bytes:
 _SCALARS: dict[Any, Decoder] = {
     str: _text,
     int: _integer,
+    float: _ratio,
     bool: _boolean,
     timedelta: _duration,
     bytes: _bytes,
@@ -340,11 +368,11 @@ def read_service_spec(value: object) -> ServiceSpec:
     """A service's spec as clients post it: no mode means replicated, `Replicated: {}` means one replica.
 
     Raises:
-        InvalidArgument: as `decode`, or both modes are given.
+        InvalidArgument: as `decode`, or several modes are given.
     """
     spec = decode(ServiceSpec, value)
-    if spec.mode.replicated and spec.mode.global_:
-        raise InvalidArgument("cannot specify both replicated mode and global mode")
+    if len([mode for mode in fields(ServiceMode) if getattr(spec.mode, mode.name) is not None]) > 1:
+        raise InvalidArgument("cannot specify more than one service mode")
     if spec.mode == ServiceMode():
         return replace(spec, mode=ServiceMode(replicated=ReplicatedMode()))
     return spec

@@ -11,17 +11,27 @@ from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, T
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
+    GenericResource,
+    JobStatus,
     Meta,
     NetworkAttachment,
     NodeDescription,
     NodeRole,
     NodeState,
     PortConfig,
+    UpdateStatus,
     Version,
 )
 
 NO_SERVICE = ServiceID("")
 NO_NODE = NodeID("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingStatus:
+    at: datetime | None = None
+    replicas: int = 0
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +42,15 @@ class Service:
     spec_version: Version = field(default_factory=Version)
     """Changes only when the task template does, so that a task made from it can be told up to date."""
     previous_spec: ServiceSpec | None = None
+    previous_spec_version: Version = field(default_factory=Version)
+    """The `spec_version` that went with `previous_spec`: a rollback takes it up again."""
     endpoint: Endpoint = field(default_factory=Endpoint)
+    update_status: UpdateStatus | None = None
+    """None until the first update."""
+    job_status: JobStatus | None = None
+    """Of jobs only."""
+    scaling: ScalingStatus | None = None
+    """Of services that scale by themselves: the last decision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +91,10 @@ class Task:
     attachments: tuple[NetworkAttachment, ...] = ()
     endpoint: Endpoint = field(default_factory=Endpoint)
     """The service's allocated ports when the task was made."""
+    job_iteration: Version | None = None
+    """Of a job's task: the run that it belongs to."""
+    assigned_generic_resources: tuple[GenericResource, ...] = ()
+    """What the scheduler took for it from its node."""
 
     @property
     def name(self) -> str:

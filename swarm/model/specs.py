@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from swarm.model.container import DNSConfig, Driver, HealthConfig, Privileges, PullOptions, Ulimit
 from swarm.model.types import (
     Availability,
     EndpointSpec,
@@ -14,6 +15,7 @@ from swarm.model.types import (
     Placement,
     ResourceRequirements,
     RestartPolicy,
+    UpdateConfig,
 )
 
 
@@ -32,6 +34,26 @@ class ContainerSpec:
     mounts: tuple[Mount, ...] = ()
     stop_signal: str = ""
     stop_grace_period: timedelta | None = None
+    groups: tuple[str, ...] = ()
+    privileges: Privileges | None = None
+    tty: bool = False
+    open_stdin: bool = False
+    read_only: bool = False
+    """The root file system cannot be written to."""
+    healthcheck: HealthConfig | None = None
+    hosts: tuple[str, ...] = ()
+    """Lines of /etc/hosts: `address name [name …]`."""
+    dns_config: DNSConfig | None = None
+    oom_score_adj: int = 0
+    init: bool | None = None
+    """A small init as process 1 that reaps and forwards signals."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    capability_add: tuple[str, ...] = ()
+    capability_drop: tuple[str, ...] = ()
+    """`CAP_…`; `ALL` in both means all of them."""
+    ulimits: tuple[Ulimit, ...] = ()
+    pull_options: PullOptions | None = None
+    """Internal: comes beside the spec in `X-Registry-Auth`, and is kept when an update brings none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +63,7 @@ class TaskSpec:
     restart_policy: RestartPolicy | None = None
     placement: Placement | None = None
     force_update: int = 0
+    log_driver: Driver | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +77,32 @@ class GlobalMode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicatedJob:
+    """Tasks that run to completion, so many in all and so many at once."""
+
+    max_concurrent: int | None = None
+    """None: as many as `total_completions`."""
+    total_completions: int | None = None
+    """None: as many as `max_concurrent`, else 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalJob:
+    """One task run to completion on every eligible node."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceMode:
     """Exactly one field is set."""
 
     replicated: ReplicatedMode | None = None
     global_: GlobalMode | None = None
+    replicated_job: ReplicatedJob | None = None
+    global_job: GlobalJob | None = None
+
+    @property
+    def is_job(self) -> bool:
+        return self.replicated_job is not None or self.global_job is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +112,8 @@ class ServiceSpec:
     task_template: TaskSpec = field(default_factory=TaskSpec)
     mode: ServiceMode = field(default_factory=lambda: ServiceMode(replicated=ReplicatedMode()))
     endpoint_spec: EndpointSpec | None = None
+    update_config: UpdateConfig | None = None
+    rollback_config: UpdateConfig | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

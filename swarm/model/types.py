@@ -51,6 +51,26 @@ class RestartCondition(StrEnum):
     ANY = "any"
 
 
+class UpdateOrder(StrEnum):
+    STOP_FIRST = "stop-first"
+    START_FIRST = "start-first"
+
+
+class FailureAction(StrEnum):
+    PAUSE = "pause"
+    CONTINUE = "continue"
+    ROLLBACK = "rollback"
+
+
+class UpdateState(StrEnum):
+    UPDATING = "updating"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    ROLLBACK_STARTED = "rollback_started"
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_COMPLETED = "rollback_completed"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
     """`index` is the store revision of the last write to the object; updates must quote it."""
@@ -72,17 +92,43 @@ class Platform:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedGenericResource:
+    kind: str = ""
+    value: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiscreteGenericResource:
+    kind: str = ""
+    value: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenericResource:
+    """Something that a node has (a GPU by name, or so many of a kind); exactly one field is set."""
+
+    named_resource_spec: NamedGenericResource | None = None
+    discrete_resource_spec: DiscreteGenericResource | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
     nano_cpus: int = 0
     memory_bytes: int = 0
     pids: int = 0
     """Only as a limit; 0 means the cluster's default."""
+    generic_resources: tuple[GenericResource, ...] = ()
+    """Only as a reservation, and of a node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceRequirements:
     limits: Resources = field(default_factory=Resources)
     reservations: Resources = field(default_factory=Resources)
+    swap_bytes: int | None = None
+    """Swap beside the memory limit; -1 for without limit."""
+    memory_swappiness: int | None = None
+    """0-100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +142,49 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateConfig:
+    """How an update, or a rollback, goes from task to task."""
+
+    parallelism: int = 1
+    """Slots at once; 0 for all."""
+    delay: timedelta = timedelta(0)
+    failure_action: FailureAction = FailureAction.PAUSE
+    monitor: timedelta = timedelta(0)
+    """A task that fails within this time after it ran counts as the update's failure; 0 means 5 s."""
+    max_failure_ratio: float = 0.0
+    order: UpdateOrder = UpdateOrder.STOP_FIRST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateStatus:
+    state: UpdateState = UpdateState.UPDATING
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobStatus:
+    job_iteration: Version = field(default_factory=Version)
+    """Raised by every update of a job: its tasks are run anew."""
+    last_execution: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpreadOver:
+    spread_descriptor: str = ""
+    """`node.labels.K` or `engine.labels.K`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPreference:
+    spread: SpreadOver | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     constraints: tuple[str, ...] = ()
+    preferences: tuple[PlacementPreference, ...] = ()
     platforms: tuple[Platform, ...] = ()
     max_replicas: int = 0
     """Most tasks of the service on one node; 0 means without limit."""

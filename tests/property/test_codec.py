@@ -42,6 +42,7 @@ def values(hint):
     simple = {
         bool: st.booleans(),
         int: st.integers(-(2**62), 2**62),
+        float: st.floats(allow_nan=False),
         str: TEXT,
         bytes: st.binary(max_size=8),
         datetime: st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.just(UTC)),

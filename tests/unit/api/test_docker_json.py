@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.container import DNSConfig, Privileges
 from swarm.model.docker_json import decode, encode, json_name, read_service_spec, timestamp, with_defaults
 from swarm.model.specs import (
     ContainerSpec,
@@ -156,7 +157,8 @@ def test_what_the_docker_client_sends_in_passing_is_accepted() -> None:
             "UpdateConfig": None,
         }
     )
-    assert found == ServiceSpec()
+    said = ContainerSpec(dns_config=DNSConfig(), init=False, privileges=Privileges())
+    assert found == ServiceSpec(task_template=TaskSpec(container_spec=said))
 
 
 @pytest.mark.parametrize(
@@ -166,11 +168,8 @@ def test_what_the_docker_client_sends_in_passing_is_accepted() -> None:
         ({"Labels": {"a": 1}}, "invalid Labels.a: expected a text, got number"),
         ({"Labels": []}, "invalid Labels: expected an object of texts, got list"),
         ([], "invalid request body: expected an object, got list"),
-        ({"Mode": {"GlobalJob": {}}}, "Mode.GlobalJob is not supported by this version"),
-        (
-            {"Mode": {"Global": {}, "Replicated": {}}},
-            "cannot specify both replicated mode and global mode",
-        ),
+        ({"Mode": {"Plugin": {}}}, "Mode.Plugin is not supported by this version"),
+        ({"Mode": {"Global": {}, "Replicated": {}}}, "cannot specify more than one service mode"),
         (
             {"TaskTemplate": {"ContainerSpec": {"Secrets": [{}]}}},
             "TaskTemplate.ContainerSpec.Secrets is not supported by this version",
