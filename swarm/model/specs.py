@@ -81,9 +81,9 @@ class ReplicatedJob:
     """Tasks that run to completion, so many in all and so many at once."""
 
     max_concurrent: int | None = None
-    """None: as many as `total_completions`."""
+    """None: one."""
     total_completions: int | None = None
-    """None: as many as `max_concurrent`, else 1."""
+    """None: as many as `max_concurrent`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,15 +29,19 @@ def plan_global(work: Work) -> Plan:
 
 
 def _plan_node(work: Work, slot: Slot, node: Node) -> Plan:
-    if not _is_wanted(work.service, node):
+    if not is_wanted(work.service, node):
         return Plan.of(lower(slot.tasks, TaskState.SHUTDOWN))
-    is_open = node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
-    if is_open or slot.keeper is not None:
+    if is_open(node) or slot.keeper is not None:
         return plan_slot(work, slot)
     return Plan.of(lower(slot.tasks, TaskState.SHUTDOWN))
 
 
-def _is_wanted(service: Service, node: Node) -> bool:
+def is_open(node: Node) -> bool:
+    """The node can take a task just now."""
+    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
+
+
+def is_wanted(service: Service, node: Node) -> bool:
     """The service is meant for the node, whether or not the node can take a task just now."""
     if node.spec.availability is Availability.DRAIN or node.status.state is NodeState.DOWN:
         return False

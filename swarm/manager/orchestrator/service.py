@@ -10,8 +10,10 @@ from datetime import datetime
 
 from swarm.base.ids import IdSource, ServiceID
 from swarm.manager.orchestrator.global_ import plan_global
+from swarm.manager.orchestrator.jobs import plan_job
 from swarm.manager.orchestrator.replace import Work
 from swarm.manager.orchestrator.replicated import plan_replicated
+from swarm.manager.orchestrator.schedule import plan_schedule
 from swarm.manager.orchestrator.slots import lower
 from swarm.model.objects import Service, Task
 from swarm.model.plan import Plan
@@ -25,6 +27,8 @@ def plan_service(view: ClusterView, service_id: ServiceID, now: datetime, new_id
     if service is None:
         return Plan.of(lower(view.tasks_of_service(service_id), TaskState.REMOVE))
     work = Work(view=view, service=service, now=now, new_id=new_id)
+    if service.spec.mode.is_job:
+        return plan_schedule(view, service, now) + plan_job(work)
     if service.spec.mode.replicated is not None:
         return plan_replicated(work, service.spec.mode.replicated)
     return plan_global(work)

@@ -108,6 +108,7 @@ def create_task(service: Service, slot: Slot, desired: TaskState, now: datetime,
         status=TaskStatus(timestamp=now, message=CREATED),
         desired_state=desired,
         endpoint=service.endpoint,
+        job_iteration=service.job_status.job_iteration if service.job_status else None,
     )
     return Create(object=task)
 
