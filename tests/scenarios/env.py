@@ -13,11 +13,23 @@ from datetime import timedelta
 from swarm.base.errors import SwarmError
 from swarm.base.ids import NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.orchestrator.jobs import is_finished
+from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Task, TaskStatus
+from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
-from swarm.model.specs import GlobalMode, NodeSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
-from swarm.model.task_state import TaskState
+from swarm.model.specs import (
+    GlobalJob,
+    GlobalMode,
+    NodeSpec,
+    ReplicatedJob,
+    ReplicatedMode,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
+from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import (
     Availability,
     EndpointSpec,
@@ -138,6 +150,7 @@ class Scenario:
                 spec=spec,
                 spec_version=Version(index=1),
                 endpoint=endpoint,
+                job_status=first_job_status(spec, self.cluster.clock.now()),
             )
         )
 
@@ -146,6 +159,27 @@ class Scenario:
 
     def do_rm(self, name: str) -> None:
         self.cluster.remove_service(find(self.cluster.objects, Service, name).id)
+
+    def do_job(self, name: str) -> str:
+        """The job's iteration, when it began, and whether it has ended."""
+        service = find(self.cluster.objects, Service, name)
+        status = service.job_status
+        assert status is not None
+        began = status.last_execution
+        since = f"began +{(began - self.cluster.started).total_seconds():g}s" if began else "not begun"
+        ended = "finished" if is_finished(self.cluster.objects, service) else "unfinished"
+        return f"iteration {status.job_iteration.index} {since} {ended}"
+
+    def do_run_again(self, name: str) -> None:
+        """`service update --force` of a job."""
+        service = find(self.cluster.objects, Service, name)
+        template = replace(
+            service.spec.task_template, force_update=service.spec.task_template.force_update + 1
+        )
+        spec = replace(service.spec, task_template=template)
+        version = Version(index=service.spec_version.index + 1)
+        status = next_job_status(service, spec, self.cluster.clock.now())
+        self.cluster.write(replace(service, spec=spec, spec_version=version, job_status=status))
 
     def do_ports(self, name: str) -> str:
         ports = find(self.cluster.objects, Service, name).endpoint.ports
@@ -167,6 +201,10 @@ class Scenario:
     def do_always_reject(self, name: str, reason: str) -> None:
         """From now on every task of the service is refused by its node as soon as it is prepared."""
         self.cluster.ends[name] = TaskStatus(state=TaskState.REJECTED, err=reason)
+
+    def do_always_complete(self, name: str) -> None:
+        """From now on every task of the service finishes as soon as it has started."""
+        self.cluster.ends[name] = TaskStatus(state=TaskState.COMPLETE)
 
     def do_work_again(self, name: str) -> None:
         self.cluster.ends.pop(name)
@@ -221,6 +259,7 @@ class Scenario:
             if task.service_name == service
             and str(task.slot or task.node_id) == slot
             and task.desired_state <= TaskState.RUNNING
+            and not is_dead(task.status.state)
         )
 
     def _label(self, task: Task) -> str:
@@ -277,8 +316,6 @@ class Scenario:
 def service_spec(name: str, options: Options) -> ServiceSpec:
     constraints = tuple(options.get("constraint", ()))
     parse_constraints(constraints)
-    is_global = one(options, "mode", "") == "global"
-    replicated = ReplicatedMode(replicas=int(one(options, "replicas", "1")))
     reserved = Resources(
         nano_cpus=nano(one(options, "reserve_cpu", "0")),
         memory_bytes=size(one(options, "reserve_memory", "0")),
@@ -302,9 +339,34 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
     return ServiceSpec(
         name=name,
         task_template=template,
-        mode=ServiceMode(global_=GlobalMode()) if is_global else ServiceMode(replicated=replicated),
+        labels=option_labels(options),
+        mode=service_mode(options),
         endpoint_spec=EndpointSpec(mode=one(options, "endpoint", ""), ports=ports),
     )
+
+
+def service_mode(options: Options) -> ServiceMode:
+    match one(options, "mode", "replicated"):
+        case "global":
+            return ServiceMode(global_=GlobalMode())
+        case "global-job":
+            return ServiceMode(global_job=GlobalJob())
+        case "replicated-job":
+            total = int(one(options, "replicas", "1"))
+            concurrent = int(one(options, "concurrent", str(total)))
+            return ServiceMode(
+                replicated_job=ReplicatedJob(max_concurrent=concurrent, total_completions=total)
+            )
+        case _:
+            return ServiceMode(replicated=ReplicatedMode(replicas=int(one(options, "replicas", "1"))))
+
+
+def option_labels(options: Options) -> dict[str, str]:
+    """`option=exclusive=true` is the label `swarm.exclusive=true`."""
+    found = dict(text.split("=", 1) for text in options.get("option", ()))
+    ours = {f"swarm.{key}": value for key, value in found.items()}
+    service_options(ours)
+    return ours
 
 
 def one(options: Options, key: str, default: str) -> str:
