@@ -69,6 +69,8 @@ class TaskStatus:
     container: ContainerStatus | None = None
     ports: tuple[PortConfig, ...] = ()
     """Host-mode ports as the node really bound them."""
+    is_unhealthy: bool = False
+    """Its health check has failed for good: it is about to be stopped and gets no more connections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

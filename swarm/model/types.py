@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from swarm.model.container import Driver
+
 
 class NodeRole(StrEnum):
     WORKER = "worker"
@@ -194,6 +196,9 @@ class Placement:
 class VolumeOptions:
     no_copy: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    driver_config: Driver | None = None
+    subpath: str = ""
+    """Only this directory or file of the volume is mounted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +206,10 @@ class BindOptions:
     propagation: str = ""
     create_mountpoint: bool = False
     non_recursive: bool = False
+    read_only_non_recursive: bool = False
+    """Read-only stops at what is mounted below the source."""
+    read_only_force_recursive: bool = False
+    """Refused where what is mounted below cannot be made read-only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -666,18 +666,25 @@ class VolumeOptions(_message.Message):
 
     NO_COPY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    DRIVER_CONFIG_FIELD_NUMBER: _builtins.int
+    SUBPATH_FIELD_NUMBER: _builtins.int
     no_copy: _builtins.bool
+    subpath: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def driver_config(self) -> Global___Driver: ...
     def __init__(
         self,
         *,
         no_copy: _builtins.bool = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        driver_config: Global___Driver | None = ...,
+        subpath: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["driver_config", b"driver_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "no_copy", b"no_copy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver_config", b"driver_config", "labels", b"labels", "no_copy", b"no_copy", "subpath", b"subpath"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -690,19 +697,25 @@ class BindOptions(_message.Message):
     PROPAGATION_FIELD_NUMBER: _builtins.int
     CREATE_MOUNTPOINT_FIELD_NUMBER: _builtins.int
     NON_RECURSIVE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_NON_RECURSIVE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FORCE_RECURSIVE_FIELD_NUMBER: _builtins.int
     propagation: _builtins.str
     create_mountpoint: _builtins.bool
     non_recursive: _builtins.bool
+    read_only_non_recursive: _builtins.bool
+    read_only_force_recursive: _builtins.bool
     def __init__(
         self,
         *,
         propagation: _builtins.str = ...,
         create_mountpoint: _builtins.bool = ...,
         non_recursive: _builtins.bool = ...,
+        read_only_non_recursive: _builtins.bool = ...,
+        read_only_force_recursive: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_mountpoint", b"create_mountpoint", "non_recursive", b"non_recursive", "propagation", b"propagation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_mountpoint", b"create_mountpoint", "non_recursive", b"non_recursive", "propagation", b"propagation", "read_only_force_recursive", b"read_only_force_recursive", "read_only_non_recursive", b"read_only_non_recursive"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1645,9 +1658,11 @@ class TaskStatus(_message.Message):
     ERR_FIELD_NUMBER: _builtins.int
     CONTAINER_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    IS_UNHEALTHY_FIELD_NUMBER: _builtins.int
     state: _builtins.int
     message: _builtins.str
     err: _builtins.str
+    is_unhealthy: _builtins.bool
     @_builtins.property
     def timestamp(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1663,10 +1678,11 @@ class TaskStatus(_message.Message):
         err: _builtins.str = ...,
         container: Global___ContainerStatus | None = ...,
         ports: _abc.Iterable[Global___PortConfig] | None = ...,
+        is_unhealthy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "timestamp", b"timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "err", b"err", "message", b"message", "ports", b"ports", "state", b"state", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container", b"container", "err", b"err", "is_unhealthy", b"is_unhealthy", "message", b"message", "ports", b"ports", "state", b"state", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
