@@ -35,11 +35,15 @@ def service_json(service: Service, counts: ServiceCounts | None = None) -> Json:
     if service.previous_spec is not None:
         found["PreviousSpec"] = encode(service.previous_spec)
     found["Endpoint"] = _endpoint(service)
+    if service.update_status is not None:
+        found["UpdateStatus"] = encode(service.update_status)
+    if service.job_status is not None:
+        found["JobStatus"] = encode(service.job_status)
     if counts is not None:
         found["ServiceStatus"] = {
             "RunningTasks": counts.running,
             "DesiredTasks": counts.desired,
-            "CompletedTasks": 0,
+            "CompletedTasks": counts.completed,
         }
     return found
 
@@ -69,12 +73,18 @@ def task_json(task: Task, networks: Mapping[str, Network]) -> Json:
         "Spec": encode(task.spec),
         "ServiceID": task.service_id,
     }
-    if task.slot:
-        found["Slot"] = task.slot
+    # Docker counts the slots of a job from 0, and its client waits for slot 0.
+    slot = task.slot - 1 if task.job_iteration is not None and task.slot else task.slot
+    if slot:
+        found["Slot"] = slot
     if task.node_id:
         found["NodeID"] = task.node_id
     found["Status"] = _task_status(task.status)
     found["DesiredState"] = task.desired_state.word
+    if task.job_iteration is not None:
+        found["JobIteration"] = encode(task.job_iteration)
+    if task.assigned_generic_resources:
+        found["GenericResources"] = encode(task.assigned_generic_resources)
     attachments = [_attachment(a, networks) for a in task.attachments if a.network_id in networks]
     if attachments:
         found["NetworksAttachments"] = attachments
@@ -121,7 +131,10 @@ def node_json(node: Node, status: SwarmStatus, *, is_reachable: bool = True) -> 
     platform = description["Platform"]
     description["Platform"] = {"Architecture": platform.get("Architecture", ""), "OS": platform.get("OS", "")}
     resources = node.description.resources
-    description["Resources"] = {"NanoCPUs": resources.nano_cpus, "MemoryBytes": resources.memory_bytes}
+    description["Resources"] = encode(resources) | {
+        "NanoCPUs": resources.nano_cpus,
+        "MemoryBytes": resources.memory_bytes,
+    }
     description["Engine"] = description["Engine"] | {"Plugins": ENGINE_PLUGINS}
     found = _meta(node.id, node.meta) | {
         "Spec": encode(node.spec),

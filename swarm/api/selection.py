@@ -14,7 +14,8 @@ from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
 from swarm.base.errors import InvalidArgument, NotFound
 from swarm.base.ids import NodeID, ServiceID
 from swarm.model.objects import Network, Node, Service, Task
-from swarm.model.task_state import TaskState
+from swarm.model.specs import ServiceMode
+from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeState
 from swarm.model.view import ClusterView, find
 
@@ -50,7 +51,7 @@ def select_services(view: ClusterView, filters: Filters) -> list[Service]:
         if has_prefix(filters.get("id"), service.id)
         and has_prefix(filters.get("name"), service.spec.name)
         and has_labels(filters.get("label"), service.spec.labels)
-        and is_one_of(filters.get("mode"), "global" if service.spec.mode.global_ else "replicated")
+        and is_one_of(filters.get("mode"), mode_word(service.spec.mode))
         and is_one_of(filters.get("runtime"), "container")
     ]
 
@@ -123,21 +124,56 @@ def select_networks(view: ClusterView, filters: Filters) -> list[Network]:
     ]
 
 
+def mode_word(mode: ServiceMode) -> str:
+    """The mode as users write it."""
+    if mode.replicated_job is not None:
+        return "replicated-job"
+    if mode.global_job is not None:
+        return "global-job"
+    return "global" if mode.global_ is not None else "replicated"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceCounts:
     running: int
     desired: int
+    completed: int = 0
+    """Of a job: of its current iteration."""
 
 
 def count_tasks(view: ClusterView, service: Service) -> ServiceCounts:
     """What `service ls` shows: tasks that run on nodes that answer, and how many there should be."""
+    if service.spec.mode.is_job:
+        return _count_job(view, service)
     tasks = [t for t in view.tasks_of_service(service.id) if t.desired_state <= TaskState.RUNNING]
-    running = sum(t.status.state is TaskState.RUNNING and not _is_lost(view, t) for t in tasks)
+    running = sum(_is_running(view, task) for task in tasks)
     if service.spec.mode.replicated is not None:
         return ServiceCounts(running=running, desired=service.spec.mode.replicated.replicas)
     return ServiceCounts(running=running, desired=len(tasks))
 
 
-def _is_lost(view: ClusterView, task: Task) -> bool:
+def _count_job(view: ClusterView, service: Service) -> ServiceCounts:
+    """Of the current iteration; what is desired falls as the last completions come in."""
+    status = service.job_status
+    tasks = [
+        task
+        for task in view.tasks_of_service(service.id)
+        if status is not None and task.job_iteration == status.job_iteration
+    ]
+    completed = sum(task.status.state is TaskState.COMPLETE for task in tasks)
+    wanted = [t for t in tasks if t.desired_state <= TaskState.COMPLETE and not is_dead(t.status.state)]
+    job = service.spec.mode.replicated_job
+    desired = len(wanted)
+    if job is not None:
+        at_once = 1 if job.max_concurrent is None else job.max_concurrent
+        total = at_once if job.total_completions is None else job.total_completions
+        desired = max(min(at_once, total - completed), 0)
+    running = sum(_is_running(view, task) for task in wanted)
+    return ServiceCounts(running=running, desired=desired, completed=completed)
+
+
+def _is_running(view: ClusterView, task: Task) -> bool:
+    """On a node that answers."""
     node = view.get(Node, task.node_id)
-    return node is None or node.status.state is NodeState.DOWN
+    is_lost = node is None or node.status.state is NodeState.DOWN
+    return task.status.state is TaskState.RUNNING and not is_lost

@@ -23,7 +23,15 @@ from typing import Any, TypeVar
 from swarm.base.errors import InvalidArgument
 from swarm.model.container import Driver, Ulimit
 from swarm.model.objects import ContainerStatus
-from swarm.model.specs import ContainerSpec, NodeSpec, ReplicatedMode, ServiceMode, ServiceSpec, TaskSpec
+from swarm.model.specs import (
+    ContainerSpec,
+    NodeSpec,
+    ReplicatedJob,
+    ReplicatedMode,
+    ServiceMode,
+    ServiceSpec,
+    TaskSpec,
+)
 from swarm.model.types import (
     Endpoint,
     EndpointSpec,
@@ -35,6 +43,7 @@ from swarm.model.types import (
     SpreadOver,
     UpdateConfig,
     UpdateStatus,
+    Version,
     VirtualIP,
 )
 
@@ -57,6 +66,8 @@ _ALWAYS: dict[type, frozenset[str]] = {
     ServiceSpec: frozenset({"name", "labels", "task_template", "mode"}),
     TaskSpec: frozenset({"container_spec", "force_update"}),
     ReplicatedMode: frozenset({"replicas"}),
+    ReplicatedJob: frozenset({"max_concurrent", "total_completions"}),
+    Version: frozenset({"index"}),
     ResourceRequirements: frozenset({"limits", "reservations"}),
     RestartPolicy: frozenset({"condition", "delay", "max_attempts", "window"}),
     PortConfig: frozenset({"protocol", "target_port", "publish_mode"}),
@@ -367,6 +378,9 @@ def _wrong(path: str, wanted: str, value: object) -> InvalidArgument:
 def read_service_spec(value: object) -> ServiceSpec:
     """A service's spec as clients post it: no mode means replicated, `Replicated: {}` means one replica.
 
+    A job's two numbers are spelt out, since Docker's client reads them unguarded: one task at a time unless it
+    says more, and as many completions as tasks at a time unless it says how many.
+
     Raises:
         InvalidArgument: as `decode`, or several modes are given.
     """
@@ -375,12 +389,21 @@ def read_service_spec(value: object) -> ServiceSpec:
         raise InvalidArgument("cannot specify more than one service mode")
     if spec.mode == ServiceMode():
         return replace(spec, mode=ServiceMode(replicated=ReplicatedMode()))
+    if spec.mode.replicated_job is not None:
+        return replace(spec, mode=ServiceMode(replicated_job=_spelt_out(spec.mode.replicated_job)))
     return spec
+
+
+def _spelt_out(job: ReplicatedJob) -> ReplicatedJob:
+    at_once = 1 if job.max_concurrent is None else job.max_concurrent
+    total = at_once if job.total_completions is None else job.total_completions
+    return ReplicatedJob(max_concurrent=at_once, total_completions=total)
 
 
 def with_defaults(service: Json) -> Json:
     """A copy of an encoded service in which defaults are spelt out (`insertDefaults=true`)."""
     spec = dict(service["Spec"])
+    is_job = bool(spec["Mode"].keys() & {"ReplicatedJob", "GlobalJob"})
     template = dict(spec["TaskTemplate"])
     container = {"StopGracePeriod": 10_000_000_000, "DNSConfig": {}} | template["ContainerSpec"]
     policy = encode(RestartPolicy())
@@ -389,10 +412,11 @@ def with_defaults(service: Json) -> Json:
         "Placement": {},
         "Resources": {"Limits": {}, "Reservations": {}},
     } | template
+    if not is_job:
+        for section in ("UpdateConfig", "RollbackConfig"):
+            spec[section] = _UPDATE_DEFAULTS | spec.get(section, {})
     spec |= {
         "TaskTemplate": template | {"ContainerSpec": container},
-        "UpdateConfig": _UPDATE_DEFAULTS,
-        "RollbackConfig": _UPDATE_DEFAULTS,
         "EndpointSpec": {"Mode": "vip"} | encode(EndpointSpec()) | spec.get("EndpointSpec", {}),
     }
     return service | {"Spec": spec}

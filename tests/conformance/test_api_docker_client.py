@@ -171,9 +171,6 @@ async def test_create_waits_until_converged(docker: Docker, cluster: FakeBackend
         (("-p", "8080:1", "x"), "port '8080' is already in use by service 'web'"),
         (("--limit-memory", "1k", "x"), "invalid memory value 1024: Must be at least 4MiB"),
         (("--constraint", "node.role=worker", "x"), "constraint expected one operator from ==, !="),
-        (("--read-only", "x"), "TaskTemplate.ContainerSpec.ReadOnly is not supported by this version"),
-        (("--health-cmd", "true", "x"), "TaskTemplate.ContainerSpec.Healthcheck is not supported"),
-        (("--mode", "global-job", "x"), "Mode.GlobalJob is not supported by this version"),
         (("--network", "nope", "x"), "network nope not found"),
     ],
 )
