@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,7 +72,7 @@ def parse_command(text: str) -> list[str]:
 
 
 def parse_constraint(text: str) -> str:
-    if "==" not in text and "!=" not in text:
+    if not re.search(r"==|!=|\sin\s*\(|exists$", text):  # whether it can be met, the manager says
         raise ValueError("constraint expected one operator from ==, !=")
     return text
 
