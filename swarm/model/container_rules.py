@@ -18,21 +18,19 @@ from swarm.base.errors import InvalidArgument
 from swarm.model.container import HealthConfig, Privileges, Ulimit
 from swarm.model.options import ContainerOptions
 
-CAPABILITIES = tuple(
-    """
+_CAPABILITIES = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE
     NET_BIND_SERVICE NET_BROADCAST NET_ADMIN NET_RAW IPC_LOCK IPC_OWNER SYS_MODULE SYS_RAWIO SYS_CHROOT
     SYS_PTRACE SYS_PACCT SYS_ADMIN SYS_BOOT SYS_NICE SYS_RESOURCE SYS_TIME SYS_TTY_CONFIG MKNOD LEASE
     AUDIT_WRITE AUDIT_CONTROL SETFCAP MAC_OVERRIDE MAC_ADMIN SYSLOG WAKE_ALARM BLOCK_SUSPEND AUDIT_READ
     PERFMON BPF CHECKPOINT_RESTORE
-    """.split()
-)
+"""
+CAPABILITIES = tuple(_CAPABILITIES.split())
 """In the order of the kernel's numbers, without `CAP_`."""
-ULIMITS = frozenset(
-    """
+_ULIMITS = """
     as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending stack
-    """.split()
-)
+"""
+ULIMITS = frozenset(_ULIMITS.split())
 MIN_HEALTH_TIME = timedelta(milliseconds=1)
 _IPC_SYSCTLS = frozenset(
     f"kernel.{name}"
