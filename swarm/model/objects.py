@@ -97,6 +97,13 @@ class Task:
     """Of a job's task: the run that it belongs to."""
     assigned_generic_resources: tuple[GenericResource, ...] = ()
     """What the scheduler took for it from its node."""
+    running_since: datetime | None = None
+    """When the leader first saw it running; written only while the service is updated."""
+    failed_update: datetime | None = None
+    """The start of the update whose failure this task's end was."""
+    leaving: bool = False
+    """It is to be replaced elsewhere, in the service's update order: its node no longer meets what it asks
+    for, or it is moved to even the nodes out."""
 
     @property
     def name(self) -> str:

@@ -1728,12 +1728,16 @@ class Task(_message.Message):
     ENDPOINT_FIELD_NUMBER: _builtins.int
     JOB_ITERATION_FIELD_NUMBER: _builtins.int
     ASSIGNED_GENERIC_RESOURCES_FIELD_NUMBER: _builtins.int
+    RUNNING_SINCE_FIELD_NUMBER: _builtins.int
+    FAILED_UPDATE_FIELD_NUMBER: _builtins.int
+    LEAVING_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     service_id: _builtins.str
     service_name: _builtins.str
     slot: _builtins.int
     node_id: _builtins.str
     desired_state: _builtins.int
+    leaving: _builtins.bool
     @_builtins.property
     def meta(self) -> Global___Meta: ...
     @_builtins.property
@@ -1754,6 +1758,10 @@ class Task(_message.Message):
     def job_iteration(self) -> Global___Version: ...
     @_builtins.property
     def assigned_generic_resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___GenericResource]: ...
+    @_builtins.property
+    def running_since(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def failed_update(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -1773,10 +1781,13 @@ class Task(_message.Message):
         endpoint: Global___Endpoint | None = ...,
         job_iteration: Global___Version | None = ...,
         assigned_generic_resources: _abc.Iterable[Global___GenericResource] | None = ...,
+        running_since: _timestamp_pb2.Timestamp | None = ...,
+        failed_update: _timestamp_pb2.Timestamp | None = ...,
+        leaving: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "job_iteration", b"job_iteration", "meta", b"meta", "spec", b"spec", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "failed_update", b"failed_update", "job_iteration", b"job_iteration", "meta", b"meta", "running_since", b"running_since", "spec", b"spec", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_generic_resources", b"assigned_generic_resources", "attachments", b"attachments", "desired_state", b"desired_state", "endpoint", b"endpoint", "id", b"id", "job_iteration", b"job_iteration", "meta", b"meta", "node_id", b"node_id", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "slot", b"slot", "spec", b"spec", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_generic_resources", b"assigned_generic_resources", "attachments", b"attachments", "desired_state", b"desired_state", "endpoint", b"endpoint", "failed_update", b"failed_update", "id", b"id", "job_iteration", b"job_iteration", "leaving", b"leaving", "meta", b"meta", "node_id", b"node_id", "running_since", b"running_since", "service_id", b"service_id", "service_labels", b"service_labels", "service_name", b"service_name", "slot", b"slot", "spec", b"spec", "spec_version", b"spec_version", "start_after", b"start_after", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
