@@ -4,36 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 import grpc.aio
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, Unavailable, from_grpc
-from swarm.base.ids import IdSource, NodeID, ServiceID
+from swarm.base.ids import IdSource, NodeID, ServiceID, TaskID
 from swarm.base.log import get_logger
 from swarm.manager.allocator.allocate import plan_allocation
+from swarm.manager.autoscaler import Autoscaler
 from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_site import JoinSite
 from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
 from swarm.manager.dispatcher.server import Dispatcher
+from swarm.manager.events.feed import EventFeed
 from swarm.manager.generation import GenerationWatch
 from swarm.manager.liveness import Liveness
 from swarm.manager.logbroker import LogBroker, LogOptions, wire_options
 from swarm.manager.loop import PlanLoop, Planner, whole
 from swarm.manager.members import ManagerMembers, NodeCA, RoleManager, Secrets
+from swarm.manager.orchestrator.autoscale import Usage
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
 from swarm.manager.upkeep import OwnMember, StoreKeeper
-from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.manager.usage import UsageBook, usage_of
+from swarm.model.objects import Cluster, ManagerStatus, Network, Node, Service, Task
 from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc, managers_pb2, managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.proto.rpc import Guard, guarded_server, open_channel, server_credentials
+from swarm.proto.rpc import Guard, guarded_server, open_channel, server_credentials, translated
 from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
@@ -84,7 +89,9 @@ class Manager:
         self.control = Control(parts.store, parts.clock, parts.new_id, self.is_reachable)
         self.logs = LogBroker(parts.store, parts.new_id, self._read_elsewhere)
         self.keeper = StoreKeeper(parts.store, parts.member, self._beats, parts.clock, parts.identity)
+        self.events = EventFeed(parts.store, parts.clock)
         self._election = Election(parts.store, parts.clock, self._me, self._lead, self._may_lead)
+        self._usage = UsageBook(parts.store.view, parts.clock)
         self._serving = asyncio.Event()
 
     @property
@@ -113,6 +120,7 @@ class Manager:
         """Until cancelled. The store's mirror must be running already."""
         await self._store.ready()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self.events.run())
             dispatcher = Dispatcher(self._store, self._clock, self._new_id, self._me)
             generation = GenerationWatch(self._store, self._me, self._identity)
             group.create_task(generation.run())
@@ -131,6 +139,8 @@ class Manager:
         async with asyncio.TaskGroup() as group:
             for planner in self._planners():
                 group.create_task(PlanLoop(planner, self._store, self._clock, epoch).run(), name=planner.name)
+            scaler = Autoscaler(self._store, self._clock, epoch, self._usage.current, self._ask_usage)
+            group.create_task(scaler.run(self._me))
             group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
             group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
 
@@ -160,8 +170,7 @@ class Manager:
         node = self._store.view.get(Node, manager_id)
         if node is None or node.manager_status is None:
             raise Unavailable(f"node {manager_id} is not a manager any more")
-        target = f"{node.manager_status.addr.rpartition(':')[0]}:{self._listen.cluster_port}"
-        async with open_channel(target, self._identity()) as channel:
+        async with self._open(node.manager_status) as channel:
             stub: managers_pb2_grpc.ManagersAsyncStub = managers_pb2_grpc.ManagersStub(channel)
             request = managers_pb2.ReadLogsRequest(task_ids=task_ids, options=wire_options(options))
             try:
@@ -169,6 +178,20 @@ class Manager:
                     yield line
             except grpc.aio.AioRpcError as error:
                 raise from_grpc(error.code().value[0], error.details() or error.code().name) from None
+
+    async def _ask_usage(self, node: Node) -> Mapping[TaskID, Usage]:
+        if node.manager_status is None:
+            return {}
+        async with self._open(node.manager_status) as channel:
+            stub: dispatcher_pb2_grpc.UsageBookAsyncStub = dispatcher_pb2_grpc.UsageBookStub(channel)
+            found = await translated(stub.ReadUsage(dispatcher_pb2.ReadUsageRequest()))
+        return {TaskID(each.task_id): usage_of(each) for each in found.usage}
+
+    def _open(self, manager: ManagerStatus) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        """A connection to where another manager serves nodes."""
+        return open_channel(
+            f"{manager.addr.rpartition(':')[0]}:{self._listen.cluster_port}", self._identity()
+        )
 
     def _planners(self) -> tuple[Planner, ...]:
         return (
@@ -206,6 +229,7 @@ class Manager:
         server: grpc.aio.Server = guarded_server(guard)
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
+        dispatcher_pb2_grpc.add_UsageBookServicer_to_server(self._usage, server)
         managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
         members = ManagerMembers(
             self._store, self._parts.members, self._parts.secrets, self.logs, self.keeper

@@ -38,6 +38,7 @@ from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
+from swarm.worker.usage import UsageReporter
 
 REMOVE_TIMEOUT_S = 60.0
 RETRY_ROLE_S = 1.0
@@ -81,6 +82,7 @@ class Member:
             journal=journal,
             reporter=reporter,
             logs=self.logs,
+            usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
             home=self._home,
             remember=self._remember,

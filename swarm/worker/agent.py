@@ -44,6 +44,7 @@ from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
+from swarm.worker.usage import UsageReporter
 
 BACKOFF_FIRST_S = 0.1
 BACKOFF_LIMIT_S = 2.0
@@ -100,6 +101,7 @@ class AgentParts:
     journal: Journal
     reporter: Reporter
     logs: LogPublisher
+    usage: UsageReporter
     clock: Clock
     home: Callable[[], str]
     """Where this node itself serves as a manager, host:port; empty while it does not."""
@@ -231,6 +233,7 @@ class Agent:
         """Everything that goes on while the session lasts."""
         stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
         broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
+        book: dispatcher_pb2_grpc.UsageBookAsyncStub = dispatcher_pb2_grpc.UsageBookStub(channel)
         session_id = welcome.session_id
         self._parts.reporter.put_all(self._parts.tasks.list())
         async with asyncio.TaskGroup() as group:
@@ -239,6 +242,7 @@ class Agent:
                 self._follow(stub, session_id),
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
+                self._parts.usage.run(book),
                 self._listen(manager, stream),
                 self._end(stub, session_id),
                 self._recertify(),

@@ -18,6 +18,7 @@ from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
+from swarm.worker.usage import UsageReporter
 from tests.fakes.fake_controller import FakeController
 from tests.fakes.manager_site import CLOCK, Undecided, site
 
@@ -71,6 +72,7 @@ class Worker:
             journal=self.journal,
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
+            usage=UsageReporter(self.left, self.tasks.list, CLOCK),
             clock=CLOCK,
             home=lambda: "",
             remember=self.remembered.append,

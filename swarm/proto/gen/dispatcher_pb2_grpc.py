@@ -386,3 +386,123 @@ class LogBroker(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class UsageBookStub(object):
+    """What tasks use, as far as a manager has to know it.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ReportUsage = channel.unary_unary(
+                '/swarm.v1.UsageBook/ReportUsage',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageResponse.FromString,
+                _registered_method=True)
+        self.ReadUsage = channel.unary_unary(
+                '/swarm.v1.UsageBook/ReadUsage',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageResponse.FromString,
+                _registered_method=True)
+
+
+class UsageBookServicer(object):
+    """What tasks use, as far as a manager has to know it.
+    """
+
+    def ReportUsage(self, request, context):
+        """The caller's tasks of services that scale by themselves.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadUsage(self, request, context):
+        """All that the asked manager has been told of late.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_UsageBookServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ReportUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportUsage,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageResponse.SerializeToString,
+            ),
+            'ReadUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadUsage,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'swarm.v1.UsageBook', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('swarm.v1.UsageBook', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class UsageBook(object):
+    """What tasks use, as far as a manager has to know it.
+    """
+
+    @staticmethod
+    def ReportUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.UsageBook/ReportUsage',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReportUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.UsageBook/ReadUsage',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ReadUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

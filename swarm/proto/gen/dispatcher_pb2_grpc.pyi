@@ -126,3 +126,46 @@ class LogBrokerServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_dispatcher_pb2.PublishLogsResponse, _abc.Awaitable[_dispatcher_pb2.PublishLogsResponse]]: ...
 
 def add_LogBrokerServicer_to_server(servicer: LogBrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class UsageBookStub:
+    """What tasks use, as far as a manager has to know it."""
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> UsageBookAsyncStub: ...
+    ReportUsage: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReportUsageRequest, _dispatcher_pb2.ReportUsageResponse]
+    """The caller's tasks of services that scale by themselves."""
+    ReadUsage: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.ReadUsageRequest, _dispatcher_pb2.ReadUsageResponse]
+    """All that the asked manager has been told of late."""
+
+@_typing.type_check_only
+class UsageBookAsyncStub(UsageBookStub):
+    """What tasks use, as far as a manager has to know it."""
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ReportUsage: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReportUsageRequest, _dispatcher_pb2.ReportUsageResponse]  # type: ignore[assignment]
+    """The caller's tasks of services that scale by themselves."""
+    ReadUsage: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.ReadUsageRequest, _dispatcher_pb2.ReadUsageResponse]  # type: ignore[assignment]
+    """All that the asked manager has been told of late."""
+
+class UsageBookServicer(metaclass=_abc_1.ABCMeta):
+    """What tasks use, as far as a manager has to know it."""
+
+    @_abc_1.abstractmethod
+    def ReportUsage(
+        self,
+        request: _dispatcher_pb2.ReportUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.ReportUsageResponse, _abc.Awaitable[_dispatcher_pb2.ReportUsageResponse]]:
+        """The caller's tasks of services that scale by themselves."""
+
+    @_abc_1.abstractmethod
+    def ReadUsage(
+        self,
+        request: _dispatcher_pb2.ReadUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_dispatcher_pb2.ReadUsageResponse, _abc.Awaitable[_dispatcher_pb2.ReadUsageResponse]]:
+        """All that the asked manager has been told of late."""
+
+def add_UsageBookServicer_to_server(servicer: UsageBookServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
