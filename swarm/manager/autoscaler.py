@@ -1,7 +1,7 @@
 """The leader's edge of autoscaling: asks every manager what tasks use, plans, and applies fenced.
 
-Nobody is asked while no service scales by itself. A manager that does not answer is left out; its nodes' tasks
-are then without a figure, and their services stay as they are.
+Nobody is asked while no service scales by itself. A manager that does not answer is left out: tasks of its
+nodes are then without a figure, and their services stay as they are.
 """
 
 from __future__ import annotations
