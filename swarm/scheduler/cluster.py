@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from swarm.base.ids import NodeID, ServiceID, TaskID
+from swarm.model.generic_resources import Claims, claims_of
 from swarm.model.objects import Node, StoredObject, Task
 from swarm.model.task_state import TaskState
 from swarm.model.types import Protocol, PublishMode, Resources
@@ -60,6 +61,8 @@ class NodeInfo:
     """None while tasks name a node that the view does not hold."""
     reserved_nano_cpus: int = 0
     reserved_memory_bytes: int = 0
+    claimed: Claims = field(default_factory=Counter)
+    """Generic resources."""
     host_ports: Counter[HostPort] = field(default_factory=Counter)
     active_by_service: Counter[ServiceID] = field(default_factory=Counter)
     """Tasks meant to go on running; those being stopped still hold resources but do not count here."""
@@ -78,6 +81,8 @@ class NodeInfo:
             self.reserved_memory_bytes += sign * reserved.memory_bytes
             for port in host_ports_of(task):
                 _add(self.host_ports, port, sign)
+            for resource, number in claims_of(task.assigned_generic_resources).items():
+                _add(self.claimed, resource, sign * number)
             if task.desired_state <= TaskState.COMPLETE:
                 self.active += sign
                 _add(self.active_by_service, task.service_id, sign)
@@ -138,7 +143,7 @@ class Accounting:
 K = TypeVar("K")
 
 
-def _add(counter: Counter[K], key: K, sign: int) -> None:
-    counter[key] += sign
+def _add(counter: Counter[K], key: K, number: int) -> None:
+    counter[key] += number
     if not counter[key]:
         del counter[key]

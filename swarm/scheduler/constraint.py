@@ -1,6 +1,6 @@
 """Placement constraints: text in, parsed constraints and their verdict on a node out.
 
-Docker's `KEY==VALUE` and `KEY!=VALUE`, and ours: `KEY in (A, B)`, `KEY not in (A, B)`, `KEY exists`, `KEY !exists`.
+Docker's `KEY==VALUE` and `KEY!=VALUE`; ours are `KEY in (A, B)`, `KEY not in (A, B)`, `KEY [!]exists`.
 Invariant: a constraint that parses can match some node; an unknown key or a malformed address is refused when
 the user writes it and not silently never matched. Values are compared whole and without case, label keys with
 case, and a label that is missing has the value "".

@@ -8,10 +8,13 @@ Source: SwarmKit manager/scheduler/filter.go, pipeline.go; the wording is Docker
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
+from swarm.base.ids import NodeID
+from swarm.model.generic_resources import claim, wanted_numbers
 from swarm.model.objects import Task
+from swarm.model.options import Strategy, service_options
 from swarm.model.specs import TaskSpec
 from swarm.model.types import Availability, NodeState, Placement
 from swarm.scheduler.cluster import HostPort, NodeInfo, Release, host_ports_of, release_of, reservations_of
@@ -28,19 +31,29 @@ class Requirements:
     release: Release
     nano_cpus: int
     memory_bytes: int
+    generic: Mapping[str, int]
     host_ports: frozenset[HostPort]
     placement: Placement
+    strategy: Strategy
+    replaced: Mapping[NodeID, int] = field(default_factory=dict)
+    """Where tasks of the same slot are that this one is to replace: they keep no place from it."""
 
     @classmethod
-    def of(cls, task: Task) -> Requirements:
+    def of(cls, task: Task, replaced: Mapping[NodeID, int] | None = None) -> Requirements:
         reserved = reservations_of(task)
         return cls(
             release=release_of(task),
             nano_cpus=reserved.nano_cpus,
             memory_bytes=reserved.memory_bytes,
+            generic=wanted_numbers(reserved.generic_resources),
             host_ports=host_ports_of(task),
             placement=placement_of(task.spec),
+            strategy=service_options(task.service_labels).strategy,
+            replaced=replaced or {},
         )
+
+    def replaced_on(self, info: NodeInfo) -> int:
+        return self.replaced.get(info.node.id, 0) if self.replaced and info.node else 0
 
 
 def placement_of(spec: TaskSpec) -> Placement:
@@ -57,7 +70,7 @@ def _is_ready(_: Requirements, info: NodeInfo) -> bool:
 
 
 def _has_resources(wanted: Requirements, info: NodeInfo) -> bool:
-    if not wanted.nano_cpus and not wanted.memory_bytes:
+    if not wanted.nano_cpus and not wanted.memory_bytes and not wanted.generic:
         return True
     if info.node is None:
         return False
@@ -65,6 +78,7 @@ def _has_resources(wanted: Requirements, info: NodeInfo) -> bool:
     return (
         wanted.nano_cpus <= total.nano_cpus - info.reserved_nano_cpus
         and wanted.memory_bytes <= total.memory_bytes - info.reserved_memory_bytes
+        and (not wanted.generic or claim(wanted.generic, total.generic_resources, info.claimed) is not None)
     )
 
 
@@ -77,12 +91,12 @@ def _has_platform(wanted: Requirements, info: NodeInfo) -> bool:
 
 
 def _has_ports(wanted: Requirements, info: NodeInfo) -> bool:
-    return not any(port in info.host_ports for port in wanted.host_ports)
+    return all(info.host_ports[port] <= wanted.replaced_on(info) for port in wanted.host_ports)
 
 
 def _is_below_max_replicas(wanted: Requirements, info: NodeInfo) -> bool:
     limit = wanted.placement.max_replicas
-    return not limit or info.active_by_service[wanted.release[0]] < limit
+    return not limit or info.active_by_service[wanted.release[0]] - wanted.replaced_on(info) < limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

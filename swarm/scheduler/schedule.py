@@ -7,20 +7,21 @@ Source: SwarmKit manager/scheduler/scheduler.go.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
-from heapq import heapify, heappop, heappush
+from functools import partial
 from random import Random
 
-from swarm.base.ids import NodeID
+from swarm.base.ids import NodeID, ServiceID
+from swarm.model.generic_resources import claim
 from swarm.model.objects import Task, TaskStatus
 from swarm.model.plan import Op, Plan, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 from swarm.scheduler.cluster import Accounting, NodeInfo
 from swarm.scheduler.filters import Requirements, explain, first_refusal
-from swarm.scheduler.spread import Rank, rank
+from swarm.scheduler.spread import Branch, Rank, rank
 
 ASSIGNED = "scheduler assigned task to node"
 PENDING = "pending task scheduling"
@@ -48,6 +49,7 @@ class _Pass:
         self._accounting = accounting
         self._ops: list[Op] = []
         self._counted: list[Task] = []
+        self._placed: dict[ServiceID, dict[int, Counter[NodeID]]] = {}
 
     def plan(self) -> Plan:
         preassigned: list[Task] = []
@@ -60,7 +62,8 @@ class _Pass:
             elif task.status.state is TaskState.PENDING and task.node_id:
                 preassigned.append(task)
             elif task.status.state is TaskState.PENDING:
-                key = (task.service_id, task.spec_version.index, task.endpoint.ports)
+                alone = task.id if self._replaced_by(task) else ""
+                key = (task.service_id, task.spec_version.index, task.endpoint.ports, alone)
                 groups.setdefault(key, []).append(task)
         try:
             for task in preassigned:
@@ -78,6 +81,20 @@ class _Pass:
             status = TaskStatus(timestamp=self._now, state=TaskState.SHUTDOWN, message=NEVER_ASSIGNED)
             self._ops.append(Update(object=replace(task, status=status)))
 
+    def _replaced_by(self, task: Task) -> Counter[NodeID] | None:
+        """Where the slot's other tasks are: an update may start the new one before the old one has ended."""
+        if task.service_id not in self._placed:
+            placed: dict[int, Counter[NodeID]] = {}
+            for other in self._view.tasks_of_service(task.service_id):
+                if (
+                    other.slot
+                    and TaskState.ASSIGNED <= other.status.state <= TaskState.RUNNING
+                    and other.desired_state <= TaskState.RUNNING
+                ):
+                    placed.setdefault(other.slot, Counter())[other.node_id] += 1
+            self._placed[task.service_id] = placed
+        return self._placed[task.service_id].get(task.slot)
+
     def _place_preassigned(self, task: Task) -> None:
         """A global service's task: its node is fixed, only whether the node can take it is open."""
         wanted = Requirements.of(task)
@@ -85,32 +102,32 @@ class _Pass:
         if first_refusal(wanted, info):
             self._explain(task, explain(wanted, [info]))
         else:
-            self._assign(task, task.node_id)
+            self._assign(task, wanted, info)
 
     def _place_group(self, tasks: list[Task]) -> None:
-        """Tasks that ask for the same. Only the node just taken changes its rank: one heap serves all."""
-        wanted = Requirements.of(tasks[0])
-        heap = list(self._candidates(wanted))
-        heapify(heap)
+        """Tasks that ask for the same. Only the node just taken changes its rank: one order serves all."""
+        wanted = Requirements.of(tasks[0], self._replaced_by(tasks[0]))
+
+        def ranked(info: NodeInfo) -> Rank | None:
+            return None if first_refusal(wanted, info) else rank(wanted, info, self._now, self._rng)
+
+        nodes = self._accounting.list()
+        branch = Branch(nodes, wanted, ranked)
         reason = ""
         for task in tasks:
-            if not heap:
-                reason = reason or explain(wanted, self._accounting.list())
+            if not branch.take(partial(self._assign, task, wanted)):
+                reason = reason or explain(wanted, nodes)
                 self._explain(task, reason)
-                continue
-            _, node_id, info = heappop(heap)
-            self._assign(task, node_id)
-            if not first_refusal(wanted, info):
-                heappush(heap, (rank(wanted, info, self._now, self._rng), node_id, info))
 
-    def _candidates(self, wanted: Requirements) -> Iterator[tuple[Rank, NodeID, NodeInfo]]:
-        for info in self._accounting.list():
-            if info.node is not None and not first_refusal(wanted, info):
-                yield rank(wanted, info, self._now, self._rng), info.node.id, info
-
-    def _assign(self, task: Task, node_id: NodeID) -> None:
-        status = TaskStatus(timestamp=self._now, state=TaskState.ASSIGNED, message=ASSIGNED)
-        assigned = replace(task, node_id=node_id, status=status)
+    def _assign(self, task: Task, wanted: Requirements, info: NodeInfo) -> None:
+        assert info.node is not None, "a node that passed the filters exists"
+        offered = info.node.description.resources.generic_resources
+        assigned = replace(
+            task,
+            node_id=info.node.id,
+            status=TaskStatus(timestamp=self._now, state=TaskState.ASSIGNED, message=ASSIGNED),
+            assigned_generic_resources=(claim(wanted.generic, offered, info.claimed) or ()),
+        )
         self._accounting.apply(None, assigned)
         self._counted.append(assigned)
         self._ops.append(Update(object=assigned))

@@ -16,6 +16,7 @@ from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.orchestrator.jobs import is_finished
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
+from swarm.model.generic_resources import claims_of, parse_node_resources
 from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Task, TaskStatus
 from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
@@ -36,6 +37,7 @@ from swarm.model.types import (
     NodeDescription,
     NodeState,
     Placement,
+    PlacementPreference,
     Platform,
     PortConfig,
     Protocol,
@@ -44,10 +46,11 @@ from swarm.model.types import (
     Resources,
     RestartCondition,
     RestartPolicy,
+    SpreadOver,
     Version,
 )
 from swarm.model.view import find
-from swarm.scheduler.constraint import parse_constraints
+from swarm.scheduler.spread import check_placement
 from tests.scenarios.cluster import PureCluster
 
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
@@ -87,7 +90,13 @@ class Scenario:
             description=NodeDescription(
                 hostname=name,
                 platform=Platform(os="linux", architecture=arch),
-                resources=Resources(nano_cpus=nano(cpu), memory_bytes=size(memory)),
+                resources=Resources(
+                    nano_cpus=nano(cpu),
+                    memory_bytes=size(memory),
+                    generic_resources=parse_node_resources(
+                        text.replace(":", "=") for text in options.get("generic", ())
+                    ),
+                ),
             ),
             status=NodeStatus(state=NodeState.READY, addr=one(options, "ip", "")),
         )
@@ -273,6 +282,10 @@ class Scenario:
             details.append(f"made +{(made - self.cluster.started).total_seconds():g}s")
         if task.start_after is not None:
             details.append(f"start after {(task.start_after - made).total_seconds():g}s")
+        details += [
+            f"{kind}:{name or number}"
+            for (kind, name), number in sorted(claims_of(task.assigned_generic_resources).items())
+        ]
         if task.status.err:
             details.append(f'"{task.status.err}"')
         state = f"{task.desired_state.word}/{task.status.state.word}"
@@ -314,13 +327,22 @@ class Scenario:
 
 
 def service_spec(name: str, options: Options) -> ServiceSpec:
-    constraints = tuple(options.get("constraint", ()))
-    parse_constraints(constraints)
     reserved = Resources(
         nano_cpus=nano(one(options, "reserve_cpu", "0")),
         memory_bytes=size(one(options, "reserve_memory", "0")),
+        generic_resources=parse_node_resources(text.replace(":", "=") for text in options.get("generic", ())),
     )
     platform = one(options, "platform", "")
+    placement = Placement(
+        constraints=tuple(options.get("constraint", ())),
+        preferences=tuple(
+            PlacementPreference(spread=SpreadOver(spread_descriptor=text))
+            for text in options.get("prefer", ())
+        ),
+        max_replicas=int(one(options, "max_per_node", "0")),
+        platforms=(Platform(os="linux", architecture=platform),) if platform else (),
+    )
+    check_placement(placement)
     template = TaskSpec(
         resources=ResourceRequirements(reservations=reserved),
         restart_policy=RestartPolicy(
@@ -329,11 +351,7 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
             max_attempts=int(one(options, "attempts", "0")),
             window=seconds(one(options, "window", "0s")),
         ),
-        placement=Placement(
-            constraints=constraints,
-            max_replicas=int(one(options, "max_per_node", "0")),
-            platforms=(Platform(os="linux", architecture=platform),) if platform else (),
-        ),
+        placement=placement,
     )
     ports = tuple(port(text) for text in options.get("publish", ()))
     return ServiceSpec(

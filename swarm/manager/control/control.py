@@ -44,7 +44,7 @@ from swarm.model.types import (
 )
 from swarm.model.validation import validate_node_spec, validate_service_spec
 from swarm.model.view import ClusterView, find
-from swarm.scheduler.constraint import parse_constraints
+from swarm.scheduler.spread import check_placement
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -214,7 +214,7 @@ def _validate(spec: ServiceSpec) -> None:
     validate_service_spec(spec)
     placement = spec.task_template.placement
     if placement is not None:
-        parse_constraints(placement.constraints)
+        check_placement(placement)
 
 
 def _orphaned(task: Task, status: TaskStatus) -> Task:

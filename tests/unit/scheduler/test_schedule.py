@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 
@@ -17,6 +18,7 @@ from swarm.model.types import (
     Endpoint,
     NodeDescription,
     NodeState,
+    Placement,
     PortConfig,
     PublishMode,
     ResourceRequirements,
@@ -119,3 +121,15 @@ def test_failures_are_forgotten() -> None:
     found.count(failed, 1)
     assert found.recent_failures(release_of(failed), NOW) == 1
     assert found.recent_failures(release_of(failed), NOW + FAILURE_MEMORY + timedelta(seconds=1)) == 0
+
+
+def test_a_task_finds_room_beside_the_one_it_replaces_and_no_other_does() -> None:
+    ports = Endpoint(ports=(PortConfig(published_port=80, publish_mode=PublishMode.HOST),))
+    spec = TaskSpec(placement=Placement(max_replicas=1))
+    old = replace(task(1, state=TaskState.RUNNING, node_id=NodeID("n001"), endpoint=ports), spec=spec)
+    successor = replace(task(2, endpoint=ports), slot=1, spec=spec)
+    newcomer = replace(task(3, endpoint=ports), spec=spec)
+    plan = plan_scheduling(Objects([node(1), old, successor, newcomer]), NOW, Random(1))
+    found = {op.object.id: op.object for op in plan.ops if isinstance(op.object, Task)}
+    assert found[successor.id].status.state is TaskState.ASSIGNED
+    assert found[newcomer.id].status.err == "no suitable node (host-mode port already in use on 1 node)"
