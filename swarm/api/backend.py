@@ -19,6 +19,7 @@ from typing import Protocol
 from swarm.api.diagnosis import System
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
+from swarm.model.events import Event, Position
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Service
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
@@ -221,6 +222,14 @@ class Logs(Protocol):
         ...
 
 
+class Events(Protocol):
+    def read(
+        self, since: Position | datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[Event]:
+        """What happened after a position, since a time, or from now on; until then, or without end."""
+        ...
+
+
 # --- this node's images and containers ------------------------------------------------------------------
 
 
@@ -403,7 +412,7 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """All of it. `control` and `logs` are None where this node serves no cluster state."""
+    """All of it. `control`, `logs` and `events` are None where this node serves no cluster state."""
 
     @property
     def swarm(self) -> Swarm: ...
@@ -413,6 +422,9 @@ class Backend(Protocol):
 
     @property
     def logs(self) -> Logs | None: ...
+
+    @property
+    def events(self) -> Events | None: ...
 
     @property
     def engine(self) -> Engine: ...

@@ -33,6 +33,7 @@ root = LazyGroup(
         "image": (f"{_COMMANDS}.image:image", "Manage images of this node"),
         "container": (f"{_COMMANDS}.container:container", "Look at containers of this node"),
         "network": (f"{_COMMANDS}.network:network", "Look at networks"),
+        "events": (f"{_COMMANDS}.events:events", "Show what happens in the swarm"),
         "lab": (f"{_COMMANDS}.lab:lab", "Run a cluster of several hosts on this machine"),
     },
     help="A cluster orchestrator with Docker Swarm's commands.\n\nStart with `swarm init`; "

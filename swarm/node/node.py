@@ -27,6 +27,7 @@ from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.ca.root import token_text
 from swarm.manager.ca.rotation import desired_root
 from swarm.manager.control.control import Control
+from swarm.manager.events.feed import EventFeed
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
 from swarm.model.join_token import parse_token
@@ -161,6 +162,11 @@ class Host:
     def logs(self) -> ClusterLogs | None:
         manager = self._running.member.manager if self._running else None
         return ClusterLogs(manager.logs, manager.view) if manager else None
+
+    @property
+    def events(self) -> EventFeed | None:
+        manager = self._running.member.manager if self._running else None
+        return manager.events if manager else None
 
     @property
     def engine(self) -> LocalEngine:

@@ -7,7 +7,7 @@ one entry an object, and nothing is lost.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from swarm.model.objects import StoredObject
@@ -21,6 +21,29 @@ class Change:
     """None: it did not exist."""
     new: StoredObject | None
     """None: it is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One write to the store, in its place among all others."""
+
+    revision: int
+    key: str
+    change: Change
+
+
+@dataclass(frozen=True, slots=True)
+class LeaderWritten:
+    """The leader's key changed: node ids, empty for nobody."""
+
+    revision: int
+    key: str
+    old: str
+    new: str
+
+
+Listener = Callable[[Sequence[Written | LeaderWritten], bool], None]
+"""Told of every write in the order of revisions; False: there were others before these, which nobody saw."""
 
 
 class Changes:

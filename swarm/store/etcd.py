@@ -242,5 +242,5 @@ def _batch(events: Sequence[kv_pb2.Event]) -> WatchBatch:
     """
     last = {event.kv.key: event for event in events}
     puts = tuple(_key_value(e.kv) for e in last.values() if e.type == kv_pb2.Event.PUT)
-    deletes = tuple(e.kv.key.decode() for e in last.values() if e.type == kv_pb2.Event.DELETE)
+    deletes = tuple(_key_value(e.kv) for e in last.values() if e.type == kv_pb2.Event.DELETE)
     return WatchBatch(max(e.kv.mod_revision for e in events), puts, deletes)

@@ -66,11 +66,11 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class WatchBatch:
-    """Changes up to `revision`. A deleted key has value None."""
+    """Changes up to `revision`. What is deleted has no value, and the revision that deleted it."""
 
     revision: int
     puts: tuple[KeyValue, ...]
-    deletes: tuple[str, ...]
+    deletes: tuple[KeyValue, ...]
 
 
 class KV(Protocol):

@@ -45,7 +45,7 @@ class MemoryKV:
             for batch in [b for b in self._history if b.revision > after]:
                 after = batch.revision
                 puts = tuple(kv for kv in batch.puts if kv.key.startswith(prefix))
-                deletes = tuple(key for key in batch.deletes if key.startswith(prefix))
+                deletes = tuple(kv for kv in batch.deletes if kv.key.startswith(prefix))
                 if puts or deletes:
                     yield WatchBatch(batch.revision, puts, deletes)
             async with self._changed:
@@ -65,7 +65,7 @@ class MemoryKV:
     def _write(self, writes: Sequence[Write]) -> None:
         revision = self._revision + 1
         puts: list[KeyValue] = []
-        deletes: list[str] = []
+        deletes: list[KeyValue] = []
         for write in writes:
             match write:
                 case Put(key=key, value=value):
@@ -73,7 +73,7 @@ class MemoryKV:
                     self._items[key] = puts[-1]
                 case Delete(key=key):
                     if self._items.pop(key, None) is not None:
-                        deletes.append(key)
+                        deletes.append(KeyValue(key, b"", revision))
         if puts or deletes:
             self._revision = revision
             self._history.append(WatchBatch(revision, tuple(puts), tuple(deletes)))

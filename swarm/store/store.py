@@ -36,7 +36,7 @@ from swarm.model.view import ClusterView, Objects
 from swarm.proto import codec
 from swarm.secrets.box import Box
 from swarm.store import keys
-from swarm.store.changes import Changes
+from swarm.store.changes import Change, Changes, LeaderWritten, Listener, Written
 from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
 from swarm.store.kv import Delete as DeleteKey
 
@@ -71,6 +71,7 @@ class Store:
         self._moved = asyncio.Condition()
         self._heard = clock.monotonic()
         self._feeds: set[Changes] = set()
+        self._listeners: list[Listener] = []
 
     @property
     def view(self) -> ClusterView:
@@ -112,6 +113,15 @@ class Store:
             yield feed
         finally:
             self._feeds.discard(feed)
+
+    @contextmanager
+    def listening(self, listener: Listener) -> Iterator[None]:
+        """`listener` is told of each write from now on, one by one, when the mirror shows it."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     async def ready(self) -> None:
         """Wait until the mirror has been filled once."""
@@ -251,8 +261,8 @@ class Store:
     async def _relist(self) -> None:
         listing = await self._kv.list(keys.PREFIX)
         present = {item.key for item in listing.items}
-        gone = [key for key in self._raw if key not in present]
-        self._take(WatchBatch(listing.revision, listing.items, tuple(gone)))
+        gone = tuple(KeyValue(key, b"", listing.revision) for key in self._raw if key not in present)
+        self._take(WatchBatch(listing.revision, listing.items, gone), is_whole=False)
         await self._announce(listing.revision)
 
     async def _follow(self) -> None:
@@ -270,22 +280,30 @@ class Store:
             self._heard = self._clock.monotonic()
             self._moved.notify_all()
 
-    def _take(self, batch: WatchBatch) -> None:
+    def _take(self, batch: WatchBatch, *, is_whole: bool = True) -> None:
+        """Make the mirror show `batch`; not whole: it is a listing, and writes before it went unseen."""
+        written: list[Written | LeaderWritten] = []
         for item in batch.puts:
             known = self._raw.get(item.key)
-            if known is None or known.mod_revision < item.mod_revision:
-                self._raw[item.key] = (
-                    KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
-                )
-                self._decode(item)
-        for key in batch.deletes:
-            if self._raw.pop(key, None) is not None:
-                self._forget(key)
+            if known is not None and known.mod_revision >= item.mod_revision:
+                continue
+            written.extend(_leader_written(known, item))
+            if (change := self._keep(item)) is not None:
+                written.append(Written(item.mod_revision, item.key, change))
+        for item in batch.deletes:
+            written.extend(_leader_written(self._raw.get(item.key), item))
+            if (change := self._forget(item)) is not None:
+                written.append(Written(item.mod_revision, item.key, change))
+        if written and self._listeners:
+            written.sort(key=lambda write: (write.revision, write.key))
+            for listener in self._listeners:
+                listener(written, is_whole)
 
-    def _decode(self, item: KeyValue) -> None:
+    def _keep(self, item: KeyValue) -> Change | None:
+        self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
         place = keys.parse_object_key(item.key)
         if place is None:
-            return
+            return None
         kind, object_id = place
         value: Any = codec.loads(kind, self._box.open(item.key, item.value))
         value = dataclasses.replace(
@@ -294,14 +312,23 @@ class Store:
         old = self._objects.put(value)
         for feed in self._feeds:
             feed.record((kind, object_id), old, value)
+        return Change(old, value)
 
-    def _forget(self, key: str) -> None:
-        place = keys.parse_object_key(key)
-        if place is None:
-            return
+    def _forget(self, item: KeyValue) -> Change | None:
+        place = keys.parse_object_key(item.key)
+        if self._raw.pop(item.key, None) is None or place is None:
+            return None
         old = self._objects.remove(*place)
         for feed in self._feeds:
             feed.record(place, old, None)
+        return Change(old, None)
+
+
+def _leader_written(known: KeyValue | None, item: KeyValue) -> tuple[LeaderWritten, ...]:
+    if item.key != keys.LEADER:
+        return ()
+    old, new = known.value.decode() if known else "", item.value.decode()
+    return (LeaderWritten(item.mod_revision, item.key, old, new),) if old != new else ()
 
 
 def _is_object(key: str) -> bool:

@@ -30,6 +30,8 @@ from swarm.base.clock import FakeClock
 from swarm.base.errors import NotFound, SwarmError, Unavailable
 from swarm.base.ids import NodeID, SequentialIds
 from swarm.manager.control import Control
+from swarm.manager.events.ring import EventRing
+from swarm.model.events import Event, Position
 from swarm.model.objects import (
     Cluster,
     ContainerStatus,
@@ -193,6 +195,32 @@ class FakeLogs:
             self.closed.set()
 
 
+class FakeEvents:
+    """A ring that tests fill; without `until` its readers wait for more."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self._clock = clock
+        self._fresh = asyncio.Event()
+        self.ring = EventRing(0, START)
+
+    def happen(self, *events: Event) -> None:
+        self.ring.append(events)
+        self._fresh.set()
+
+    async def read(
+        self, since: Position | datetime | None = None, until: datetime | None = None
+    ) -> AsyncIterator[Event]:
+        cursor = self.ring.start(since, self._clock.now())
+        while True:
+            events, cursor = self.ring.read(cursor, self._clock.now())
+            for event in events:
+                yield event
+            if until is not None:
+                return
+            await self._fresh.wait()
+            self._fresh.clear()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeImageConfig:
     env: tuple[str, ...] = ()
@@ -345,6 +373,7 @@ class FakeBackend:
         self.control: ClusterControl | None = None
         self.swarm = FakeSwarm(self)
         self.logs = FakeLogs()
+        self.events = FakeEvents(self.clock)
         self.engine = FakeEngine(self.logs)
         self.system = FakeSystem()
 

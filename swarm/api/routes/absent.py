@@ -60,7 +60,6 @@ ROUTES = (
     Route("POST", "/networks/create", _refused("creating networks is")),
     Route("DELETE", "/networks/{id}", _refused("removing networks is")),
     Route("POST", "/containers/create", _refused("containers outside of services are")),
-    Route("GET", "/events", _refused("events are")),
     Route("POST", "/build", _refused("building images is")),
     # What is left of Docker's paths, by their shape; the routes of containers and images come before.
     Route("POST", "/containers/{id}/exec", _refused("running commands in containers is")),
