@@ -506,3 +506,120 @@ class UsageBook(object):
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ExecBrokerStub(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListenExecs = channel.unary_stream(
+                '/swarm.v1.ExecBroker/ListenExecs',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ListenExecsRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOrder.FromString,
+                _registered_method=True)
+        self.ServeExec = channel.stream_stream(
+                '/swarm.v1.ExecBroker/ServeExec',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.FromString,
+                _registered_method=True)
+
+
+class ExecBrokerServicer(object):
+    """Missing associated documentation comment in .proto file."""
+
+    def ListenExecs(self, request, context):
+        """What commands the managers want run in this node's containers, for as long as the stream lasts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ServeExec(self, request_iterator, context):
+        """One command while it runs: its output there, its input back. Either side ends it by ending the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ExecBrokerServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListenExecs': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListenExecs,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ListenExecsRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOrder.SerializeToString,
+            ),
+            'ServeExec': grpc.stream_stream_rpc_method_handler(
+                    servicer.ServeExec,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'swarm.v1.ExecBroker', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('swarm.v1.ExecBroker', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ExecBroker(object):
+    """Missing associated documentation comment in .proto file."""
+
+    @staticmethod
+    def ListenExecs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/swarm.v1.ExecBroker/ListenExecs',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ListenExecsRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOrder.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ServeExec(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/swarm.v1.ExecBroker/ServeExec',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

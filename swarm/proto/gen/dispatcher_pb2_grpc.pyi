@@ -169,3 +169,40 @@ class UsageBookServicer(metaclass=_abc_1.ABCMeta):
         """All that the asked manager has been told of late."""
 
 def add_UsageBookServicer_to_server(servicer: UsageBookServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ExecBrokerStub:
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ExecBrokerAsyncStub: ...
+    ListenExecs: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.ListenExecsRequest, _dispatcher_pb2.ExecOrder]
+    """What commands the managers want run in this node's containers, for as long as the stream lasts."""
+    ServeExec: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.ExecOutputMessage, _dispatcher_pb2.ExecInputMessage]
+    """One command while it runs: its output there, its input back. Either side ends it by ending the call."""
+
+@_typing.type_check_only
+class ExecBrokerAsyncStub(ExecBrokerStub):
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListenExecs: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.ListenExecsRequest, _dispatcher_pb2.ExecOrder]  # type: ignore[assignment]
+    """What commands the managers want run in this node's containers, for as long as the stream lasts."""
+    ServeExec: _aio.StreamStreamMultiCallable[_dispatcher_pb2.ExecOutputMessage, _dispatcher_pb2.ExecInputMessage]  # type: ignore[assignment]
+    """One command while it runs: its output there, its input back. Either side ends it by ending the call."""
+
+class ExecBrokerServicer(metaclass=_abc_1.ABCMeta):
+    @_abc_1.abstractmethod
+    def ListenExecs(
+        self,
+        request: _dispatcher_pb2.ListenExecsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.ExecOrder], _abc.AsyncIterator[_dispatcher_pb2.ExecOrder]]:
+        """What commands the managers want run in this node's containers, for as long as the stream lasts."""
+
+    @_abc_1.abstractmethod
+    def ServeExec(
+        self,
+        request_iterator: _MaybeAsyncIterator[_dispatcher_pb2.ExecOutputMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.ExecInputMessage], _abc.AsyncIterator[_dispatcher_pb2.ExecInputMessage]]:
+        """One command while it runs: its output there, its input back. Either side ends it by ending the call."""
+
+def add_ExecBrokerServicer_to_server(servicer: ExecBrokerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

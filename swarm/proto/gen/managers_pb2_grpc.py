@@ -143,6 +143,11 @@ class ManagersStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.ReadLogsRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.LogMessage.FromString,
                 _registered_method=True)
+        self.RunExec = channel.stream_stream(
+                '/swarm.v1.Managers/RunExec',
+                request_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.FromString,
+                _registered_method=True)
 
 
 class ManagersServicer(object):
@@ -197,6 +202,13 @@ class ManagersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RunExec(self, request_iterator, context):
+        """A command in a task whose node has its session with the manager that is asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ManagersServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -234,6 +246,11 @@ def add_ManagersServicer_to_server(servicer, server):
                     servicer.ReadLogs,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.ReadLogsRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.LogMessage.SerializeToString,
+            ),
+            'RunExec': grpc.stream_stream_rpc_method_handler(
+                    servicer.RunExec,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -425,6 +442,33 @@ class Managers(object):
             '/swarm.v1.Managers/ReadLogs',
             swarm_dot_proto_dot_gen_dot_managers__pb2.ReadLogsRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_dispatcher__pb2.LogMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RunExec(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/swarm.v1.Managers/RunExec',
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecInputMessage.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_dispatcher__pb2.ExecOutputMessage.FromString,
             options,
             channel_credentials,
             insecure,

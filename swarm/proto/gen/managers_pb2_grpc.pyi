@@ -71,6 +71,8 @@ class ManagersStub:
     """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
+    RunExec: _grpc.StreamStreamMultiCallable[_dispatcher_pb2.ExecInputMessage, _dispatcher_pb2.ExecOutputMessage]
+    """A command in a task whose node has its session with the manager that is asked."""
 
 @_typing.type_check_only
 class ManagersAsyncStub(ManagersStub):
@@ -89,6 +91,8 @@ class ManagersAsyncStub(ManagersStub):
     """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]  # type: ignore[assignment]
     """Logs of tasks whose nodes have their session with the manager that is asked."""
+    RunExec: _aio.StreamStreamMultiCallable[_dispatcher_pb2.ExecInputMessage, _dispatcher_pb2.ExecOutputMessage]  # type: ignore[assignment]
+    """A command in a task whose node has its session with the manager that is asked."""
 
 class ManagersServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -146,5 +150,13 @@ class ManagersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.LogMessage], _abc.AsyncIterator[_dispatcher_pb2.LogMessage]]:
         """Logs of tasks whose nodes have their session with the manager that is asked."""
+
+    @_abc_1.abstractmethod
+    def RunExec(
+        self,
+        request_iterator: _MaybeAsyncIterator[_dispatcher_pb2.ExecInputMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.ExecOutputMessage], _abc.AsyncIterator[_dispatcher_pb2.ExecOutputMessage]]:
+        """A command in a task whose node has its session with the manager that is asked."""
 
 def add_ManagersServicer_to_server(servicer: ManagersServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
