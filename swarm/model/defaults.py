@@ -9,6 +9,9 @@ from swarm.model.types import Protocol, RestartPolicy
 RESTART_POLICY = RestartPolicy()
 """any, 5 s, no limit (SwarmKit api/defaults/service.go)."""
 
+UPDATE_MONITOR = timedelta(seconds=5)
+"""SwarmKit api/defaults/service.go."""
+
 STOP_GRACE_PERIOD = timedelta(seconds=10)
 """SwarmKit api/defaults/service.go."""
 

@@ -7,8 +7,12 @@ Source: SwarmKit manager/orchestrator/global/global.go.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from swarm.manager.orchestrator.dirty import is_dirty
 from swarm.manager.orchestrator.replace import Work, plan_slot
-from swarm.manager.orchestrator.slots import Slot, lower, slots_by_node
+from swarm.manager.orchestrator.rollout import plan_rollout
+from swarm.manager.orchestrator.slots import Slot, is_open, lower, slots_by_node
 from swarm.model.objects import Node, Service
 from swarm.model.plan import Plan, join
 from swarm.model.task_state import TaskState
@@ -20,25 +24,30 @@ from swarm.scheduler.platform import runs_on
 
 def plan_global(work: Work) -> Plan:
     """Create, replace, start or shut down tasks until every eligible node has one."""
-    slots = slots_by_node(work.view, work.view.tasks_of_service(work.service.id))
+    slots = slots_by_node(
+        work.view,
+        work.view.tasks_of_service(work.service.id),
+        lambda task: is_dirty(work.view, work.service, task),
+    )
     nodes = {node.id: node for node in work.view.list(Node)}
-    plans = [_plan_node(work, slots.get(node.id, Slot(node_id=node.id)), node) for node in nodes.values()]
-    gone = [slot for node_id, slot in slots.items() if node_id not in nodes]
-    plans += [Plan.of(lower(slot.tasks, TaskState.REMOVE)) for slot in gone]
+    wanted = {node.id for node in nodes.values() if is_wanted(work.service, node)}
+    kept = [slots.get(node_id, Slot(node_id=node_id)) for node_id in nodes if node_id in wanted]
+    rollout = plan_rollout(work.view, work.service, kept, work.now)
+    if rollout.is_turned:
+        return rollout.plan
+    work = replace(work, rollout=rollout)
+    plans = [rollout.plan, *(_plan_node(work, slot, nodes[slot.node_id]) for slot in kept)]
+    for node_id, slot in slots.items():
+        if node_id not in wanted:
+            desired = TaskState.SHUTDOWN if node_id in nodes else TaskState.REMOVE
+            plans.append(Plan.of(lower(slot.tasks, desired)))
     return join(plans)
 
 
 def _plan_node(work: Work, slot: Slot, node: Node) -> Plan:
-    if not is_wanted(work.service, node):
-        return Plan.of(lower(slot.tasks, TaskState.SHUTDOWN))
-    if is_open(node) or slot.keeper is not None:
+    if is_open(node) or slot.holder is not None:
         return plan_slot(work, slot)
     return Plan.of(lower(slot.tasks, TaskState.SHUTDOWN))
-
-
-def is_open(node: Node) -> bool:
-    """The node can take a task just now."""
-    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
 
 
 def is_wanted(service: Service, node: Node) -> bool:

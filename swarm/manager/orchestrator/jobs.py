@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count, islice
 
-from swarm.manager.orchestrator.global_ import is_open, is_wanted
+from swarm.manager.orchestrator.global_ import is_wanted
 from swarm.manager.orchestrator.replace import Work, is_spent, plan_slot
-from swarm.manager.orchestrator.slots import Slot, lower, slots_by_node, slots_by_number
+from swarm.manager.orchestrator.slots import Slot, is_open, lower, slots_by_node, slots_by_number
 from swarm.model.objects import Node, Service, Task
 from swarm.model.options import Concurrency, service_options
 from swarm.model.plan import Plan, join

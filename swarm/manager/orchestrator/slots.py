@@ -1,13 +1,14 @@
 """A service's tasks by slot, one per replica (for a global service one per node): what stands, what stood.
 
-Invariant: a slot has at most one keeper, the task that is meant to run there; everything else in it is
-history or on its way out. All orders come from the manager's `created_at`, never from a host's clock.
+Invariant: a slot has at most one keeper, the task that is meant to run there, and at most one outgoing task,
+which runs until the keeper can take its place; everything else in it is history or on its way out. All orders
+come from the manager's `created_at`, never from a host's clock.
 Source: SwarmKit manager/orchestrator/slot.go, task.go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -20,6 +21,8 @@ from swarm.model.view import ClusterView
 
 CREATED = "created"
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+SlotKey = tuple[int, NodeID]
+Judge = Callable[[Task], bool]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +35,17 @@ class Slot:
     leaving: tuple[Task, ...] = ()
     """Desired REMOVE: of an earlier life of this slot, perhaps still running."""
     keeper: Task | None = None
+    outgoing: Task | None = None
+    """To be replaced: of an older template, or on a node that it has to leave."""
+
+    @property
+    def key(self) -> SlotKey:
+        return self.number, self.node_id
+
+    @property
+    def holder(self) -> Task | None:
+        """Who does the slot's work just now."""
+        return self.outgoing or self.keeper
 
 
 def age(task: Task) -> tuple[datetime, str]:
@@ -49,7 +63,7 @@ def is_abandoned(view: ClusterView, task: Task) -> bool:
 
 def must_leave(view: ClusterView, task: Task) -> bool:
     """Its node can no longer have it. A silent node (UNKNOWN, DISCONNECTED) may be fine: leave it alone."""
-    if is_abandoned(view, task):
+    if task.leaving or is_abandoned(view, task):
         return True
     node = view.get(Node, task.node_id) if task.node_id else None
     return node is not None and node.spec.availability is Availability.DRAIN
@@ -60,36 +74,56 @@ def may_still_run(view: ClusterView, task: Task) -> bool:
     return TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING and not is_abandoned(view, task)
 
 
-def slots_by_number(view: ClusterView, tasks: Iterable[Task]) -> dict[int, Slot]:
+def is_open(node: Node) -> bool:
+    """The node can take a task just now."""
+    return node.status.state is NodeState.READY and node.spec.availability is Availability.ACTIVE
+
+
+def slots_by_number(
+    view: ClusterView, tasks: Iterable[Task], is_outdated: Judge | None = None
+) -> dict[int, Slot]:
+    """Without `is_outdated` no task is outgoing: what cannot stay is only unfit."""
     groups: dict[int, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task.slot, []).append(task)
-    return {number: _slot(view, group, number=number) for number, group in groups.items()}
+    return {n: _slot(view, group, is_outdated, number=n) for n, group in groups.items()}
 
 
-def slots_by_node(view: ClusterView, tasks: Iterable[Task]) -> dict[NodeID, Slot]:
+def slots_by_node(
+    view: ClusterView, tasks: Iterable[Task], is_outdated: Judge | None = None
+) -> dict[NodeID, Slot]:
     groups: dict[NodeID, list[Task]] = {}
     for task in tasks:
         groups.setdefault(task.node_id, []).append(task)
-    return {node_id: _slot(view, group, node_id=node_id) for node_id, group in groups.items()}
+    return {n: _slot(view, group, is_outdated, node_id=n) for n, group in groups.items()}
 
 
-def _slot(view: ClusterView, tasks: list[Task], *, number: int = 0, node_id: NodeID = NO_NODE) -> Slot:
+def _slot(
+    view: ClusterView,
+    tasks: list[Task],
+    is_outdated: Judge | None,
+    *,
+    number: int = 0,
+    node_id: NodeID = NO_NODE,
+) -> Slot:
     tasks.sort(key=age)
     standing = tuple(task for task in tasks if task.desired_state < TaskState.REMOVE)
-    fit = [
-        task
-        for task in standing
-        if task.desired_state <= TaskState.RUNNING
-        and not is_dead(task.status.state)
-        and not must_leave(view, task)
-    ]
+    fit: list[Task] = []
+    outgoing: list[Task] = []
+    for task in standing:
+        if task.desired_state > TaskState.RUNNING or is_dead(task.status.state):
+            continue
+        if not must_leave(view, task) and not (is_outdated and is_outdated(task)):
+            fit.append(task)
+        elif is_outdated and not is_abandoned(view, task):
+            outgoing.append(task)
     return Slot(
         number=number,
         node_id=node_id,
         tasks=standing,
         leaving=tuple(task for task in tasks if task.desired_state >= TaskState.REMOVE),
         keeper=max(fit, key=lambda task: task.status.state, default=None),
+        outgoing=max(outgoing, key=lambda task: task.status.state, default=None),
     )
 
 
