@@ -15,16 +15,17 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from swarm.base.clock import SystemClock
 from swarm.base.ids import new_id
 from swarm.worker.runtime.bundle import BundlePaths, Bundles
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.conmon import Conmon
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.crun import OciRuntime, environment
 from swarm.worker.runtime.host import detect_facts, detect_runtime
-from swarm.worker.runtime.spec import DEFAULT_CAPABILITIES, ContainerConfig
 from swarm.worker.volumes import VolumeStore
 
 COMMAND = ("sleep", "100000")
@@ -55,7 +56,7 @@ class Floor:
         """One container, for the page cache and the compiled filter."""
         (paths,) = self.prepare(1)
         self._start_one(paths)
-        self._bundles.keep_filter(DEFAULT_CAPABILITIES, self._runtime.compiled_filter(paths.bundle.name))
+        self._bundles.keep_filter(self._config(), self._runtime.compiled_filter(paths.bundle.name))
 
     def start(self, bundles: list[BundlePaths]) -> float:
         """Start them all; returns the seconds it took."""
@@ -74,7 +75,7 @@ class Floor:
         name = paths.bundle.name
         read_fd, write_fd = os.pipe()
         conmon = subprocess.Popen(
-            self._conmon.command(name, "", paths),
+            self._conmon.command(replace(self._config(), id=name), paths),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             env={**environment(), "_OCI_SYNCPIPE": str(write_fd)},

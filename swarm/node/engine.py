@@ -19,7 +19,7 @@ from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.store import ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
-from swarm.worker.runtime.spec import process_args
+from swarm.worker.runtime.config import process_args
 from swarm.worker.tasks import Tasks
 
 LABEL = "com.docker.swarm"

@@ -28,8 +28,8 @@ from swarm.model.types import PortConfig, PublishMode, Resources
 from swarm.overlay.data_path import DataPath, TaskLink
 from swarm.worker.images.image import Image
 from swarm.worker.images.store import ImageStore
+from swarm.worker.runtime.config import ContainerConfig, process_args, process_env
 from swarm.worker.runtime.containers import Containers
-from swarm.worker.runtime.spec import ContainerConfig, process_args, process_env
 from swarm.worker.runtime.status import ExitStatus
 from swarm.worker.task_machine import Outcome
 

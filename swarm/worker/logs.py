@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import json
 import os
+import re
 import termios
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
@@ -20,15 +22,16 @@ from pathlib import Path
 
 from swarm.base.clock import Clock
 from swarm.base.log import get_logger
+from swarm.model.log_driver import MAX_FILES, LogPolicy
 from swarm.worker.logfile import LineJoiner, LogLine, is_record_end, is_record_part
 
-DEFAULT_MAX_BYTES = 10 << 20
-DEFAULT_MAX_FILES = 3
 IDLE_POLL_S = 0.1
 _BLOCK = 64 * 1024
 _MAX_INDEX = 1000
 _REOPEN_PATIENCE_S = 5.0
 _REOPEN = b"2 0 0\n"
+_WORDS_LIMIT = 256
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 
 
 async def read(
@@ -75,6 +78,32 @@ async def _chunks(files: _Files, *, follow: bool, has_ended: Callable[[], bool])
         if ended:
             return
         await asyncio.sleep(IDLE_POLL_S)
+
+
+def last_words(path: Path, stream: str) -> str:
+    """The last line with something printable that the container wrote to `stream`; control characters out."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        return ""
+    try:
+        start = max(0, os.fstat(descriptor).st_size - _BLOCK)
+        joiner = LineJoiner()
+        found = [*joiner.feed(os.pread(descriptor, _BLOCK, start)), *joiner.flush()]
+    finally:
+        os.close(descriptor)
+    for line in reversed(found):
+        text = printable(line.data) if line.stream == stream else ""
+        if text:
+            return text
+    return ""
+
+
+def printable(data: bytes) -> str:
+    """One line of `data` without terminal sequences and control characters, and not too long."""
+    text = _ESCAPES.sub("", data[:_BLOCK].decode(errors="replace"))
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= _WORDS_LIMIT else text[: _WORDS_LIMIT - 1] + "…"
 
 
 class _Files:
@@ -189,21 +218,29 @@ def _records_backwards(descriptor: int) -> Iterator[tuple[int, bytes]]:
         yield 0, rest
 
 
-class LogRotator:
-    """Keeps every container's log below `max_files` files of about `max_bytes`."""
+POLICY_FILE = "log.json"
 
-    def __init__(
-        self,
-        directory: Path,
-        clock: Clock,
-        *,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        max_files: int = DEFAULT_MAX_FILES,
-    ) -> None:
+
+def encode_policy(policy: LogPolicy) -> str:
+    """For `POLICY_FILE` in a container's bundle, which the rotator reads."""
+    return json.dumps({"kept": policy.is_kept, "bytes": policy.max_bytes, "files": policy.max_files})
+
+
+def _policy(bundle: Path) -> LogPolicy:
+    try:
+        found = json.loads((bundle / POLICY_FILE).read_text())
+        return LogPolicy(is_kept=found["kept"], max_bytes=found["bytes"], max_files=found["files"])
+    except (OSError, ValueError, KeyError):
+        return LogPolicy()
+
+
+class LogRotator:
+    """Keeps every container's log below the size and number of files of its policy."""
+
+    def __init__(self, directory: Path, clock: Clock) -> None:
         self._directory = directory
         self._clock = clock
-        self._max_bytes = max_bytes
-        self._max_files = max_files
+        self._policies: dict[Path, LogPolicy] = {}
         self._sizes: dict[Path, int] = {}
         self._asked: dict[Path, float] = {}
         self._log = get_logger("logs")
@@ -216,23 +253,26 @@ class LogRotator:
             await asyncio.sleep(pause)
             now = self._clock.monotonic()
             growth = self.rotate_all()
-            rate = growth / max(now - before, 0.001)
-            before = now
+            before, elapsed = now, max(now - before, 0.001)
             # A tenth of a file at most between two looks.
-            pause = min(1.0, max(0.05, self._max_bytes / 10 / rate)) if rate > 0 else 1.0
+            pause = min(1.0, max(0.05, elapsed / 10 / growth)) if growth > 0 else 1.0
 
-    def rotate_all(self) -> int:
-        """Rotate what is too large; returns by how many bytes the fastest log grew since the last call."""
+    def rotate_all(self) -> float:
+        """Rotate what is too large; returns how much of its file the fastest log has grown since last."""
         sizes: dict[Path, int] = {}
-        fastest = 0
-        for bundle in self._bundles():
+        fastest = 0.0
+        bundles = self._bundles()
+        self._policies = {bundle: self._policies.get(bundle) or _policy(bundle) for bundle in bundles}
+        for bundle, policy in self._policies.items():
+            if not policy.is_kept:
+                continue
             try:
                 size = (bundle / "log").stat().st_size
                 self._asked.pop(bundle, None)
-                fastest = max(fastest, size - self._sizes.get(bundle, 0))
+                fastest = max(fastest, (size - self._sizes.get(bundle, 0)) / policy.max_bytes)
                 sizes[bundle] = size
-                if size >= self._max_bytes:
-                    self.rotate(bundle)
+                if size >= policy.max_bytes:
+                    self.rotate(bundle, policy.max_files)
                     sizes[bundle] = 0
             except FileNotFoundError:
                 self._ask_again(bundle)
@@ -242,13 +282,13 @@ class LogRotator:
         self._asked = {bundle: since for bundle, since in self._asked.items() if bundle.exists()}
         return fastest
 
-    def rotate(self, bundle: Path) -> None:
+    def rotate(self, bundle: Path, max_files: int = MAX_FILES) -> None:
         """Make `log` the newest old file and have conmon open a new one; the oldest goes."""
         log = bundle / "log"
-        for index in range(self._max_files - 1, 1, -1):
+        for index in range(max_files - 1, 1, -1):
             with suppress(FileNotFoundError):
                 os.replace(f"{log}.{index - 1}", f"{log}.{index}")
-        if self._max_files > 1:
+        if max_files > 1:
             os.replace(log, f"{log}.1")
         else:
             log.unlink()

@@ -35,6 +35,8 @@ class Volume:
     """The directory to mount."""
     created_at: datetime
     labels: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+    """`type`, `device`, `o`: what to mount in place of the directory. Whoever uses it mounts it."""
 
 
 class VolumeStore:
@@ -45,8 +47,10 @@ class VolumeStore:
         self._clock = clock
         self._lock = threading.Lock()
 
-    def create(self, name: str, labels: Mapping[str, str] | None = None) -> Volume:
-        """The volume `name`, made if it is missing.
+    def create(
+        self, name: str, labels: Mapping[str, str] | None = None, options: Mapping[str, str] | None = None
+    ) -> Volume:
+        """The volume `name`, made with `labels` and `options` if it is missing.
 
         Raises:
             InvalidArgument: not a volume name.
@@ -59,7 +63,7 @@ class VolumeStore:
         with self._lock:
             directory = self._root / name
             if not (directory / "volume.json").exists():
-                self._make(directory, labels or {})
+                self._make(directory, labels or {}, options or {})
             return self._load(directory)
 
     def get(self, name: str) -> Volume:
@@ -97,11 +101,12 @@ class VolumeStore:
                 marker.unlink()
         return volume.path
 
-    def _make(self, directory: Path, labels: Mapping[str, str]) -> None:
+    def _make(self, directory: Path, labels: Mapping[str, str], options: Mapping[str, str]) -> None:
         (directory / "_data").mkdir(parents=True, exist_ok=True)
         self._root.chmod(0o711)
         (directory / "new").touch()
-        text = json.dumps({"created_at": self._clock.now().isoformat(), "labels": dict(labels)})
+        created_at = self._clock.now().isoformat()
+        text = json.dumps({"created_at": created_at, "labels": dict(labels), "options": dict(options)})
         # On disk before the volume is used: it must not be lost to a power cut that its content survives.
         write_atomically(directory / "volume.json", text.encode())
 
@@ -109,7 +114,11 @@ class VolumeStore:
         text = json.loads((directory / "volume.json").read_text())
         created_at = datetime.fromisoformat(text["created_at"])
         return Volume(
-            name=directory.name, path=directory / "_data", created_at=created_at, labels=text["labels"]
+            name=directory.name,
+            path=directory / "_data",
+            created_at=created_at,
+            labels=text["labels"],
+            options=text.get("options", {}),
         )
 
     def _populate(self, path: Path, content_fd: int) -> None:

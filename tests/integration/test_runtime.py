@@ -21,12 +21,13 @@ import pytest
 from swarm.base.clock import SystemClock
 from swarm.base.errors import AlreadyExists, Fatal, NotFound
 from swarm.base.ids import new_id
+from swarm.model.log_driver import LogPolicy
 from swarm.model.types import BindOptions, Mount, MountType, Resources, TmpfsOptions
 from swarm.worker.logs import LogRotator, read
 from swarm.worker.runtime import cgroups
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.host import CgroupMode, cgroup_mode, detect_runtime
-from swarm.worker.runtime.spec import ContainerConfig
 from swarm.worker.runtime.status import ContainerState
 from swarm.worker.volumes import VolumeStore
 
@@ -462,8 +463,9 @@ async def test_a_cancelled_create_leaves_nothing(host, layer):
 async def test_no_line_is_lost_while_the_log_rotates(host, layer):
     count = 100_000
     script = "i=0; while [ $i -lt 100 ]; do seq $((i*1000+1)) $((i*1000+1000)); sleep 0.01; i=$((i+1)); done"
-    container_id = await host.launch(layer, "sh", "-c", script)
-    rotator = LogRotator(host.containers.directory, SystemClock(), max_bytes=300_000, max_files=100)
+    policy = LogPolicy(max_bytes=300_000, max_files=100)
+    container_id = await host.launch(layer, "sh", "-c", script, log=policy)
+    rotator = LogRotator(host.containers.directory, SystemClock())
     path = host.containers.log_path(container_id)
 
     @asynccontextmanager

@@ -18,20 +18,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from swarm.base.errors import Fatal, SwarmError
+from swarm.base.errors import Fatal
 from swarm.model.types import Mount, MountType
+from swarm.worker.logs import encode_policy
 from swarm.worker.runtime import kernel
-from swarm.worker.runtime.spec import (
-    ContainerConfig,
-    HostFacts,
-    Resolved,
-    ResolvedMount,
-    User,
-    check_config,
-    hosts_file,
-    oci_spec,
-    resolv_conf,
-)
+from swarm.worker.runtime.config import ContainerConfig, check_config, hosts_file, resolv_conf
+from swarm.worker.runtime.devices import all_devices, find_devices
+from swarm.worker.runtime.mounts import Root, land, propagation_of, release_mounts, resolve_mounts
+from swarm.worker.runtime.resolved import HostFacts, Resolved, ResolvedMount, User
+from swarm.worker.runtime.rights import rights_of
+from swarm.worker.runtime.spec import INIT_PATH, oci_spec
 from swarm.worker.runtime.users import resolve_user
 from swarm.worker.trees import remove_tree
 from swarm.worker.volumes import VolumeStore
@@ -79,6 +75,15 @@ class BundlePaths:
     def anonymous_volumes(self) -> Path:
         return self.bundle / "anonymous-volumes"
 
+    @property
+    def own_mounts(self) -> Path:
+        """What is mounted on the host for this container."""
+        return self.bundle / "mounts"
+
+    @property
+    def log_policy(self) -> Path:
+        return self.bundle / "log.json"
+
 
 class Bundles:
     """The bundles of a host."""
@@ -121,29 +126,31 @@ class Bundles:
         try:
             _preflight(paths.rootfs)
             os.close(kernel.make_dirs_in_root(root_fd, config.cwd))
-            user = _user(config, root_fd)
-            mounts = (*self._files(config, paths, root_fd), *self._mounts(config, paths, root_fd))
+            resolved = self._resolve(config, paths, Root(paths.rootfs, root_fd, paths.own_mounts))
         except OSError as error:
             raise Fatal(
                 f"cannot prepare the container's files: {error.strerror}: {error.filename}"
             ) from error
         finally:
             os.close(root_fd)
-        resolved = Resolved(rootfs=paths.rootfs, user=user, mounts=mounts)
-        known = self._filters.get(config.capabilities, "")
+        rights = rights_of(config, self._host)
+        known = self._filters.get(rights.capabilities, "") if rights.has_default_seccomp else ""
         text = json.dumps(oci_spec(config, resolved, self._host, seccomp_bpf=known))
         _write(paths.bundle / "config.json", text)
+        _write(paths.log_policy, encode_policy(config.log))
         return paths
 
-    def keep_filter(self, capabilities: frozenset[str], compiled: str) -> None:
-        """Remember the seccomp filter that the runtime compiled for `capabilities`; nothing is ignored."""
-        if compiled:
-            self._filters.setdefault(capabilities, compiled)
+    def keep_filter(self, config: ContainerConfig, compiled: str) -> None:
+        """Remember the seccomp filter that the runtime compiled, for containers of the same rights."""
+        rights = rights_of(config, self._host)
+        if compiled and rights.has_default_seccomp:
+            self._filters.setdefault(rights.capabilities, compiled)
 
     def remove(self, container_id: str) -> None:
         """Take away the bundle, mount and anonymous volumes of a dead container. Missing is fine."""
         paths = self.paths(container_id)
         _unmount(paths.rootfs)
+        release_mounts(paths.own_mounts)
         with suppress(FileNotFoundError):
             for name in paths.anonymous_volumes.read_text().split():
                 self._volumes.remove(name)
@@ -151,7 +158,21 @@ class Bundles:
         for directory in (paths.run, paths.bundle):
             remove_tree(directory)
 
-    def _files(self, config: ContainerConfig, paths: BundlePaths, root_fd: int) -> list[ResolvedMount]:
+    def _resolve(self, config: ContainerConfig, paths: BundlePaths, root: Root) -> Resolved:
+        mounts = (
+            *self._files(config, paths, root),
+            *self._init(config, root),
+            *self._mounts(config, paths, root),
+        )
+        return Resolved(
+            rootfs=paths.rootfs,
+            user=find_user(root.descriptor, config.user, config.groups),
+            mounts=mounts,
+            devices=(*(all_devices() if config.privileged else ()), *find_devices(config.devices)),
+            propagation=propagation_of(config.mounts),
+        )
+
+    def _files(self, config: ContainerConfig, paths: BundlePaths, root: Root) -> list[ResolvedMount]:
         """/etc/hosts and its kin: ours, bound over whatever the image has there."""
         contents = {
             "/etc/hosts": hosts_file(config),
@@ -163,11 +184,12 @@ class Bundles:
             source = paths.bundle / Path(target).name
             source.write_text(text)
             source.chmod(0o644)
-            landed = _land(paths.rootfs, root_fd, target, directory=False)
-            mounts.append(ResolvedMount(target=landed, source=str(source), options=("bind", "rprivate")))
+            landed = land(root, target, directory=False)
+            options = ("bind", "rprivate", *(("ro",) if config.read_only else ()))
+            mounts.append(ResolvedMount(target=landed, source=str(source), options=options))
         return mounts
 
-    def _mounts(self, config: ContainerConfig, paths: BundlePaths, root_fd: int) -> list[ResolvedMount]:
+    def _mounts(self, config: ContainerConfig, paths: BundlePaths, root: Root) -> list[ResolvedMount]:
         asked = {mount.target.rstrip("/"): mount for mount in config.mounts}
         for target in config.image_volumes:
             asked.setdefault(target.rstrip("/"), Mount(type=MountType.VOLUME, target=target))
@@ -179,66 +201,16 @@ class Bundles:
         if anonymous:
             # Written down before they exist, so that a crash leaves none behind.
             _write(paths.anonymous_volumes, "\n".join(anonymous.values()))
-        resolved = []
-        for target, mount in asked.items():
-            if not target.startswith("/"):
-                raise Fatal(f"invalid mount target {mount.target!r}: must be an absolute path other than /")
-            resolved.append(self._mount(mount, anonymous.get(target, mount.source), paths.rootfs, root_fd))
-        return resolved
+        return resolve_mounts(asked, anonymous, root, self._volumes)
 
-    def _mount(self, mount: Mount, source: str, rootfs: Path, root_fd: int) -> ResolvedMount:
-        if mount.type is MountType.BIND:
-            return _bind(mount, rootfs, root_fd)
-        target = _land(rootfs, root_fd, mount.target, directory=True)
-        if mount.type is MountType.TMPFS:
-            return _tmpfs(mount, target)
-        copy = mount.volume_options is None or not mount.volume_options.no_copy
-        content_fd = kernel.open_in_root(root_fd, target, os.O_RDONLY | os.O_DIRECTORY) if copy else None
-        try:
-            path = self._volumes.use(source, content_fd=content_fd)
-        except SwarmError as error:
-            raise Fatal(str(error)) from error
-        finally:
-            if content_fd is not None:
-                os.close(content_fd)
-        options = ("rbind", "rprivate", "ro" if mount.read_only else "rw")
-        return ResolvedMount(target=target, source=str(path), options=options)
-
-
-def _bind(mount: Mount, rootfs: Path, root_fd: int) -> ResolvedMount:
-    source = Path(mount.source)
-    if not source.is_absolute():
-        raise Fatal(
-            f'invalid mount config for type "bind": invalid mount path: {mount.source!r} must be absolute'
-        )
-    asked = mount.bind_options
-    if asked is not None and asked.create_mountpoint:
-        source.mkdir(parents=True, exist_ok=True)
-    if not source.exists():
-        raise Fatal(f'invalid mount config for type "bind": bind source path does not exist: {mount.source}')
-    target = _land(rootfs, root_fd, mount.target, directory=source.is_dir())
-    kind = "bind" if asked is not None and asked.non_recursive else "rbind"
-    propagation = (asked.propagation if asked is not None else "") or "rprivate"
-    # "ro" alone would leave what is mounted below the source writable; "rro" needs a kernel of 5.12 or later.
-    read_only = ("ro", "rro") if kind == "rbind" else ("ro",)
-    options = (kind, propagation, *(read_only if mount.read_only else ("rw",)))
-    return ResolvedMount(target=target, source=mount.source, options=options)
-
-
-def _tmpfs(mount: Mount, target: str) -> ResolvedMount:
-    asked = mount.tmpfs_options
-    options = ["nosuid", "nodev", "noexec", "ro" if mount.read_only else "rw"]
-    options.append(f"mode={(asked.mode if asked else 0) or 0o1777:o}")
-    if asked is not None and asked.size_bytes:
-        options.append(f"size={asked.size_bytes}")
-    return ResolvedMount(target=target, type="tmpfs", options=tuple(options))
-
-
-def _land(rootfs: Path, root_fd: int, target: str, *, directory: bool) -> str:
-    landed = kernel.resolve_target(rootfs, root_fd, target, directory=directory)
-    if landed == "/" or landed.split("/")[1] in ("proc", "sys"):
-        raise Fatal(f"invalid mount target {target}: it leads to {landed} in the image")
-    return landed
+    def _init(self, config: ContainerConfig, root: Root) -> list[ResolvedMount]:
+        if not config.init:
+            return []
+        if self._host.init is None:
+            raise Fatal("this node has no init to run as process 1: install the package catatonit")
+        landed = land(root, INIT_PATH, directory=False)
+        options = ("bind", "rprivate", "ro")
+        return [ResolvedMount(target=landed, source=str(self._host.init), options=options)]
 
 
 def _preflight(rootfs: Path) -> None:
@@ -249,10 +221,11 @@ def _preflight(rootfs: Path) -> None:
                 raise Fatal(f"the image is refused: its /{name} is not a directory")
 
 
-def _user(config: ContainerConfig, root_fd: int) -> User:
+def find_user(root_fd: int, user: str, groups: tuple[str, ...] = ()) -> User:
+    """The user that `user` names in the image. Raises: Fatal."""
     passwd = kernel.read_in_root(root_fd, "/etc/passwd") or b""
     group = kernel.read_in_root(root_fd, "/etc/group") or b""
-    return resolve_user(config.user, passwd=passwd, group=group)
+    return resolve_user(user, passwd=passwd, group=group, groups=groups)
 
 
 def _mount_rootfs(paths: BundlePaths, lower_dirs: Iterable[Path]) -> None:

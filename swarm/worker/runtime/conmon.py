@@ -14,6 +14,7 @@ from pathlib import Path
 
 from swarm.base.errors import Temporary
 from swarm.worker.runtime.bundle import BundlePaths
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.crun import OciRuntime, environment, explain
 
 CREATE_TIMEOUT_S = 60.0
@@ -27,17 +28,21 @@ class Conmon:
         self._program = program
         self._runtime = runtime
 
-    def command(self, container_id: str, name: str, paths: BundlePaths) -> list[str]:
+    def command(self, config: ContainerConfig, paths: BundlePaths) -> list[str]:
         """The argv. Every path in it is ours, so a stray conmon can be told by it."""
-        argv = [str(self._program), "--api-version", "1", "-c", container_id, "-u", container_id]
-        argv += ["-n", name or container_id, "-r", str(self._runtime.program)]
+        argv = [str(self._program), "--api-version", "1", "-c", config.id, "-u", config.id]
+        argv += ["-n", config.name or config.id, "-r", str(self._runtime.program)]
         for argument in self._runtime.arguments:
             argv += ["--runtime-arg", argument]
         argv += ["-b", str(paths.bundle), "-p", str(paths.pid), "-P", str(paths.conmon_pid)]
         argv += ["--exit-dir", str(paths.exits), "--persist-dir", str(paths.run)]
-        return [*argv, "--full-attach", "-l", f"k8s-file:{paths.log}"]
+        argv += [
+            *(("-t",) if config.tty else ()),
+            *(("-i", "--leave-stdin-open") if config.open_stdin else ()),
+        ]
+        return [*argv, "--full-attach", "-l", f"k8s-file:{paths.log}" if config.log.is_kept else "none"]
 
-    async def create(self, container_id: str, name: str, paths: BundlePaths, command: str) -> int:
+    async def create(self, config: ContainerConfig, paths: BundlePaths) -> int:
         """Create the container of the bundle; returns the pid of its first process.
 
         Raises:
@@ -47,7 +52,7 @@ class Conmon:
         try:
             with paths.conmon_messages.open("wb") as messages:
                 process = await asyncio.create_subprocess_exec(
-                    *self.command(container_id, name, paths),
+                    *self.command(config, paths),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=messages,
@@ -63,7 +68,7 @@ class Conmon:
                     await process.wait()
             except TimeoutError:
                 raise Temporary(
-                    f"conmon took more than {CREATE_TIMEOUT_S:.0f} s to create {container_id}"
+                    f"conmon took more than {CREATE_TIMEOUT_S:.0f} s to create {config.id}"
                 ) from None
             finally:
                 if process.returncode is None:
@@ -72,7 +77,7 @@ class Conmon:
             os.close(read_fd)
             if write_fd >= 0:
                 os.close(write_fd)
-        return _pid(answer, paths, command)
+        return _pid(answer, paths, config.args[0])
 
 
 def _pid(answer: bytes, paths: BundlePaths, command: str) -> int:

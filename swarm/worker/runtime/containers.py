@@ -24,11 +24,11 @@ from swarm.base.ids import is_id
 from swarm.base.log import get_logger
 from swarm.worker.runtime import cgroups
 from swarm.worker.runtime.bundle import BundlePaths, Bundles
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.conmon import Conmon
 from swarm.worker.runtime.crun import OciRuntime
 from swarm.worker.runtime.host import RuntimeChoice, detect_facts
 from swarm.worker.runtime.pidfd import Process, first_end, open_process
-from swarm.worker.runtime.spec import ContainerConfig
 from swarm.worker.runtime.status import KILLED, Adopted, ContainerState, ExitStatus
 from swarm.worker.volumes import VolumeStore
 
@@ -117,10 +117,10 @@ class Containers:
             await asyncio.to_thread(self._bundles.prepare, config)
             async with self._slots:
                 failpoint("container.bundle.made")
-                await self._conmon.create(config.id, config.name, paths, config.args[0])
+                await self._conmon.create(config, paths)
                 failpoint("container.conmon.made")
                 _created_mark(paths).touch()
-            self._bundles.keep_filter(config.capabilities, self._runtime.compiled_filter(config.id))
+            self._bundles.keep_filter(config, self._runtime.compiled_filter(config.id))
         except BaseException:
             await self._undo(config.id)
             raise

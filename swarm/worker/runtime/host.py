@@ -6,6 +6,7 @@ Invariant: a missing feature is said in one sentence with its way out, never ass
 from __future__ import annotations
 
 import platform
+import resource
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,9 +14,12 @@ from enum import StrEnum
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
-from swarm.worker.runtime.spec import MASKED_PATHS, HostFacts
+from swarm.model.container_rules import CAPABILITIES, ULIMITS
+from swarm.worker.runtime.resolved import MASKED_PATHS, HostFacts
 
 CGROUP_ROOT = Path("/sys/fs/cgroup")
+_INITS = ("catatonit", "tini-static", "docker-init")
+"""Static programs that run in any image."""
 
 
 class CgroupMode(StrEnum):
@@ -97,5 +101,26 @@ def detect_facts() -> HostFacts:
     return HostFacts(
         architecture=platform.machine(),
         swap_limit=v2_marker.exists() if is_v2 else v1_swap.exists(),
+        swappiness=not is_v2 and (CGROUP_ROOT / "memory" / "memory.swappiness").exists(),
         masked_paths=(*masked, *sorted(str(path) for path in throttles)),
+        capabilities=(own := capabilities_of(Path("/proc/self/status").read_text())),
+        hard_limits={} if "CAP_SYS_RESOURCE" in own else _hard_limits(),
+        oom_score_adj=-1000 if "CAP_SYS_RESOURCE" in own else _number(Path("/proc/self/oom_score_adj")),
+        init=next((Path(found) for name in _INITS if (found := shutil.which(name))), None),
     )
+
+
+def capabilities_of(status: str) -> frozenset[str]:
+    """The effective capabilities that /proc/<pid>/status shows. Pure."""
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    mask = int(fields["CapEff"], 16)
+    return frozenset(f"CAP_{name}" for number, name in enumerate(CAPABILITIES) if mask >> number & 1)
+
+
+def _hard_limits() -> dict[str, int]:
+    kinds = {name: getattr(resource, f"RLIMIT_{name.upper()}", None) for name in ULIMITS}
+    return {name: resource.getrlimit(kind)[1] for name, kind in kinds.items() if kind is not None}
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text())

@@ -12,6 +12,8 @@ import stat
 from pathlib import Path, PurePosixPath
 
 MS_RDONLY = 0x1
+MS_BIND = 0x1000
+MS_REC = 0x4000
 MNT_DETACH = 0x2
 _SYS_OPENAT2 = 437
 _RESOLVE_NO_MAGICLINKS = 0x02

@@ -6,13 +6,13 @@ Invariant: the host's user database is never asked, and a number needs no entry.
 from __future__ import annotations
 
 from swarm.base.errors import Fatal
-from swarm.worker.runtime.spec import User
+from swarm.worker.runtime.resolved import User
 
 _MAX_ID = 2**31 - 1
 
 
-def resolve_user(text: str, *, passwd: bytes, group: bytes) -> User:
-    """The user that `text` names.
+def resolve_user(text: str, *, passwd: bytes, group: bytes, groups: tuple[str, ...] = ()) -> User:
+    """The user that `text` names, with additional `groups` by name or number.
 
     Raises:
         Fatal: a name without an entry, or a number out of range; Docker's wording.
@@ -24,11 +24,12 @@ def resolve_user(text: str, *, passwd: bytes, group: bytes) -> User:
             raise Fatal(f"unable to find user {name}: no matching entries in passwd file")
         entry = (name, _number(name), 0, "/")
     login, uid, gid, home = entry
-    groups = _groups(group)
+    known = _groups(group)
+    added = tuple(_group_id(name, known) for name in groups)
     if group_name:
-        return User(uid=uid, gid=_group_id(group_name, groups), home=home)
-    additional = tuple(number for _, number, members in groups if login in members)
-    return User(uid=uid, gid=gid, additional_gids=additional, home=home)
+        return User(uid=uid, gid=_group_id(group_name, known), additional_gids=added, home=home)
+    own = tuple(number for _, number, members in known if login in members)
+    return User(uid=uid, gid=gid, additional_gids=tuple(dict.fromkeys((*own, *added))), home=home)
 
 
 def _passwd_entry(wanted: str, passwd: bytes) -> tuple[str, int, int, str] | None:

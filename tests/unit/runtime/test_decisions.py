@@ -11,7 +11,7 @@ from swarm.model.signals import parse_signal
 from swarm.worker.runtime.cgroups import in_container
 from swarm.worker.runtime.crun import explain
 from swarm.worker.runtime.host import CgroupMode, cgroup_mode, choose_runtime
-from swarm.worker.runtime.spec import User
+from swarm.worker.runtime.resolved import User
 from swarm.worker.runtime.users import resolve_user
 
 PASSWD = (

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from swarm.base.clock import FakeClock
+from swarm.model.log_driver import LogPolicy
 from swarm.worker.logfile import MAX_LINE_BYTES, LineJoiner, LogLine
-from swarm.worker.logs import LogRotator, read
+from swarm.worker.logs import POLICY_FILE, LogRotator, encode_policy, last_words, read
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -146,11 +147,12 @@ def bundle(tmp_path):
     bundle = tmp_path / "containers" / "c1"
     bundle.mkdir(parents=True)
     os.mkfifo(bundle / "ctl")
+    (bundle / POLICY_FILE).write_text(encode_policy(LogPolicy(max_bytes=100)))
     return bundle
 
 
 def test_a_full_log_is_rotated_and_conmon_asked_once(bundle):
-    rotator = LogRotator(bundle.parent, FakeClock(), max_bytes=100, max_files=3)
+    rotator = LogRotator(bundle.parent, FakeClock())
     reader = os.open(bundle / "ctl", os.O_RDONLY | os.O_NONBLOCK)
     try:
         write(bundle / "log", [0])
@@ -166,7 +168,7 @@ def test_a_full_log_is_rotated_and_conmon_asked_once(bundle):
             write(bundle / "log", range(round_ * 10, round_ * 10 + 5))
             rotator.rotate_all()
             assert os.read(reader, 100) == b"2 0 0\n"
-        assert sorted(entry.name for entry in bundle.iterdir()) == ["ctl", "log.1", "log.2"]
+        assert sorted(entry.name for entry in bundle.iterdir()) == ["ctl", "log.1", "log.2", "log.json"]
         assert b" 30\n" in (bundle / "log.1").read_bytes()
         assert b" 20\n" in (bundle / "log.2").read_bytes()
     finally:
@@ -196,5 +198,47 @@ def test_a_request_lost_by_a_kill_is_made_again(bundle):
 
 def test_the_log_of_an_ended_container_needs_no_answer(bundle):
     write(bundle / "log", range(10))
-    LogRotator(bundle.parent, FakeClock(), max_bytes=100).rotate_all()
+    LogRotator(bundle.parent, FakeClock()).rotate_all()
     assert (bundle / "log.1").exists()
+
+
+def test_a_container_whose_output_is_not_kept_is_left_alone(bundle):
+    (bundle / POLICY_FILE).write_text(encode_policy(LogPolicy(is_kept=False)))
+    reader = os.open(bundle / "ctl", os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(bundle / "ctl", os.O_WRONLY)
+    try:
+        clock = FakeClock()
+        rotator = LogRotator(bundle.parent, clock)
+        rotator.rotate_all()
+        clock.advance(timedelta(seconds=60))
+        rotator.rotate_all()
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 100)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_each_container_keeps_as_many_files_as_it_asked_for(bundle):
+    (bundle / POLICY_FILE).write_text(encode_policy(LogPolicy(max_bytes=100, max_files=1)))
+    write(bundle / "log", range(10))
+    LogRotator(bundle.parent, FakeClock()).rotate_all()
+    assert not (bundle / "log").exists()
+    assert not (bundle / "log.1").exists()
+
+
+def test_last_words_are_one_plain_line_of_the_stream(tmp_path):
+    log = tmp_path / "log"
+    assert last_words(log, "stderr") == ""
+    stamp = b"2026-01-01T00:00:00.0+00:00"
+    lines = (
+        b"stderr F first",
+        b"stderr F \x1b[31mno \x07such\tfile\x1b[0m",
+        b"stderr F  ",
+        b"stdout F after",
+    )
+    log.write_bytes(b"".join(stamp + b" " + line + b"\n" for line in lines))
+    assert last_words(log, "stderr") == "no such file"
+    assert last_words(log, "stdout") == "after"
+    log.write_bytes(b"x" * 100_000 + b"\n" + stamp + b" stderr F " + b"y" * 500 + b"\n")
+    assert last_words(log, "stderr") == "y" * 255 + "…"

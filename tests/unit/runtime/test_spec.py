@@ -7,21 +7,18 @@ import pytest
 
 from swarm.base.errors import Fatal
 from swarm.model.types import Resources
-from swarm.worker.runtime.seccomp import seccomp_profile
-from swarm.worker.runtime.spec import (
-    DEFAULT_CAPABILITIES,
+from swarm.worker.runtime.config import (
     ContainerConfig,
-    HostFacts,
-    Resolved,
-    ResolvedMount,
-    User,
     check_config,
     hosts_file,
-    oci_spec,
     process_args,
     process_env,
     resolv_conf,
 )
+from swarm.worker.runtime.resolved import HostFacts, Resolved, ResolvedMount, User
+from swarm.worker.runtime.rights import DEFAULT_CAPABILITIES
+from swarm.worker.runtime.seccomp import seccomp_profile
+from swarm.worker.runtime.spec import oci_spec
 
 CONFIG = ContainerConfig(id="a" * 25, args=("/bin/true",))
 HOST = HostFacts(architecture="x86_64", swap_limit=True)
