@@ -79,14 +79,16 @@ class Client:
             self._kept.close()
             self._kept = None
 
-    def get(self, path: str, **query: object) -> JsonValue:
-        return self._json("GET", path, query, None)
+    def get(self, path: str, *, headers: Mapping[str, str] | None = None, **query: object) -> JsonValue:
+        return self._json("GET", _target(path, query), None, headers)
 
-    def post(self, path: str, body: object = None, **query: object) -> JsonValue:
-        return self._json("POST", path, query, body)
+    def post(
+        self, path: str, body: object = None, *, headers: Mapping[str, str] | None = None, **query: object
+    ) -> JsonValue:
+        return self._json("POST", _target(path, query), body, headers)
 
     def delete(self, path: str, **query: object) -> JsonValue:
-        return self._json("DELETE", path, query, None)
+        return self._json("DELETE", _target(path, query), None, None)
 
     @contextmanager
     def stream(
@@ -134,11 +136,10 @@ class Client:
                     raise ApiError(500, str(record["error"]))
                 yield record
 
-    def _json(self, method: str, path: str, query: Mapping[str, object], body: object) -> JsonValue:
-        target = _target(path, query)
+    def _json(self, method: str, target: str, body: object, headers: Mapping[str, str] | None) -> JsonValue:
         encoded = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": "application/json"}
-        status, content = self._request(method, target, encoded, headers)
+        sent = {} if body is None else {"Content-Type": "application/json"}
+        status, content = self._request(method, target, encoded, sent | dict(headers or {}))
         if status >= 400:
             raise _refusal(status, content)
         if not content.strip():
@@ -146,7 +147,7 @@ class Client:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise SwarmError(f"unreadable answer from {self.host} to {method} {path}: {error}") from error
+            raise SwarmError(f"unreadable answer from {self.host} to {method} {target}: {error}") from error
 
     def _request(
         self, method: str, target: str, body: bytes | None, headers: dict[str, str]

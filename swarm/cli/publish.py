@@ -6,6 +6,7 @@ Out: PortConfig objects of the API. Raises ValueError with Docker's words.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -17,6 +18,17 @@ def parse_publish(text: str) -> list[dict[str, Any]]:
     if "=" in text:
         return [_parse_long(text)]
     return _parse_short(text)
+
+
+def parse_unpublish(text: str) -> list[Callable[[dict[str, Any]], bool]]:
+    """What `--publish-rm` names: target ports, in any mode unless the long form says one."""
+    has_mode = "mode=" in text.lower()
+    return [_matcher(port, has_mode=has_mode) for port in parse_publish(text)]
+
+
+def _matcher(wanted: dict[str, Any], *, has_mode: bool) -> Callable[[dict[str, Any]], bool]:
+    keys = ("Protocol", "TargetPort", "PublishMode") if has_mode else ("Protocol", "TargetPort")
+    return lambda port: all(port.get(key) == wanted[key] for key in keys)
 
 
 def _parse_long(text: str) -> dict[str, Any]:

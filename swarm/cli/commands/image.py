@@ -13,7 +13,7 @@ from swarm.base.errors import SwarmError
 from swarm.cli.options import FORMAT_HELP, Json, connect, filters_of, for_each, inspect_each, listing
 from swarm.cli.render import render
 from swarm.cli.rows import IMAGES, image_rows
-from swarm.cli.service_spec import with_tag
+from swarm.cli.service_values import with_tag
 
 
 @click.group()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from swarm.api.client import Client
@@ -9,7 +11,7 @@ from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
 from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.render import Table, render
-from swarm.cli.service_spec import parse_label
+from swarm.cli.service_values import parse_label
 from swarm.cli.values import parse_positive_duration, parse_time, parse_unsigned
 
 _ROLES = ("worker", "manager")
@@ -87,7 +89,7 @@ def _make(client: Client, role: str, limits: Json) -> str:
 def _lasting(client: Client, role: str, rotate: bool, quiet: bool) -> str:
     if rotate:
         swarm = client.get("/swarm")
-        query = {f"rotate{role.capitalize()}Token": True}
+        query: dict[str, Any] = {f"rotate{role.capitalize()}Token": True}
         client.post("/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], **query)
         if not quiet:
             click.echo(f"Successfully rotated {role} join token.\n")

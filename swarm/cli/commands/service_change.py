@@ -6,7 +6,9 @@ import click
 
 from swarm.api.client import ApiError, Client
 from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.cli.commands.service_update import find_service
 from swarm.cli.options import connect, for_each, missing
+from swarm.cli.service_edit import edit_replicas
 from swarm.cli.values import parse_unsigned
 
 
@@ -50,14 +52,12 @@ def _parse_target(pair: str) -> tuple[str, int]:
 
 
 def _scale_one(client: Client, name: str, replicas: int) -> str:
-    try:
-        service = client.get(f"/services/{name}")
-    except ApiError as error:
-        raise missing("service", error, name) from None
+    service = find_service(client, name)
     spec = service["Spec"]
-    if "Replicated" not in spec["Mode"]:
-        raise SwarmError(f"{name}: scale can only be used with replicated or replicated-job mode")
-    spec["Mode"]["Replicated"] = {"Replicas": replicas}
+    try:
+        edit_replicas(spec["Mode"], {"replicas": replicas})
+    except InvalidArgument:
+        raise SwarmError(f"{name}: scale can only be used with replicated or replicated-job mode") from None
     client.post(f"/services/{service['ID']}/update", spec, version=service["Version"]["Index"])
     return str(service["ID"])
 
