@@ -6,6 +6,7 @@ Times are this manager's own monotonic clock, from when it saw a new beat: no cl
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 
 from swarm.base.clock import Clock
@@ -37,11 +38,21 @@ class ManagerBeats:
         self._seen: dict[NodeID, tuple[int, float]] = {}
         self._heard: set[NodeID] = set()
         self._commits: deque[float] = deque(maxlen=REMEMBERED)
+        self._written: deque[tuple[int, float]] = deque(maxlen=REMEMBERED)
+        """Revisions of own beats that the mirror had not shown, and when each was begun."""
+        self._known_at = -math.inf
 
     @property
     def commits_s(self) -> tuple[float, ...]:
         """How long the last beats took to be stored: what the disks and the network give."""
         return tuple(self._commits)
+
+    @property
+    def known_s_ago(self) -> float:
+        """The mirror shows all that was stored at least this long ago: it shows a beat of ours begun then."""
+        while self._written and self._written[0][0] <= self._store.revision:
+            self._known_at = self._written.popleft()[1]
+        return self._clock.monotonic() - self._known_at
 
     def is_reachable(self, node_id: NodeID) -> bool:
         """Whether the manager has beaten lately; one never heard of gets the benefit of the doubt."""
@@ -64,12 +75,16 @@ class ManagerBeats:
             began = self._clock.monotonic()
             try:
                 async with asyncio.timeout(BEAT_EVERY_S):
-                    await self._store.write_raw((), (Put(keys.MANAGERS + self._me, str(count).encode()),))
+                    revision = await self._store.write_raw(
+                        (), (Put(keys.MANAGERS + self._me, str(count).encode()),)
+                    )
             except (Unavailable, TimeoutError) as error:
                 self._commits.append(self._clock.monotonic() - began)
                 log.info("beat.unwritten", reason=str(error))
             else:
                 self._commits.append(self._clock.monotonic() - began)
+                if revision is not None:
+                    self._written.append((revision, began))
                 await asyncio.sleep(BEAT_EVERY_S)
             is_deaf = self._store.silent_for_s > DEAF_AFTER_S
             self._look_at_all(anew=was_deaf or is_deaf)

@@ -57,3 +57,11 @@ def _check_exclusive(spec: ServiceSpec, options: ServiceOptions) -> None:
         )
     if options.restart_overlap:
         raise InvalidArgument("an exclusive service cannot have restarts that overlap")
+
+
+def refuse_change_of_exclusive(old: ServiceSpec, new: ServiceSpec) -> None:
+    """Raises InvalidArgument: the tasks that run are, or are not, fenced by their hosts already."""
+    if service_options(old.labels).exclusive != service_options(new.labels).exclusive:
+        raise InvalidArgument(
+            "a service cannot be made exclusive, or cease to be: remove the service and create it anew"
+        )

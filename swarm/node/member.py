@@ -33,6 +33,7 @@ from swarm.store.external import ExternalEtcd
 from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
+from swarm.worker.fence import Fence
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator
@@ -67,11 +68,13 @@ class Member:
         self._membership = membership
         self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
         reporter = Reporter()
+        fence = Fence(around.paths.run, around.clock)
         controller = Controller(
             images=around.local.images,
             containers=around.local.containers,
             network=self._network,
             nameservers=read_nameservers(),
+            fence=fence,
         )
         journal = Journal(around.paths.worker)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)
@@ -82,6 +85,7 @@ class Member:
             journal=journal,
             reporter=reporter,
             logs=self.logs,
+            fence=fence,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
             home=self._home,

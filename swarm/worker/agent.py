@@ -12,7 +12,6 @@ import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
 
 import grpc
 import grpc.aio
@@ -30,6 +29,7 @@ from swarm.base.errors import (
 )
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
+from swarm.model.exclusive import BEAT_AT_LEAST_EVERY_S
 from swarm.model.objects import Node
 from swarm.overlay.data_path import DataPath
 from swarm.proto import codec
@@ -39,6 +39,7 @@ from swarm.proto.identity import Identity
 from swarm.proto.roots import CertificateTerms
 from swarm.proto.rpc import certificate_problem, open_channel, translated
 from swarm.worker.assignments import Assignments
+from swarm.worker.fence import Fence
 from swarm.worker.host import describe_host
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
@@ -102,6 +103,7 @@ class AgentParts:
     reporter: Reporter
     logs: LogPublisher
     usage: UsageReporter
+    fence: Fence
     clock: Clock
     home: Callable[[], str]
     """Where this node itself serves as a manager, host:port; empty while it does not."""
@@ -169,6 +171,7 @@ class Agent:
         await self._parts.tasks.adopted()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._mend_network())
+            group.create_task(self._parts.fence.run())
             await self._keep_session()
 
     async def _keep_session(self) -> None:
@@ -235,11 +238,12 @@ class Agent:
         broker: dispatcher_pb2_grpc.LogBrokerAsyncStub = dispatcher_pb2_grpc.LogBrokerStub(channel)
         book: dispatcher_pb2_grpc.UsageBookAsyncStub = dispatcher_pb2_grpc.UsageBookStub(channel)
         session_id = welcome.session_id
+        beaten = asyncio.Event()
         self._parts.reporter.put_all(self._parts.tasks.list())
         async with asyncio.TaskGroup() as group:
             for work in (
-                self._beat(stub, session_id, welcome.heartbeat_period.ToTimedelta()),
-                self._follow(stub, session_id),
+                self._beat(stub, session_id, beaten),
+                self._follow(stub, session_id, beaten),
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
                 self._parts.usage.run(book),
@@ -295,15 +299,24 @@ class Agent:
             self._parts.journal.save_generation(generation)
 
     async def _beat(
-        self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, period: timedelta
+        self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, beaten: asyncio.Event
     ) -> None:
         while True:
-            await asyncio.sleep(period.total_seconds())
+            asked_at = self._parts.clock.monotonic()
             request = pb.HeartbeatRequest(session_id=session_id)
             response = await translated(stub.Heartbeat(request, timeout=BEAT_TIMEOUT_S))
-            period = response.period.ToTimedelta()
+            if response.gives_word:
+                await self._parts.fence.renew(asked_at)
+            beaten.set()
+            period_s = response.period.ToTimedelta().total_seconds()
+            await asyncio.sleep(
+                min(period_s, BEAT_AT_LEAST_EVERY_S) if self._parts.fence.is_used else period_s
+            )
 
-    async def _follow(self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str) -> None:
+    async def _follow(
+        self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, beaten: asyncio.Event
+    ) -> None:
+        await beaten.wait()  # exclusive tasks are taken on under a manager's word
         async for message in stub.Assignments(pb.AssignmentsRequest(session_id=session_id)):
             known = self._assignments.epoch
             changes = self._assignments.take(message)
@@ -316,6 +329,8 @@ class Agent:
             if changes.network_changed:
                 await self._apply_network()
             for task in changes.assigned:
+                if self._parts.tasks.get(task.id) is None:
+                    self._parts.fence.arm(task)
                 self._parts.tasks.assign(task)
             if changes.is_complete:
                 self._parts.tasks.keep_only(frozenset(t.id for t in changes.assigned))

@@ -26,6 +26,7 @@ from swarm.model.objects import Task
 from swarm.model.signals import parse_signal
 from swarm.model.types import PortConfig, PublishMode, Resources
 from swarm.overlay.data_path import DataPath, TaskLink
+from swarm.worker.fence import FENCED, Fence
 from swarm.worker.images.image import Image
 from swarm.worker.images.store import ImageStore
 from swarm.worker.runtime.config import ContainerConfig, process_args, process_env
@@ -39,8 +40,15 @@ LEAVE_BALANCER_S = 1.0
 
 class Controller:
     def __init__(
-        self, *, images: ImageStore, containers: Containers, network: DataPath, nameservers: tuple[str, ...]
+        self,
+        *,
+        images: ImageStore,
+        containers: Containers,
+        network: DataPath,
+        nameservers: tuple[str, ...],
+        fence: Fence,
     ) -> None:
+        self._fence = fence
         self._images = images
         self._containers = containers
         self._network = network
@@ -49,6 +57,7 @@ class Controller:
     async def prepare(self, task: Task) -> Outcome:
         """Image, network and created container. Raises: Temporary, Fatal."""
         failpoint("task.prepare.begin")
+        await self._fence.check(task)
         image = await self._image(task)
         self._images.retain(image, task.id)
         link = await self._network.attach(
@@ -68,6 +77,7 @@ class Controller:
     async def start(self, task: Task) -> Outcome:
         """Raises: Temporary, Fatal."""
         failpoint("task.start.begin")
+        await self._fence.check(task)
         await self._containers.start(task.id)
         failpoint("task.start.done")
         return Outcome(pid=self._containers.pid(task.id) or 0)
@@ -75,6 +85,8 @@ class Controller:
     async def wait(self, task: Task) -> Outcome:
         status = await self._containers.wait(task.id)
         failpoint("task.wait.done")
+        if self._fence.has_struck(task):
+            return Outcome(error=FENCED, exit_code=status.code)
         return _outcome(status)
 
     async def stop(self, task: Task, *, was_running: bool) -> Outcome:
@@ -103,6 +115,7 @@ class Controller:
     async def release_network(self, task: Task) -> None:
         """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
         failpoint("task.release.begin")
+        self._fence.disarm(task.id)
         await self._network.detach(task.id)
         self._containers.let_go(task.id)
 

@@ -14,6 +14,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeState
 from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
+from swarm.worker.fence import Fence
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter
@@ -73,6 +74,7 @@ class Worker:
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
             usage=UsageReporter(self.left, self.tasks.list, CLOCK),
+            fence=Fence(directory, CLOCK),
             clock=CLOCK,
             home=lambda: "",
             remember=self.remembered.append,

@@ -34,6 +34,7 @@ from swarm.manager.dispatcher.hub import AssignmentHub
 from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
+from swarm.model.exclusive import KNOWN_WITHIN_S
 from swarm.model.objects import (
     NO_NODE,
     Cluster,
@@ -71,7 +72,11 @@ log = get_logger("dispatcher")
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     """Serves the sessions of the nodes that have chosen this manager, `me`."""
 
-    def __init__(self, store: Store, clock: Clock, new_id: IdSource, me: NodeID) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, new_id: IdSource, me: NodeID, known_s_ago: Callable[[], float]
+    ) -> None:
+        """`known_s_ago` tells how old what the store shows here can be."""
+        self._known_s_ago = known_s_ago
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -143,7 +148,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:
         self._sessions.beat(caller().node_id, request.session_id, self._clock.monotonic())
-        response = pb.HeartbeatResponse()
+        response = pb.HeartbeatResponse(gives_word=self._gives_word(caller().node_id))
         response.period.FromTimedelta(self._spec().heartbeat_period)
         failpoint("dispatcher.heartbeat.reply")
         return response
@@ -175,6 +180,16 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 return pb.UpdateTaskStatusResponse()
             await asyncio.sleep(RACE_S)
         raise Unavailable("the tasks kept changing; report again")
+
+    def _gives_word(self, node_id: NodeID) -> bool:
+        """Whether the node's exclusive tasks may go on; after it was written down nobody says so for long."""
+        node = self._store.view.get(Node, node_id)
+        return (
+            node is not None
+            and node.status.state is not NodeState.DOWN
+            and node.status.manager_id == self._me
+            and self._known_s_ago() <= KNOWN_WITHIN_S
+        )
 
     def _accept(self, node_id: NodeID, reports: dict[str, TaskStatus]) -> Iterable[Op]:
         """Raises: PermissionDenied for another node's task."""

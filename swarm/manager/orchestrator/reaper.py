@@ -12,6 +12,7 @@ from __future__ import annotations
 from swarm.base.ids import NodeID, ServiceID
 from swarm.manager.orchestrator.restart import policy_of
 from swarm.manager.orchestrator.slots import age, is_abandoned
+from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import Cluster, Service, Task
 from swarm.model.plan import Delete, Op, Plan
 from swarm.model.specs import ClusterSpec
@@ -48,7 +49,10 @@ def _is_finished(view: ClusterView, task: Task) -> bool:
     """No agent has or will have the task: never handed out, ended, or its node cannot be asked. Should that
     node come back, its agent stops whatever is not in its assignments."""
     state = task.status.state
-    return state < TaskState.ASSIGNED or is_dead(state) or is_abandoned(view, task)
+    if state < TaskState.ASSIGNED or is_dead(state):
+        return True
+    is_awaited = is_exclusive(task) and view.get(Service, task.service_id) is not None
+    return is_abandoned(view, task) and not is_awaited
 
 
 def _limit(view: ClusterView, service_id: ServiceID, *, is_standing: bool) -> int | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from swarm.base.ids import IdSource, NodeID, TaskID
+from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import NO_NODE, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Update
 from swarm.model.task_state import TaskState, is_dead
@@ -70,8 +71,13 @@ def must_leave(view: ClusterView, task: Task) -> bool:
 
 
 def may_still_run(view: ClusterView, task: Task) -> bool:
-    """A host that we can reach, or that may come back any moment, may have the task's container."""
-    return TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING and not is_abandoned(view, task)
+    """A host that we can reach, or that may come back any moment, may have the task's container.
+
+    An exclusive service's task may, until its record says that it has ended (`swarm.manager.fencing`).
+    """
+    if not TaskState.ASSIGNED <= task.status.state <= TaskState.RUNNING:
+        return False
+    return is_exclusive(task) or not is_abandoned(view, task)
 
 
 def is_open(node: Node) -> bool:

@@ -174,16 +174,20 @@ class HeartbeatResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PERIOD_FIELD_NUMBER: _builtins.int
+    GIVES_WORD_FIELD_NUMBER: _builtins.int
+    gives_word: _builtins.bool
+    """The manager's word: it knows the store's state of just now, and the node is up there, with this manager."""
     @_builtins.property
     def period(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
         period: _duration_pb2.Duration | None = ...,
+        gives_word: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gives_word", b"gives_word", "period", b"period"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

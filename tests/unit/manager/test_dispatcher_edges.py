@@ -91,7 +91,7 @@ async def test_a_network_s_change_reaches_everybody_on_it(store, hub):
 
 
 async def test_a_node_that_came_back_is_not_marked_down(store):
-    dispatcher = Dispatcher(store, FakeClock(), SequentialIds(), ME)
+    dispatcher = Dispatcher(store, FakeClock(), SequentialIds(), ME, lambda: 0.0)
     dispatcher._sessions.open(N1, "new", 0)
     await dispatcher._mark_down(N1)
     await dispatcher._mark_down(N2)
