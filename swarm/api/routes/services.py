@@ -9,7 +9,7 @@ from swarm.api.call import Call, Route, answer, done
 from swarm.api.logs import read_options, stream_logs
 from swarm.api.present import service_json
 from swarm.api.selection import SERVICE_FILTERS, count_tasks, select_services
-from swarm.base.errors import NotManager, Unsupported
+from swarm.base.errors import InvalidArgument, NotManager
 from swarm.model.docker_json import read_service_spec, with_defaults
 from swarm.model.objects import Service
 from swarm.model.view import find
@@ -39,10 +39,16 @@ async def create(call: Call) -> web.Response:
 
 async def update(call: Call) -> web.Response:
     control = call.control()
-    if call.text("rollback"):
-        raise Unsupported("rolling a service back is not supported by this version")
-    version = call.object_version()
-    await control.update_service(call.params["id"], version, read_service_spec(await call.body()))
+    reference, version, rollback = call.params["id"], call.object_version(), call.text("rollback")
+    if rollback not in ("", "none", "previous"):
+        raise InvalidArgument(f"unrecognized rollback option {rollback}")
+    if rollback == "previous":
+        await control.rollback_service(reference, version)
+    elif call.flag("resume"):
+        await control.resume_service(reference, version)
+    else:
+        spec = read_service_spec(await call.body())
+        await control.update_service(reference, version, spec, call.text("registryAuthFrom"))
     return answer({"Warnings": None})
 
 

@@ -19,32 +19,30 @@ from swarm.base.errors import (
     FailedPrecondition,
     OutOfSequence,
     Unavailable,
-    Unsupported,
 )
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
 from swarm.manager.control.cluster import change_cluster
 from swarm.manager.control.names import generate_name
+from swarm.manager.control.services import (
+    FROM_SPEC,
+    changed_service,
+    resumed,
+    rolled_back_service,
+    validate_service,
+)
 from swarm.manager.control.store import Store
-from swarm.model.defaults import STOP_GRACE_PERIOD
+from swarm.manager.orchestrator.schedule import first_job_status
+from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import Cluster, LimitedToken, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
-from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec, TaskSpec
+from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
 from swarm.model.task_state import TaskState, is_dead
-from swarm.model.types import (
-    EndpointSpec,
-    NodeRole,
-    NodeState,
-    Placement,
-    ResourceRequirements,
-    RestartPolicy,
-    Version,
-)
-from swarm.model.validation import validate_node_spec, validate_service_spec
+from swarm.model.types import NodeRole, NodeState, Version
+from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
-from swarm.scheduler.spread import check_placement
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -80,7 +78,7 @@ class Control:
         """
         if not spec.name:
             spec = replace(spec, name=self._free_name())
-        _validate(spec)
+        validate_service(self.view, spec)
         if self.view.named(Service, spec.name):
             raise AlreadyExists(f"name conflicts with an existing object: service {spec.name} already exists")
         service_id = ServiceID(self._new_id())
@@ -89,23 +87,39 @@ class Control:
             spec=spec,
             spec_version=Version(index=1),
             endpoint=allocate_ports(self.view, spec, None),
+            job_status=first_job_status(spec, self._clock.now()),
         )
         await self._store.commit([Create(object=service)])
         return self.view.get(Service, service_id) or service
 
-    async def update_service(self, reference: str, version: int, spec: ServiceSpec) -> None:
-        """Change a service's replicas or labels: what this version can change in place.
+    async def update_service(
+        self, reference: str, version: int, spec: ServiceSpec, auth_from: str = FROM_SPEC
+    ) -> None:
+        """Change anything but name and kind of mode; the orchestrator then replaces tasks as configured.
+
+        The same spec again resumes a paused update. `auth_from` says whose credentials stay when `spec` has
+        none: those of the current spec, or of the previous one.
 
         Raises:
-            Unsupported: anything else differs.
+            InvalidArgument: the spec breaks a rule, or a port is taken.
+            Unsupported: another name or kind of mode.
             OutOfSequence: `version` is not the stored one.
         """
         service = self._at_version(Service, reference, version)
-        _validate(spec)
-        _refuse_other_changes(service.spec, spec)
-        wanted = replace(service.spec, labels=spec.labels, mode=spec.mode)
-        if wanted != service.spec:
-            changed = replace(service, spec=wanted, previous_spec=service.spec)
+        await self._write(service, changed_service(self.view, service, spec, auth_from, self._clock.now()))
+
+    async def rollback_service(self, reference: str, version: int) -> None:
+        """Go back to the previous spec. Raises: FailedPrecondition, InvalidArgument, OutOfSequence."""
+        service = self._at_version(Service, reference, version)
+        await self._write(service, rolled_back_service(self.view, service, self._clock.now()))
+
+    async def resume_service(self, reference: str, version: int) -> None:
+        """Go on with a paused update or rollback. Raises: FailedPrecondition, OutOfSequence."""
+        service = self._at_version(Service, reference, version)
+        await self._write(service, resumed(service))
+
+    async def _write(self, service: Service, changed: Service) -> None:
+        if changed is not service:
             await self._store.commit([Update(object=changed)])
 
     async def remove_service(self, reference: str) -> None:
@@ -194,7 +208,7 @@ class Control:
                 )
             )
             for task in self.view.tasks_on_node(node_id)
-            if not is_dead(task.status.state)
+            if not is_dead(task.status.state) and not is_exclusive(task)  # fencing ends those, in its time
         ]
 
     def _check_demotion(self, node: Node) -> None:
@@ -210,47 +224,5 @@ class Control:
             )
 
 
-def _validate(spec: ServiceSpec) -> None:
-    validate_service_spec(spec)
-    placement = spec.task_template.placement
-    if placement is not None:
-        check_placement(placement)
-
-
 def _orphaned(task: Task, status: TaskStatus) -> Task:
     return replace(task, status=replace(status, container=task.status.container))
-
-
-def _refuse_other_changes(old: ServiceSpec, new: ServiceSpec) -> None:
-    """Replicas and labels may differ; a client may also spell out a default that was left open."""
-    if new.name != old.name:
-        raise Unsupported("renaming services is not supported")
-    if (new.mode.global_ is None) != (old.mode.global_ is None):
-        raise Unsupported("service mode change is not allowed")
-    if _spelt_out(new.task_template) != _spelt_out(old.task_template):
-        raise Unsupported(
-            "changing a service's task template is not supported by this version: "
-            "remove the service and create it anew"
-        )
-    if _spelt_out_endpoint(new.endpoint_spec) != _spelt_out_endpoint(old.endpoint_spec):
-        raise Unsupported(
-            "changing a service's published ports is not supported by this version: "
-            "remove the service and create it anew"
-        )
-
-
-def _spelt_out_endpoint(endpoint: EndpointSpec | None) -> EndpointSpec:
-    endpoint = endpoint or EndpointSpec()
-    return replace(endpoint, mode=endpoint.mode or "vip")
-
-
-def _spelt_out(template: TaskSpec) -> TaskSpec:
-    container = template.container_spec
-    grace = container.stop_grace_period
-    return replace(
-        template,
-        container_spec=replace(container, stop_grace_period=STOP_GRACE_PERIOD if grace is None else grace),
-        resources=template.resources or ResourceRequirements(),
-        restart_policy=template.restart_policy or RestartPolicy(),
-        placement=template.placement or Placement(),
-    )
