@@ -22,11 +22,13 @@ from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.events.feed import EventFeed
+from swarm.manager.execs import ExecBroker
+from swarm.manager.fencing import Fencing
 from swarm.manager.generation import GenerationWatch
 from swarm.manager.liveness import Liveness
 from swarm.manager.logbroker import LogBroker, LogOptions, wire_options
 from swarm.manager.loop import PlanLoop, Planner, whole
-from swarm.manager.members import ManagerMembers, NodeCA, RoleManager, Secrets
+from swarm.manager.members import ManagerMembers, NodeCA, Relays, RoleManager, Secrets
 from swarm.manager.orchestrator.autoscale import Usage
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
@@ -88,6 +90,7 @@ class Manager:
         self._beats = ManagerBeats(parts.store, parts.clock, self._me)
         self.control = Control(parts.store, parts.clock, parts.new_id, self.is_reachable)
         self.logs = LogBroker(parts.store, parts.new_id, self._read_elsewhere)
+        self.execs = ExecBroker(parts.store, parts.new_id, self._channel)
         self.keeper = StoreKeeper(parts.store, parts.member, self._beats, parts.clock, parts.identity)
         self.events = EventFeed(parts.store, parts.clock)
         self._election = Election(parts.store, parts.clock, self._me, self._lead, self._may_lead)
@@ -121,7 +124,9 @@ class Manager:
         await self._store.ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
-            dispatcher = Dispatcher(self._store, self._clock, self._new_id, self._me)
+            dispatcher = Dispatcher(
+                self._store, self._clock, self._new_id, self._me, lambda: self._beats.known_s_ago
+            )
             generation = GenerationWatch(self._store, self._me, self._identity)
             group.create_task(generation.run())
             await generation.asked()
@@ -142,6 +147,7 @@ class Manager:
             scaler = Autoscaler(self._store, self._clock, epoch, self._usage.current, self._ask_usage)
             group.create_task(scaler.run(self._me))
             group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
+            group.create_task(Fencing(self._store, self._clock, epoch).run())
             group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
 
     def _may_lead(self) -> bool:
@@ -167,10 +173,7 @@ class Manager:
     async def _read_elsewhere(
         self, manager_id: NodeID, task_ids: Iterable[str], options: LogOptions
     ) -> AsyncGenerator[dispatcher_pb2.LogMessage, None]:
-        node = self._store.view.get(Node, manager_id)
-        if node is None or node.manager_status is None:
-            raise Unavailable(f"node {manager_id} is not a manager any more")
-        async with self._open(node.manager_status) as channel:
+        async with self._channel(manager_id) as channel:
             stub: managers_pb2_grpc.ManagersAsyncStub = managers_pb2_grpc.ManagersStub(channel)
             request = managers_pb2.ReadLogsRequest(task_ids=task_ids, options=wire_options(options))
             try:
@@ -186,6 +189,13 @@ class Manager:
             stub: dispatcher_pb2_grpc.UsageBookAsyncStub = dispatcher_pb2_grpc.UsageBookStub(channel)
             found = await translated(stub.ReadUsage(dispatcher_pb2.ReadUsageRequest()))
         return {TaskID(each.task_id): usage_of(each) for each in found.usage}
+
+    def _channel(self, manager_id: NodeID) -> AbstractAsyncContextManager[grpc.aio.Channel]:
+        """A connection to another manager. Raises: Unavailable when it is none any more."""
+        node = self._store.view.get(Node, manager_id)
+        if node is None or node.manager_status is None:
+            raise Unavailable(f"node {manager_id} is not a manager any more")
+        return self._open(node.manager_status)
 
     def _open(self, manager: ManagerStatus) -> AbstractAsyncContextManager[grpc.aio.Channel]:
         """A connection to where another manager serves nodes."""
@@ -231,9 +241,9 @@ class Manager:
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         dispatcher_pb2_grpc.add_UsageBookServicer_to_server(self._usage, server)
         managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
-        members = ManagerMembers(
-            self._store, self._parts.members, self._parts.secrets, self.logs, self.keeper
-        )
+        dispatcher_pb2_grpc.add_ExecBrokerServicer_to_server(self.execs, server)
+        relays = Relays(logs=self.logs, execs=self.execs)
+        members = ManagerMembers(self._store, self._parts.members, self._parts.secrets, relays, self.keeper)
         managers_pb2_grpc.add_ManagersServicer_to_server(members, server)
         address = f"{self._listen.address}:{self._listen.cluster_port}"
         try:

@@ -22,6 +22,7 @@ from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.manager.ca.rotation import issuing, trusted_pem
+from swarm.manager.execs import ExecBroker
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
 from swarm.model.defaults import ETCD_PEER_PORT
@@ -54,6 +55,14 @@ class Secrets:
     external: ExternalEtcd | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relays:
+    """What reaches the nodes whose session is with this manager."""
+
+    logs: LogBroker
+    execs: ExecBroker
+
+
 class NodeCA(managers_pb2_grpc.NodeCAServicer):
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -79,12 +88,13 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
     """The RPCs by which managers come and go. A store that others run (no `members`) needs no membership."""
 
     def __init__(
-        self, store: Store, members: Members | None, secrets: Secrets, logs: LogBroker, keeper: StoreKeeper
+        self, store: Store, members: Members | None, secrets: Secrets, relays: Relays, keeper: StoreKeeper
     ) -> None:
         self._store = store
         self._members = members
         self._secrets = secrets
-        self._logs = logs
+        self._logs = relays.logs
+        self._execs = relays.execs
         self._keeper = keeper
 
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
@@ -171,6 +181,11 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         async with self._logs.read_local(tasks, options) as lines:
             async for line in lines:
                 yield wire_line(line)
+
+    def RunExec(
+        self, request: AsyncIterator[dispatcher_pb2.ExecInputMessage], context: Context
+    ) -> AsyncIterator[dispatcher_pb2.ExecOutputMessage]:
+        return self._execs.serve_manager(request)
 
     def _require_wanted(self) -> Node:
         node = require_node(self._store)
