@@ -30,6 +30,7 @@ from swarm.manager.logbroker import LogBroker, LogOptions, wire_options
 from swarm.manager.loop import PlanLoop, Planner, whole
 from swarm.manager.members import ManagerMembers, NodeCA, Relays, RoleManager, Secrets
 from swarm.manager.orchestrator.autoscale import Usage
+from swarm.manager.orchestrator.dependencies import dependents_of
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
@@ -219,12 +220,11 @@ class Manager:
         )
 
     def _concerned_services(self, key: ObjectKey, change: Change) -> frozenset[str]:
-        """A service, a task's service, and after a change of a node that matters, all of them."""
-        if key[0] is Service:
-            return frozenset({key[1]})
+        """A service, a task's service, what depends on it, and after a node's change that matters all."""
         tasks = [t for t in (change.old, change.new) if isinstance(t, Task)]
-        if tasks:
-            return frozenset(t.service_id for t in tasks)
+        if key[0] is Service or tasks:
+            own = frozenset(t.service_id for t in tasks) or frozenset({ServiceID(key[1])})
+            return own.union(*(dependents_of(self._store.view, service_id) for service_id in own))
         return frozenset(list_service_ids(self._store.view)) if _matters(change) else frozenset()
 
     def _is_member(self, node_id: NodeID) -> bool:

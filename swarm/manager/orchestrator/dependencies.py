@@ -107,7 +107,7 @@ def _is_met(view: ClusterView, dependency: Dependency) -> bool:
 
 
 def _is_healthy(service: Service, tasks: list[Task]) -> bool:
-    """Every task that is wanted runs; a task with a health check is RUNNING once it is healthy."""
+    """Every task that is wanted runs, at least one; one with a health check is RUNNING once it is healthy."""
     running = sum(task.status.state is TaskState.RUNNING for task in tasks)
     replicated = service.spec.mode.replicated
-    return running >= replicated.replicas if replicated else running == len(tasks) > 0
+    return running >= max(replicated.replicas if replicated else len(tasks), 1)

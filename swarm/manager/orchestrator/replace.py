@@ -38,6 +38,8 @@ class Work:
     now: datetime
     new_id: IdSource
     rollout: Rollout = field(default_factory=Rollout)
+    waits_for: str = ""
+    """A dependency that is not as wanted: the first task of a slot does not start yet."""
 
 
 def is_spent(work: Work, slot: Slot) -> bool:
@@ -153,7 +155,7 @@ def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
         # Its node refused it while it was prepared, before its time had come: a successor made now would be
         # refused at once too, and so on without end. The delay that this one had is waited out first.
         return Plan(wake_at=due)
-    must_wait = restart.delay or _is_taken(work, slot, None)
+    must_wait = restart.delay or _is_taken(work, slot, None) or _is_held_back(work, slot, None)
     if slot.outgoing is not None and slot.outgoing.status.state is TaskState.RUNNING:
         must_wait = must_wait or work.rollout.order is not UpdateOrder.START_FIRST or _has_host_ports(work)
     desired = TaskState.READY if must_wait else TaskState.RUNNING
@@ -168,10 +170,21 @@ def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
 def _plan_start(work: Work, slot: Slot, keeper: Task) -> Plan:
     if keeper.desired_state >= TaskState.RUNNING or _is_taken(work, slot, keeper):
         return Plan()
+    if _is_held_back(work, slot, keeper):
+        return Plan()
     due = _due(keeper, work.now)
     if due is not None:
         return Plan(wake_at=due)
     return Plan.of([Update(object=replace(keeper, desired_state=TaskState.RUNNING))])
+
+
+def _is_held_back(work: Work, slot: Slot, keeper: Task | None) -> bool:
+    """A dependency is missing, and no task of the slot has ever run."""
+    return bool(work.waits_for) and not any(
+        task.status.state >= TaskState.RUNNING and task.status.state is not TaskState.REJECTED
+        for task in (*slot.tasks, *slot.leaving)
+        if task is not keeper
+    )
 
 
 def _due(task: Task, now: datetime) -> datetime | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from swarm.base.ids import IdSource, ServiceID
+from swarm.manager.orchestrator.dependencies import waits_for
 from swarm.manager.orchestrator.global_ import plan_global
 from swarm.manager.orchestrator.jobs import plan_job
 from swarm.manager.orchestrator.replace import Work
@@ -26,7 +27,7 @@ def plan_service(view: ClusterView, service_id: ServiceID, now: datetime, new_id
     service = view.get(Service, service_id)
     if service is None:
         return Plan.of(lower(view.tasks_of_service(service_id), TaskState.REMOVE))
-    work = Work(view=view, service=service, now=now, new_id=new_id)
+    work = Work(view=view, service=service, now=now, new_id=new_id, waits_for=waits_for(view, service))
     if service.spec.mode.is_job:
         return plan_schedule(view, service, now) + plan_job(work)
     if service.spec.mode.replicated is not None:
