@@ -34,7 +34,8 @@ from swarm.scheduler.cluster import Accounting
 from tests.scenarios.cluster import PureCluster, SlotKey, slot_of
 
 NODES = [NodeID(name) for name in ("n1", "n2", "n3", "n4")]
-SERVICES = [ServiceID(name) for name in ("a", "b", "c")]
+SERVICES = [ServiceID(name) for name in ("a", "b", "c", "x")]
+EXCLUSIVE = "x"
 HISTORY = 5
 ENDS = [TaskState.COMPLETE, TaskState.FAILED, TaskState.REJECTED]
 RESERVED = 1_000_000_000
@@ -94,6 +95,7 @@ class Orchestration(RuleBasedStateMachine):
                 id=service_id,
                 spec=ServiceSpec(
                     name=service_id,
+                    labels={"swarm.exclusive": "true"} if service_id == EXCLUSIVE else {},
                     mode=ServiceMode(global_=GlobalMode()) if is_global else replicated,
                     task_template=template(condition),
                     endpoint_spec=EndpointSpec(ports=ports),
@@ -136,6 +138,12 @@ class Orchestration(RuleBasedStateMachine):
     def set_node_state(self, name, state, power_cut) -> None:
         if self.objects.get(Node, name):
             self.cluster.set_node_state(name, state, power_cut=power_cut and state is NodeState.DOWN)
+
+    @rule(name=st.sampled_from(NODES))
+    def fence(self, name) -> None:
+        node = self.objects.get(Node, name)
+        if node is None or node.status.state is NodeState.DOWN:
+            self.cluster.fence(name)
 
     @rule(is_slow=st.booleans())
     def stop_slowly(self, is_slow) -> None:
@@ -193,6 +201,7 @@ class Orchestration(RuleBasedStateMachine):
         for name in NODES:
             if name not in self.cluster.hosts:
                 self.add_node(name)
+        self.cluster.fence(*NODES)
         self.cluster.tick(timedelta(seconds=30))
         for service in self.objects.list(Service):
             self.check_converged(service)
@@ -237,7 +246,8 @@ class Orchestration(RuleBasedStateMachine):
 
     @invariant()
     def a_slot_runs_once(self) -> None:
-        """But for containers on hosts that were taken for down and are not back under control."""
+        """But for containers on hosts that were taken for down and are not back under control; those of an
+        exclusive service count even then."""
         running = Counter(
             slot_of(task)
             for host in self.cluster.hosts.values()

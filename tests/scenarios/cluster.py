@@ -14,8 +14,10 @@ from random import Random
 from swarm.base.clock import FakeClock
 from swarm.base.ids import ClusterID, NetworkID, NodeID, SequentialIds, ServiceID, TaskID
 from swarm.manager.allocator.allocate import plan_allocation
+from swarm.manager.fencing import plan_fenced
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
+from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import Cluster, Network, Node, Service, StoredObject, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Plan, Update, earliest
 from swarm.model.specs import NetworkSpec, ReplicatedMode, ServiceMode
@@ -213,7 +215,8 @@ class PureCluster:
             host.containers.clear()
         host.is_connected = state is NodeState.READY
         if state is NodeState.DOWN:
-            self.outlived |= {task.id for task in self.objects.tasks_on_node(node_id)}
+            tasks = self.objects.tasks_on_node(node_id)
+            self.outlived |= {task.id for task in tasks if not is_exclusive(task)}
         self.write(replace(node, status=replace(node.status, state=state, changed_at=self.clock.now())))
 
     def remove_node(self, node_id: NodeID) -> None:
@@ -221,11 +224,18 @@ class PureCluster:
         node = self.objects.get(Node, node_id)
         assert node is not None
         for task in self.objects.tasks_on_node(node_id):
-            if not is_dead(task.status.state):
+            if not is_dead(task.status.state) and not is_exclusive(task):
                 status = TaskStatus(timestamp=self.clock.now(), state=TaskState.ORPHANED)
                 self.write(replace(task, status=status), Owner.DISPATCHER)
         self.commit(Owner.DISPATCHER, [Delete(object=node)])
         del self.hosts[node_id]
+
+    def fence(self, *node_ids: NodeID) -> None:
+        """Lost nodes' time is over: the hosts have killed their exclusive tasks, and the leader knows."""
+        for node_id in node_ids:
+            if host := self.hosts.get(node_id):
+                host.containers -= {t.id for t in self.objects.tasks_on_node(node_id) if is_exclusive(t)}
+        self.commit(Owner.DISPATCHER, plan_fenced(self.objects, frozenset(node_ids), self.clock.now()).ops)
 
     def set_availability(self, node_id: NodeID, availability: Availability) -> None:
         node = self.objects.get(Node, node_id)

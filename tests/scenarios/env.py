@@ -110,6 +110,10 @@ class Scenario:
         """The node cannot be reached any more and is taken for down; its containers run on."""
         self.cluster.set_node_state(NodeID(name), NodeState.DOWN)
 
+    def do_fence(self, name: str) -> None:
+        """The time after which a lost node must have killed its exclusive tasks is over."""
+        self.cluster.fence(NodeID(name))
+
     def do_node_unknown(self, name: str) -> None:
         self.cluster.set_node_state(NodeID(name), NodeState.UNKNOWN)
 
