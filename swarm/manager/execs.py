@@ -104,7 +104,7 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
                     found = await session.outputs
             except TimeoutError:
                 raise Unavailable(f"node {_name(node)} did not answer") from None
-            async with aclosing(_outputs(found, node)) as outputs:
+            async with aclosing(_outputs(found, node, config)) as outputs:
                 yield outputs
         finally:
             del self._sessions[order_id]
@@ -163,7 +163,7 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
             order = encode_order("", task_id, config)
             call = stub.RunExec(_started(order, inputs))
             try:
-                async with aclosing(_outputs(call, node)) as outputs:
+                async with aclosing(_outputs(call, node, config)) as outputs:
                     yield outputs
             finally:
                 call.cancel()
@@ -191,7 +191,7 @@ def _name(node: Node) -> str:
 
 
 async def _outputs(
-    messages: AsyncIterable[pb.ExecOutputMessage], node: Node
+    messages: AsyncIterable[pb.ExecOutputMessage], node: Node, config: ExecConfig
 ) -> AsyncGenerator[ExecOutput, None]:
     """Until the exit code. Raises: what the node says; Unavailable when it is lost before."""
     try:
@@ -203,7 +203,13 @@ async def _outputs(
     except grpc.aio.AioRpcError as error:
         raise from_grpc(error.code().value[0], error.details() or error.code().name) from None
     except (grpc.aio.BaseError, grpc.aio.UsageError, asyncio.InvalidStateError):
-        raise Unavailable(f"node {_name(node)} was lost while the command ran") from None
+        raise Unavailable(_lost(node)) from None
+    if not config.detach:
+        raise Unavailable(_lost(node))
+
+
+def _lost(node: Node) -> str:
+    return f"node {_name(node)} was lost while the command ran"
 
 
 async def _decoded(request: AsyncIterator[pb.ExecInputMessage]) -> AsyncIterator[ExecInput]:
