@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 async def in_own_task(work: Coroutine[object, object, None]) -> None:
@@ -21,3 +24,19 @@ async def in_own_task(work: Coroutine[object, object, None]) -> None:
             task.cancel()
             await asyncio.wait({task})
     task.result()
+
+
+async def first_of(*works: Coroutine[object, object, T]) -> T:
+    """The result, or error, of the work that ends first; the others are cancelled and have ended by then."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first = next(task for task in tasks if task.done())
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # looked at here, or asyncio complains of one that nobody asked for
+    return first.result()

@@ -24,6 +24,7 @@ from swarm.worker.logs import encode_policy
 from swarm.worker.runtime import kernel
 from swarm.worker.runtime.config import ContainerConfig, check_config, hosts_file, resolv_conf
 from swarm.worker.runtime.devices import all_devices, find_devices
+from swarm.worker.runtime.exec_spec import ExecConfig, exec_process
 from swarm.worker.runtime.mounts import Root, land, propagation_of, release_mounts, resolve_mounts
 from swarm.worker.runtime.resolved import HostFacts, Resolved, ResolvedMount, User
 from swarm.worker.runtime.rights import rights_of
@@ -145,6 +146,18 @@ class Bundles:
         rights = rights_of(config, self._host)
         if compiled and rights.has_default_seccomp:
             self._filters.setdefault(rights.capabilities, compiled)
+
+    def exec_process(self, container_id: str, config: ExecConfig) -> dict[str, object]:
+        """The OCI process that runs `config` in a container that is there. Raises: Fatal."""
+        paths = self.paths(container_id)
+        process = json.loads((paths.bundle / "config.json").read_text())["process"]
+        if not config.user:
+            return exec_process(process, config, None, self._host)
+        root_fd = os.open(paths.rootfs, os.O_PATH | os.O_DIRECTORY)
+        try:
+            return exec_process(process, config, find_user(root_fd, config.user), self._host)
+        finally:
+            os.close(root_fd)
 
     def remove(self, container_id: str) -> None:
         """Take away the bundle, mount and anonymous volumes of a dead container. Missing is fine."""

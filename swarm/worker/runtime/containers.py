@@ -11,22 +11,24 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from swarm.base.clock import Clock
-from swarm.base.errors import AlreadyExists, Fatal, NotFound, SwarmError, Temporary
+from swarm.base.errors import AlreadyExists, FailedPrecondition, Fatal, NotFound, SwarmError, Temporary
 from swarm.base.failpoint import failpoint
-from swarm.base.ids import is_id
+from swarm.base.ids import is_id, new_id
 from swarm.base.log import get_logger
 from swarm.worker.runtime import cgroups
 from swarm.worker.runtime.bundle import BundlePaths, Bundles
 from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.conmon import Conmon
 from swarm.worker.runtime.crun import OciRuntime
+from swarm.worker.runtime.exec import ExecProcess, run_in_container
+from swarm.worker.runtime.exec_spec import ExecConfig, check_exec
 from swarm.worker.runtime.host import RuntimeChoice, detect_facts
 from swarm.worker.runtime.pidfd import Process, first_end, open_process
 from swarm.worker.runtime.status import KILLED, Adopted, ContainerState, ExitStatus
@@ -141,6 +143,24 @@ class Containers:
         async with self._slots:
             await self._runtime.start(container_id, "command")
 
+    @asynccontextmanager
+    async def exec(self, container_id: str, config: ExecConfig) -> AsyncIterator[ExecProcess]:
+        """Run a program in a running container; it is gone when the context ends.
+
+        Raises:
+            NotFound, FailedPrecondition: there is no such container, or it does not run.
+            InvalidArgument, Fatal: it cannot be run as asked.
+        """
+        check_exec(config)
+        paths = self._paths(container_id)
+        if not self.is_alive(container_id) or not _started_mark(paths).exists():
+            raise FailedPrecondition(f"container {container_id} is not running")
+        process = await asyncio.to_thread(self._bundles.exec_process, container_id, config)
+        folder = paths.run / f"exec.{new_id()}"
+        runtime = self._runtime
+        async with run_in_container(runtime, container_id, folder, process, stdin=config.stdin) as started:
+            yield started
+
     async def wait(self, container_id: str) -> ExitStatus:
         """How the container ended, when it has.
 
@@ -192,9 +212,7 @@ class Containers:
             await _ended(pair.container, KILL_TIMEOUT_S, f"container {container_id} does not die")
         if pair.conmon is not None:
             await _end_conmon(pair.conmon)
-        for pid in cgroups.processes(container_id):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        cgroups.kill_all(container_id)
         await self._runtime.delete(container_id)
         cgroups.remove_cgroups(container_id)
         try:
@@ -263,6 +281,8 @@ class Containers:
             await _ended(container, KILL_TIMEOUT_S, f"container {paths.bundle.name} does not die")
         if conmon is not None and not conmon_gone:
             await _end_conmon(conmon)
+        # With the host's pid namespace the kernel does not end the rest with the first process.
+        cgroups.kill_all(paths.bundle.name)
 
     async def _undo(self, container_id: str) -> None:
         """After a failed or cancelled create: nothing of it stays, or the next `adopt` finds it."""
