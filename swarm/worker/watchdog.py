@@ -62,9 +62,9 @@ def _kill(cgroups: Path, parent: str, task_id: str) -> bool:
         with suppress(OSError):
             (group / "cgroup.kill").write_text("1")
         for pid in _processes(group):
-            found = True
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+                found = True
     return found
 
 
