@@ -33,6 +33,7 @@ from swarm.store.external import ExternalEtcd
 from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
+from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
@@ -79,12 +80,14 @@ class Member:
         journal = Journal(around.paths.worker)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)
         self.logs = LogPublisher(around.local.containers, self.tasks)
+        self.execs = Execs(around.local.containers, self.tasks)
         parts = AgentParts(
             tasks=self.tasks,
             network=self._network,
             journal=journal,
             reporter=reporter,
             logs=self.logs,
+            execs=self.execs,
             fence=fence,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
@@ -143,6 +146,7 @@ class Member:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.tasks.run(local.containers, local.images))
             group.create_task(LogRotator(local.containers.directory, around.clock).run())
+            group.create_task(self.execs.keep())
             group.create_task(self.agent.run())
             group.create_task(self._renewer.run())
             await self._follow_role(group)

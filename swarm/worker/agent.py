@@ -39,6 +39,7 @@ from swarm.proto.identity import Identity
 from swarm.proto.roots import CertificateTerms
 from swarm.proto.rpc import certificate_problem, open_channel, translated
 from swarm.worker.assignments import Assignments
+from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.host import describe_host
 from swarm.worker.journal import Journal
@@ -102,6 +103,7 @@ class AgentParts:
     journal: Journal
     reporter: Reporter
     logs: LogPublisher
+    execs: Execs
     usage: UsageReporter
     fence: Fence
     clock: Clock
@@ -246,6 +248,7 @@ class Agent:
                 self._follow(stub, session_id, beaten),
                 self._parts.reporter.run(stub, session_id),
                 self._parts.logs.run(broker),
+                self._parts.execs.serve(dispatcher_pb2_grpc.ExecBrokerStub(channel)),
                 self._parts.usage.run(book),
                 self._listen(manager, stream),
                 self._end(stub, session_id),

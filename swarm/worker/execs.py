@@ -1,26 +1,28 @@
 """Commands in this node's containers: run here, for whoever asks on this host or by way of a manager.
 
 Invariant: a command that somebody attends ends with its attendance, whatever ends that: the client's leaving,
-a broken stream, a swarmd that stops. One that was started detached is left alone.
+a broken stream, a swarmd that stops. One that was started detached runs as long as this swarmd.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Protocol
 
 import grpc.aio
 
 from swarm.base.errors import FailedPrecondition, NotFound, SwarmError
 from swarm.base.log import get_logger
-from swarm.model.execs import ExecConfig, ExecInput, ExecOutput, TerminalSize
+from swarm.model.execs import COMMAND_NOT_EXECUTABLE, ExecConfig, ExecInput, ExecOutput
 from swarm.model.objects import Task
 from swarm.model.task_state import TaskState
 from swarm.proto.exec_codec import decode_input, decode_order, encode_failure, encode_output
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
+from swarm.worker.runtime import exec_spec
+from swarm.worker.runtime.exec import Chunk
 
 TAKEN_TIMEOUT_S = 10.0
 
@@ -32,31 +34,25 @@ Call = grpc.aio.StreamStreamCall[pb.ExecOutputMessage, pb.ExecInputMessage]
 
 
 class ExecProcess(Protocol):
-    """A command in a container."""
+    """A command in a container; `swarm.worker.runtime.exec` has the real one."""
 
-    async def write(self, piece: bytes) -> None:
-        """To its input, when it takes it. Raises: OSError when it reads no more."""
-        ...
+    async def read(self) -> Chunk | None: ...
 
-    def close_stdin(self) -> None: ...
+    async def write(self, data: bytes) -> None: ...
 
-    def resize(self, size: TerminalSize) -> None: ...
+    def close_input(self) -> None: ...
 
-    async def read(self) -> ExecOutput | None:
-        """The next piece of output; None when there is no more."""
-        ...
+    def resize(self, rows: int, columns: int) -> None: ...
 
     async def wait(self) -> int: ...
 
-    async def close(self) -> None:
-        """Kill it if it runs, and let go of all it has here."""
-        ...
+    def kill(self) -> None: ...
 
 
 class ExecContainers(Protocol):
-    async def exec(self, container_id: str, config: ExecConfig) -> ExecProcess:
-        """Raises: Fatal with an exit code when the command cannot be executed."""
-        ...
+    def exec(
+        self, container_id: str, config: exec_spec.ExecConfig
+    ) -> AbstractAsyncContextManager[ExecProcess]: ...
 
 
 class KnownTasks(Protocol):
@@ -67,6 +63,13 @@ class Execs:
     def __init__(self, containers: ExecContainers, tasks: KnownTasks) -> None:
         self._containers = containers
         self._tasks = tasks
+        self._detached: asyncio.TaskGroup | None = None
+
+    async def keep(self) -> None:
+        """Keep detached commands running until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._detached = group
+            await asyncio.Event().wait()
 
     @asynccontextmanager
     async def run(
@@ -74,20 +77,22 @@ class Execs:
     ) -> AsyncIterator[AsyncIterator[ExecOutput]]:
         """An `ExecRunner` for this node's tasks."""
         self._require_running(task_id)
-        process = await self._containers.exec(task_id, config)
         if config.detach:
-            yield _nothing()
-            return
-        feeding = asyncio.ensure_future(_feed(process, inputs))
-        try:
-            async with aclosing(_outputs(process)) as outputs:
+            async with aclosing(self._detach(task_id, config)) as outputs:
                 yield outputs
-        finally:
-            feeding.cancel()
-            await asyncio.wait({feeding})
-            await process.close()
-            if not feeding.cancelled() and (error := feeding.exception()) is not None:
-                log.warning("exec.input.failed", task_id=task_id, reason=str(error))
+            return
+        async with self._containers.exec(task_id, _runtime_config(config)) as process:
+            if config.size is not None:
+                process.resize(config.size.height, config.size.width)
+            feeding = asyncio.ensure_future(_feed(process, inputs))
+            try:
+                async with aclosing(_outputs(process)) as outputs:
+                    yield outputs
+            finally:
+                feeding.cancel()
+                await asyncio.wait({feeding})
+                if not feeding.cancelled() and (error := feeding.exception()) is not None:
+                    log.warning("exec.input.failed", task_id=task_id, reason=str(error))
 
     async def serve(self, stub: dispatcher_pb2_grpc.ExecBrokerAsyncStub) -> None:
         """Run what the manager asks for, until the stream breaks."""
@@ -100,21 +105,48 @@ class Execs:
         inputs = _Inputs(call)
         try:
             await call.write(pb.ExecOutputMessage(id=order.id))
-            try:
-                async with self.run(order.task_id, decode_order(order), inputs.read()) as outputs:
-                    async for output in outputs:
-                        await call.write(encode_output(output))
-                    await call.done_writing()
-                    # To stop reading is to cancel the call, and with it what is still on its way.
-                    await inputs.ended(order.detach)
-            except SwarmError as error:
-                await call.write(encode_failure(error))
-                await call.done_writing()
-                await inputs.ended(is_unread=True)
+            await self._answer(call, order, inputs)
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError) as error:
             log.info("exec.ended", task_id=order.task_id, reason=str(error))
         finally:
             call.cancel()
+
+    async def _answer(self, call: Call, order: pb.ExecOrder, inputs: _Inputs) -> None:
+        failure: SwarmError | None = None
+        try:
+            async with self.run(order.task_id, decode_order(order), inputs.read()) as outputs:
+                try:
+                    async for output in outputs:
+                        await call.write(encode_output(output))
+                    await call.done_writing()
+                except SwarmError as error:
+                    await call.write(encode_failure(error))
+                    await call.done_writing()
+                # To stop reading is to cancel the call, and with it what is still on its way.
+                await inputs.ended()
+        except SwarmError as error:
+            failure = error
+        if failure is not None:
+            await call.write(encode_failure(failure))
+            await call.done_writing()
+            await inputs.ended()
+
+    async def _detach(self, task_id: str, config: ExecConfig) -> AsyncGenerator[ExecOutput, None]:
+        if self._detached is None:
+            raise FailedPrecondition("this node is not ready to run commands")
+        code = self._detached.create_task(self._attend(task_id, config))
+        yield ExecOutput(exit_code=await asyncio.shield(code))
+
+    async def _attend(self, task_id: str, config: ExecConfig) -> int:
+        """Nobody reads what a detached command writes, but it must be able to write."""
+        try:
+            async with self._containers.exec(task_id, _runtime_config(config)) as process:
+                while await process.read() is not None:
+                    continue
+                return await process.wait()
+        except SwarmError as error:
+            log.info("exec.detached.failed", task_id=task_id, reason=str(error))
+            return getattr(error, "exit_code", None) or COMMAND_NOT_EXECUTABLE
 
     def _require_running(self, task_id: str) -> None:
         task = self._tasks.get(task_id)
@@ -124,33 +156,36 @@ class Execs:
             raise FailedPrecondition(f"container {task_id} is not running")
 
 
+def _runtime_config(config: ExecConfig) -> exec_spec.ExecConfig:
+    return exec_spec.ExecConfig(
+        args=config.args,
+        env=config.env,
+        user=config.user,
+        cwd=config.working_dir,
+        tty=config.tty,
+        stdin=config.stdin and not config.detach,
+    )
+
+
 async def _feed(process: ExecProcess, inputs: AsyncIterator[ExecInput]) -> None:
     """Everything that is told; when nobody is there any more, the end of the command."""
-    takes_input = True
     try:
         async for item in inputs:
             if item.size is not None:
-                process.resize(item.size)
+                process.resize(item.size.height, item.size.width)
             elif item.is_stdin_end:
-                process.close_stdin()
-            elif takes_input:
-                try:
-                    await process.write(item.stdin)
-                except OSError:
-                    takes_input = False  # it has closed its input: what still comes is for nobody
+                process.close_input()
+            else:
+                await process.write(item.stdin)
     finally:
-        await process.close()
+        process.kill()
 
 
 async def _outputs(process: ExecProcess) -> AsyncGenerator[ExecOutput, None]:
-    while (output := await process.read()) is not None:
-        yield output
+    while (chunk := await process.read()) is not None:
+        is_error = chunk.stream == "stderr"
+        yield ExecOutput(stderr=chunk.data) if is_error else ExecOutput(stdout=chunk.data)
     yield ExecOutput(exit_code=await process.wait())
-
-
-async def _nothing() -> AsyncGenerator[ExecOutput, None]:
-    return
-    yield
 
 
 class _Inputs:
@@ -158,18 +193,20 @@ class _Inputs:
 
     def __init__(self, call: Call) -> None:
         self._call = call
+        self._is_read = False
         self._over = asyncio.Event()
 
     async def read(self) -> AsyncIterator[ExecInput]:
+        self._is_read = True
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(message := await self._call.read(), pb.ExecInputMessage):
                 yield decode_input(message)
         self._over.set()
 
-    async def ended(self, is_unread: bool) -> None:
-        """Wait until the manager has taken everything; `is_unread`: nobody else reads meanwhile."""
+    async def ended(self) -> None:
+        """Wait until the manager has taken everything."""
         async with asyncio.timeout(TAKEN_TIMEOUT_S):
-            if is_unread:
+            if not self._is_read:
                 async for _ in self.read():
                     continue
             await self._over.wait()

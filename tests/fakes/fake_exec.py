@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from swarm.base.errors import Fatal
-from swarm.model.execs import COMMAND_NOT_FOUND, ExecConfig, ExecOutput, TerminalSize
+from swarm.worker.runtime.exec import Chunk
+from swarm.worker.runtime.exec_spec import ExecConfig
 
 PIECE = b"y\n" * 16384
 
@@ -14,46 +17,43 @@ PIECE = b"y\n" * 16384
 @dataclass
 class FakeProcess:
     config: ExecConfig
-    sizes: list[TerminalSize] = field(default_factory=list)
+    killed: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     written: int = 0
     """Pieces of output that were taken."""
     _lines: asyncio.Queue[bytes | None] = field(default_factory=asyncio.Queue)
 
-    async def write(self, piece: bytes) -> None:
-        if self.config.args[0] != "cat":
-            raise BrokenPipeError
-        self._lines.put_nowait(piece)
+    async def write(self, data: bytes) -> None:
+        self._lines.put_nowait(data)
 
-    def close_stdin(self) -> None:
+    def close_input(self) -> None:
         self._lines.put_nowait(None)
 
-    def resize(self, size: TerminalSize) -> None:
-        self.sizes.append(size)
-        self._lines.put_nowait(f"{size.width}x{size.height}\n".encode())
+    def resize(self, rows: int, columns: int) -> None:
+        self._lines.put_nowait(f"{columns}x{rows}\n".encode())
 
-    async def read(self) -> ExecOutput | None:
+    async def read(self) -> Chunk | None:
         match self.config.args[0]:
             case "cat":
                 line = await self._lines.get()
-                return None if line is None else ExecOutput(stdout=line)
+                return None if line is None else Chunk("stdout", line)
             case "yes":
                 self.written += 1
-                return ExecOutput(stdout=PIECE)
+                return Chunk("stdout", PIECE)
             case "sleep":
-                await self.closed.wait()
+                await self.killed.wait()
                 return None
             case "warn":
                 self.config = ExecConfig(args=("exit", "3"))
-                return ExecOutput(stderr=b"careful\n")
+                return Chunk("stderr", b"careful\n")
             case _:
                 return None
 
     async def wait(self) -> int:
-        return int(self.config.args[1]) if self.config.args[0] == "exit" else 0
+        return int(self.config.args[1]) if self.config.args[0] == "exit" else 137 * self.killed.is_set()
 
-    async def close(self) -> None:
-        self.closed.set()
+    def kill(self) -> None:
+        self.killed.set()
         self._lines.put_nowait(None)
 
 
@@ -62,9 +62,15 @@ class FakeExecContainers:
         self.processes: list[FakeProcess] = []
         self.started = asyncio.Event()
 
-    async def exec(self, container_id: str, config: ExecConfig) -> FakeProcess:
+    @asynccontextmanager
+    async def exec(self, container_id: str, config: ExecConfig) -> AsyncIterator[FakeProcess]:
         if config.args[0] == "nope":
-            raise Fatal('exec: "nope": executable file not found in $PATH', COMMAND_NOT_FOUND)
-        self.processes.append(FakeProcess(config))
+            raise Fatal('exec: "nope": executable file not found in $PATH', 127)
+        process = FakeProcess(config)
+        self.processes.append(process)
         self.started.set()
-        return self.processes[-1]
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.closed.set()

@@ -14,6 +14,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeState
 from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
+from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
@@ -73,6 +74,7 @@ class Worker:
             journal=self.journal,
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
+            execs=Execs(self.left, self.tasks),
             usage=UsageReporter(self.left, self.tasks.list, CLOCK),
             fence=Fence(directory, CLOCK),
             clock=CLOCK,

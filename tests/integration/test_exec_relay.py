@@ -20,6 +20,7 @@ from swarm.model.types import NodeRole, NodeState
 from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.rpc import open_channel
 from swarm.worker.execs import Execs
+from swarm.worker.runtime import exec_spec
 from tests.fakes.fake_exec import FakeExecContainers
 from tests.fakes.manager_site import Undecided, site
 
@@ -41,8 +42,9 @@ class Agent:
         return self.task if task_id == self.task.id else None
 
     async def serve(self, target) -> None:
-        async with open_channel(target, self.identity) as channel:
-            await self.execs.serve(dispatcher_pb2_grpc.ExecBrokerStub(channel))
+        async with open_channel(target, self.identity) as channel, asyncio.TaskGroup() as group:
+            group.create_task(self.execs.keep())
+            group.create_task(self.execs.serve(dispatcher_pb2_grpc.ExecBrokerStub(channel)))
 
 
 @pytest.fixture
@@ -85,9 +87,7 @@ async def relayed(request, here):
         yield agent, manager.execs, serving
         serving.cancel()
         await asyncio.wait({serving})
-        assert all(
-            process.closed.is_set() for process in agent.containers.processes if not process.config.detach
-        )
+        assert all(process.closed.is_set() for process in agent.containers.processes)
         assert here.manager.execs._sessions == {}
 
 
@@ -130,7 +130,9 @@ async def test_input_goes_in_and_output_and_the_exit_code_come_out(relayed) -> N
         b"",
         0,
     )
-    assert agent.containers.processes[0].config == ExecConfig(args=("cat",), stdin=True, tty=True, user="7")
+    assert agent.containers.processes[0].config == exec_spec.ExecConfig(
+        args=("cat",), stdin=True, tty=True, user="7"
+    )
     assert await run(broker, agent, "warn") == (b"", b"careful\n", 3)
 
 
@@ -197,8 +199,15 @@ async def test_what_cannot_be_run_is_said_in_the_node_s_words(relayed) -> None:
 
 async def test_a_detached_command_is_left_alone(relayed) -> None:
     agent, broker, _ = relayed
-    assert await run(broker, agent, "sleep", detach=True) == (b"", b"", None)
-    assert not agent.containers.processes[0].closed.is_set()
+    client = Client()
+    running = asyncio.ensure_future(run(broker, agent, "sleep", detach=True, client=client))
+    await agent.containers.started.wait()
+    client.leave()
+    running.cancel()
+    await asyncio.wait({running})
+    process = agent.containers.processes[0]
+    assert await run(broker, agent, "exit", "4", detach=True) == (b"", b"", 4)
+    assert not process.killed.is_set()
 
 
 async def test_tasks_and_nodes_that_are_not_there(here) -> None:
