@@ -378,8 +378,8 @@ def _wrong(path: str, wanted: str, value: object) -> InvalidArgument:
 def read_service_spec(value: object) -> ServiceSpec:
     """A service's spec as clients post it: no mode means replicated, `Replicated: {}` means one replica.
 
-    A job's two numbers are spelt out, since Docker's client reads them unguarded: one task at a time unless it
-    says more, and as many completions as tasks at a time unless it says how many.
+    A job's two numbers are spelt out, since Docker's client reads them unguarded: one task at a time unless
+    it says more, and as many completions as tasks at a time unless it says how many.
 
     Raises:
         InvalidArgument: as `decode`, or several modes are given.

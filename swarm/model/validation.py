@@ -10,27 +10,43 @@ newline where a line would end. Source: SwarmKit controlapi/service.go and commo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
+from ipaddress import ip_address
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.container import DNSConfig
+from swarm.model.container_rules import (
+    check_capabilities,
+    check_container_options,
+    check_health,
+    check_hosts,
+    check_privileges,
+    check_sysctls,
+    check_ulimits,
+)
 from swarm.model.defaults import CLUSTER_PORTS
 from swarm.model.image_reference import parse_reference
+from swarm.model.log_driver import log_policy
+from swarm.model.mount_rules import validate_mounts
+from swarm.model.option_rules import check_service_options
+from swarm.model.options import container_options
 from swarm.model.signals import parse_signal
 from swarm.model.specs import ContainerSpec, NodeSpec, ServiceMode, ServiceSpec, TaskSpec
+from swarm.model.task_template import check_templates
 from swarm.model.types import (
     EndpointSpec,
-    Mount,
-    MountType,
+    FailureAction,
     PublishMode,
     ResourceRequirements,
     Resources,
     RestartPolicy,
+    UpdateConfig,
 )
 
 _DNS_LABEL = re.compile(r"[a-zA-Z0-9](?:[-_]*[A-Za-z0-9]+)*")
 _HOSTNAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9.-]*[a-zA-Z0-9])?")
-_VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 NAME_LIMIT = 63
@@ -41,7 +57,6 @@ MAX_PORT = 65535
 MAX_PORTS = 60
 """Of one service: each is a key of its own in the store, and a change of all of them is one transaction."""
 LABELS_LIMIT_BYTES = 128 * 1024
-_PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
 
 def validate_service_spec(spec: ServiceSpec) -> None:
@@ -49,10 +64,37 @@ def validate_service_spec(spec: ServiceSpec) -> None:
     validate_service_name(spec.name)
     validate_labels(spec.labels)
     validate_mode(spec.mode)
-    validate_task_spec(spec.task_template)
+    container = check_templates(spec.task_template.container_spec, spec.labels)
+    validate_task_spec(replace(spec.task_template, container_spec=container))
     validate_endpoint_spec(spec.endpoint_spec)
-    if spec.mode.global_ and spec.task_template.placement and spec.task_template.placement.max_replicas:
+    _validate_policies(spec)
+    is_per_node = spec.mode.global_ is not None or spec.mode.global_job is not None
+    if is_per_node and spec.task_template.placement and spec.task_template.placement.max_replicas:
         raise InvalidArgument("replicas-max-per-node can only be used with replicated or replicated-job mode")
+    check_service_options(spec)
+
+
+def _validate_policies(spec: ServiceSpec) -> None:
+    if spec.mode.is_job and (spec.update_config is not None or spec.rollback_config is not None):
+        raise InvalidArgument("Jobs may not have an update config")
+    validate_update_config("update", spec.update_config)
+    validate_update_config("rollback", spec.rollback_config)
+    if spec.rollback_config is not None and spec.rollback_config.failure_action is FailureAction.ROLLBACK:
+        raise InvalidArgument("invalid rollback failure action: a rollback that fails can pause or continue")
+
+
+def validate_update_config(name: str, config: UpdateConfig | None) -> None:
+    """`name` is update or rollback."""
+    if config is None:
+        return
+    if config.parallelism < 0:
+        raise InvalidArgument(f"TaskSpec: {name}-parallelism cannot be negative")
+    if config.delay < timedelta(0):
+        raise InvalidArgument(f"TaskSpec: {name}-delay cannot be negative")
+    if config.monitor < timedelta(0):
+        raise InvalidArgument(f"TaskSpec: {name}-monitor cannot be negative")
+    if not 0 <= config.max_failure_ratio <= 1:
+        raise InvalidArgument(f"TaskSpec: {name}-maxfailureratio cannot be less than 0 or bigger than 1")
 
 
 def validate_service_name(name: str) -> None:
@@ -80,6 +122,15 @@ def validate_mode(mode: ServiceMode) -> None:
         raise InvalidArgument(
             f"invalid number of replicas {mode.replicated.replicas}: must be between 0 and {MAX_REPLICAS}"
         )
+    job = mode.replicated_job
+    if job is None:
+        return
+    if (job.max_concurrent or 0) < 0:
+        raise InvalidArgument("Maximum concurrent jobs must not be negative")
+    if (job.total_completions or 0) < 0:
+        raise InvalidArgument("Total completed jobs must not be negative")
+    if max(job.max_concurrent or 0, job.total_completions or 0) > MAX_REPLICAS:
+        raise InvalidArgument(f"invalid number of completions: must be between 0 and {MAX_REPLICAS}")
 
 
 def validate_task_spec(task: TaskSpec) -> None:
@@ -92,6 +143,7 @@ def validate_task_spec(task: TaskSpec) -> None:
         raise InvalidArgument("invalid max replicas per node: must not be negative")
     if task.force_update < 0:
         raise InvalidArgument("invalid ForceUpdate: must not be negative")
+    log_policy(task.log_driver)
 
 
 def validate_container_spec(container: ContainerSpec) -> None:
@@ -109,6 +161,42 @@ def validate_container_spec(container: ContainerSpec) -> None:
     if container.stop_grace_period is not None and container.stop_grace_period < timedelta(0):
         raise InvalidArgument("invalid stop grace period: must not be negative")
     validate_mounts(container.mounts)
+    _validate_rights(container)
+    _validate_surroundings(container)
+
+
+def _validate_rights(container: ContainerSpec) -> None:
+    options = container_options(container.labels)
+    check_container_options(options)
+    check_privileges(container.privileges)
+    check_capabilities((*container.capability_add, *container.capability_drop))
+    check_ulimits(container.ulimits)
+    check_sysctls(container.sysctls, is_ipc_host=options.ipc_host)
+    if not -1000 <= container.oom_score_adj <= 1000:
+        raise InvalidArgument(
+            f"invalid OomScoreAdj value {container.oom_score_adj}: must be between -1000 and 1000"
+        )
+    for group in container.groups:
+        if not group or _CONTROL.search(group) or ":" in group:
+            raise InvalidArgument(f"invalid group {group!r}: expected a name or a number")
+
+
+def _validate_surroundings(container: ContainerSpec) -> None:
+    check_health(container.healthcheck)
+    check_hosts(container.hosts)
+    if container.dns_config is not None:
+        validate_dns_config(container.dns_config)
+
+
+def validate_dns_config(dns: DNSConfig) -> None:
+    for server in dns.nameservers:
+        try:
+            ip_address(server)
+        except ValueError:
+            raise InvalidArgument(f"invalid nameserver {server!r}: expected an IP address") from None
+    for word in (*dns.search, *dns.options):
+        if not word or _CONTROL.search(word) or " " in word:
+            raise InvalidArgument(f"invalid DNS search domain or option {word!r}")
 
 
 def _validate_process(container: ContainerSpec) -> None:
@@ -147,6 +235,32 @@ def validate_resources(resources: ResourceRequirements) -> None:
         raise InvalidArgument("invalid cpu reservation: it must not exceed the limit")
     if limits.memory_bytes and reserved.memory_bytes > limits.memory_bytes:
         raise InvalidArgument("invalid memory reservation: it must not exceed the limit")
+    _validate_swap(resources)
+    _validate_generic_resources(resources)
+
+
+def _validate_swap(resources: ResourceRequirements) -> None:
+    swap, swappiness = resources.swap_bytes, resources.memory_swappiness
+    if swap is not None and swap < -1:
+        raise InvalidArgument(f"invalid memory-swap {swap}: must be -1 (no limit) or more")
+    if swap and not resources.limits.memory_bytes:
+        raise InvalidArgument("invalid memory-swap: it needs a memory limit")
+    if swappiness is not None and not -1 <= swappiness <= 100:
+        raise InvalidArgument(f"invalid memory-swappiness {swappiness}: valid range is 0-100")
+
+
+def _validate_generic_resources(resources: ResourceRequirements) -> None:
+    if resources.limits.generic_resources:
+        raise InvalidArgument("invalid limit: generic resources can only be reserved")
+    for wanted in resources.reservations.generic_resources:
+        if wanted.named_resource_spec is not None:
+            raise InvalidArgument(
+                f"invalid generic resource {wanted.named_resource_spec.kind}: a service asks for a number of "
+                "them, not for one by its name"
+            )
+        number = wanted.discrete_resource_spec
+        if number is None or not number.kind or _CONTROL.search(number.kind) or number.value < 0:
+            raise InvalidArgument("invalid generic resource: expected a kind and a number, such as gpu=2")
 
 
 def _validate_amounts(wanted: Resources) -> None:
@@ -166,82 +280,6 @@ def validate_restart_policy(policy: RestartPolicy) -> None:
         raise InvalidArgument("TaskSpec: restart-window cannot be negative")
     if policy.max_attempts < 0:
         raise InvalidArgument("TaskSpec: restart-max-attempts cannot be negative")
-
-
-def validate_mounts(mounts: Iterable[Mount]) -> None:
-    seen: set[str] = set()
-    for mount in mounts:
-        validate_mount(mount)
-        target = _normal_path(mount.target)
-        if target in seen:
-            raise InvalidArgument(f"ContainerSpec: duplicate mount point: {mount.target}")
-        seen.add(target)
-
-
-def validate_mount(mount: Mount) -> None:
-    if not mount.target:
-        raise InvalidArgument(f'invalid mount config for type "{mount.type}": field Target must not be empty')
-    _check_path(mount, "target", mount.target)
-    if _normal_path(mount.target) == "/":
-        raise InvalidArgument(f"invalid mount target {mount.target}: destination can't be '/'")
-    _refuse_foreign_options(mount)
-    match mount.type:
-        case MountType.BIND:
-            if not mount.source:
-                raise InvalidArgument('invalid mount config for type "bind": field Source must not be empty')
-            _check_path(mount, "source", mount.source)
-            if mount.bind_options and mount.bind_options.propagation not in _PROPAGATIONS:
-                raise InvalidArgument(f"invalid propagation mode: {mount.bind_options.propagation}")
-        case MountType.VOLUME:
-            if len(mount.source) == 1:
-                raise InvalidArgument(
-                    f'volume name "{mount.source}" is too short, '
-                    "names should be at least two alphanumeric characters"
-                )
-            if mount.source and not _VOLUME_NAME.fullmatch(mount.source):
-                raise InvalidArgument(
-                    f'"{mount.source}" includes invalid characters for a local volume name, only '
-                    '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, '
-                    "use absolute path"
-                )
-        case MountType.TMPFS:
-            _validate_tmpfs(mount)
-
-
-def _validate_tmpfs(mount: Mount) -> None:
-    if mount.source:
-        raise InvalidArgument('invalid mount config for type "tmpfs": field Source must not be specified')
-    options = mount.tmpfs_options
-    if options and (options.size_bytes < 0 or not 0 <= options.mode <= 0o7777):
-        raise InvalidArgument(f"invalid tmpfs options for {mount.target}: size or mode out of range")
-
-
-def _refuse_foreign_options(mount: Mount) -> None:
-    given = {
-        "BindOptions": (mount.bind_options, MountType.BIND),
-        "VolumeOptions": (mount.volume_options, MountType.VOLUME),
-        "TmpfsOptions": (mount.tmpfs_options, MountType.TMPFS),
-    }
-    for name, (options, kind) in given.items():
-        if options is not None and mount.type is not kind:
-            raise InvalidArgument(
-                f'invalid mount config for type "{mount.type}": field {name} must not be specified'
-            )
-
-
-def _check_path(mount: Mount, what: str, path: str) -> None:
-    if not path.startswith("/"):
-        raise InvalidArgument(
-            f"invalid mount {what} '{path}' for type \"{mount.type}\": mount path must be absolute"
-        )
-    if _CONTROL.search(path):
-        raise InvalidArgument(f"invalid mount {what} {path!r}: control characters in the path")
-    if ".." in path.split("/"):
-        raise InvalidArgument(f"invalid mount {what} '{path}': '..' is not allowed in the path")
-
-
-def _normal_path(path: str) -> str:
-    return "/" + "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
 def validate_endpoint_spec(endpoint: EndpointSpec | None) -> None:

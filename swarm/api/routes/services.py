@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import web
 
 from swarm.api.backend import LogSelector
@@ -10,8 +12,10 @@ from swarm.api.logs import read_options, stream_logs
 from swarm.api.present import service_json
 from swarm.api.selection import SERVICE_FILTERS, count_tasks, select_services
 from swarm.base.errors import InvalidArgument, NotManager
+from swarm.model.container import PullOptions
 from swarm.model.docker_json import read_service_spec, with_defaults
 from swarm.model.objects import Service
+from swarm.model.specs import ServiceSpec
 from swarm.model.view import find
 
 
@@ -33,7 +37,7 @@ async def inspect(call: Call) -> web.Response:
 
 async def create(call: Call) -> web.Response:
     control = call.control()
-    service = await control.create_service(read_service_spec(await call.body()))
+    service = await control.create_service(await _posted_spec(call))
     return answer({"ID": service.id, "Warnings": []}, 201)
 
 
@@ -47,9 +51,20 @@ async def update(call: Call) -> web.Response:
     elif call.flag("resume"):
         await control.resume_service(reference, version)
     else:
-        spec = read_service_spec(await call.body())
+        spec = await _posted_spec(call)
         await control.update_service(reference, version, spec, call.text("registryAuthFrom"))
     return answer({"Warnings": None})
+
+
+async def _posted_spec(call: Call) -> ServiceSpec:
+    """The spec, with the registry login that came beside it: nodes pull with it, and nobody is shown it."""
+    spec = read_service_spec(await call.body())
+    if call.registry_auth() is None:
+        return spec
+    login = PullOptions(registry_auth=call.request.headers["X-Registry-Auth"])
+    template = spec.task_template
+    container = replace(template.container_spec, pull_options=login)
+    return replace(spec, task_template=replace(template, container_spec=container))
 
 
 async def remove(call: Call) -> web.Response:
