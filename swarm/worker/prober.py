@@ -14,7 +14,6 @@ from swarm.base.log import get_logger
 from swarm.worker.health import Health, HealthPlan, Probe, Verdict, after_probe, pause_before_probe
 from swarm.worker.logs import printable
 from swarm.worker.runtime.containers import Containers
-from swarm.worker.runtime.exec import ExecProcess
 from swarm.worker.runtime.exec_spec import ExecConfig
 
 OUTPUT_BYTES = 4096
@@ -57,22 +56,21 @@ class Prober:
 
     async def _probe(self, container_id: str, plan: HealthPlan) -> Probe:
         try:
-            async with self._containers.exec(container_id, ExecConfig(args=plan.args)) as program:
-                async with asyncio.timeout(plan.timeout.total_seconds()):
-                    output, code = await _result(program)
+            async with asyncio.timeout(plan.timeout.total_seconds()):
+                output, code = await self._run(container_id, plan.args)
         except TimeoutError:
             return Probe(is_good=False, output=f"Health check exceeded timeout ({_words(plan.timeout)})")
         except (SwarmError, OSError) as error:
             return Probe(is_good=False, output=printable(str(error).encode()))
         return Probe(is_good=code == 0, output=printable(output))
 
-
-async def _result(program: ExecProcess) -> tuple[bytes, int]:
-    """The start of what the program writes, and its exit code; the rest is read and dropped."""
-    output = b""
-    while (chunk := await program.read()) is not None:
-        output += chunk.data[: OUTPUT_BYTES - len(output)]
-    return output, await program.wait()
+    async def _run(self, container_id: str, args: tuple[str, ...]) -> tuple[bytes, int]:
+        """The start of what the program writes, and its exit code; the rest is read and dropped."""
+        async with self._containers.exec(container_id, ExecConfig(args=args)) as program:
+            output = b""
+            while (chunk := await program.read()) is not None:
+                output += chunk.data[: OUTPUT_BYTES - len(output)]
+            return output, await program.wait()
 
 
 def _words(time: timedelta) -> str:

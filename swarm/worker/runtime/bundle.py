@@ -152,10 +152,10 @@ class Bundles:
         paths = self.paths(container_id)
         process = json.loads((paths.bundle / "config.json").read_text())["process"]
         if not config.user:
-            return exec_process(process, config, None, self._host)
+            return exec_process(process, config, None)
         root_fd = os.open(paths.rootfs, os.O_PATH | os.O_DIRECTORY)
         try:
-            return exec_process(process, config, find_user(root_fd, config.user), self._host)
+            return exec_process(process, config, find_user(root_fd, config.user))
         finally:
             os.close(root_fd)
 

@@ -27,7 +27,7 @@ from swarm.worker.runtime.bundle import BundlePaths, Bundles
 from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.conmon import Conmon
 from swarm.worker.runtime.crun import OciRuntime
-from swarm.worker.runtime.exec import ExecProcess, run_in_container
+from swarm.worker.runtime.exec import ExecProcess, Launch, start
 from swarm.worker.runtime.exec_spec import ExecConfig, check_exec
 from swarm.worker.runtime.host import RuntimeChoice, detect_facts
 from swarm.worker.runtime.pidfd import Process, first_end, open_process
@@ -149,17 +149,24 @@ class Containers:
 
         Raises:
             NotFound, FailedPrecondition: there is no such container, or it does not run.
-            InvalidArgument, Fatal: it cannot be run as asked.
+            InvalidArgument, Fatal: it cannot be run as asked (`exit_code` as in a shell).
         """
         check_exec(config)
         paths = self._paths(container_id)
         if not self.is_alive(container_id) or not _started_mark(paths).exists():
             raise FailedPrecondition(f"container {container_id} is not running")
-        process = await asyncio.to_thread(self._bundles.exec_process, container_id, config)
-        folder = paths.run / f"exec.{new_id()}"
-        runtime = self._runtime
-        async with run_in_container(runtime, container_id, folder, process, stdin=config.stdin) as started:
-            yield started
+        launch = Launch(
+            runtime=self._runtime,
+            container_id=container_id,
+            process=await asyncio.to_thread(self._bundles.exec_process, container_id, config),
+            folder=paths.run / f"exec.{new_id()}",
+            stdin=config.stdin,
+        )
+        program = await start(launch)
+        try:
+            yield program
+        finally:
+            await program.close()
 
     async def wait(self, container_id: str) -> ExitStatus:
         """How the container ended, when it has.

@@ -1,9 +1,9 @@
-"""A program run in a container beside its own: its streams, its end.
+"""Programs run in a container beside its own: how they are started and ended, and their streams.
 
-In: a running container's id and a process specification. Out: an `ExecProcess`. Invariants: when the context
-ends, however it does, the program, the runtime that started it and every descriptor are gone; nothing is
-read before it is asked for, so a slow reader holds up the program and not this process's memory.
-Source: crun(1) 1.8.1 exec; man 7 pty.
+In: a running container's id and a process specification. Out: an `ExecProcess`. Invariants: after `close`
+the program, the runtime that started it and every descriptor are gone; nothing is read before it is asked
+for, so a slow reader holds up the program and not this process's memory.
+Source: crun(1) 1.8.1 and runc(8) 1.1.5 exec; man 7 pty.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ import fcntl
 import json
 import os
 import signal
-import socket
 import struct
 import termios
-from collections.abc import AsyncIterator, Iterable
-from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm.base.aio import first_of
-from swarm.base.errors import Temporary
+from swarm.base.errors import SwarmError, Temporary
+from swarm.worker.runtime.console import ConsoleSocket
 from swarm.worker.runtime.crun import OciRuntime, environment, explain
-from swarm.worker.runtime.pidfd import Process, open_process
+from swarm.worker.runtime.pidfd import Process, first_end, open_process
 from swarm.worker.trees import remove_tree
 
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 10.0
 _BLOCK = 32 * 1024
+_LOOK_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,282 +41,309 @@ class Chunk:
 
 @dataclass(slots=True)
 class _Streams:
-    """This side's descriptors."""
+    """This side's descriptors; a terminal is input and output in one."""
 
-    outputs: dict[int, str]
-    input: int | None
+    stdin: int | None = None
+    stdout: int | None = None
+    stderr: int | None = None
     console: int | None = None
+
+    def close(self, descriptor: int) -> None:
+        for name in ("stdin", "stdout", "stderr"):
+            if getattr(self, name) == descriptor:
+                setattr(self, name, None)
+        if descriptor != self.console:
+            os.close(descriptor)
+
+    def close_all(self) -> None:
+        for descriptor in (self.stdin, self.stdout, self.stderr):
+            if descriptor is not None:
+                self.close(descriptor)
+        if self.console is not None:
+            os.close(self.console)
+            self.console = None
+
+
+@dataclass(slots=True)
+class _Started:
+    """The runtime's process, which lives as long as the program, and the program's pid on the host."""
+
+    runtime: asyncio.subprocess.Process
+    pid: int = 0
 
 
 class ExecProcess:
-    """One reader, one writer; see `run_in_container`."""
+    """One reader and one writer at a time; `close` may be called at any time, and again."""
 
-    def __init__(
-        self, runtime: asyncio.subprocess.Process, streams: _Streams, folder: Path, command: str
-    ) -> None:
-        self._runtime = runtime
-        self._runtime_fd = os.pidfd_open(runtime.pid)
+    def __init__(self, started: _Started, streams: _Streams) -> None:
+        self._started = started
         self._streams = streams
-        self._folder = folder
-        self._command = command
+        self._runtime = Process(started.runtime.pid, os.pidfd_open(started.runtime.pid))
+        self._is_closed = False
+        self._waiting: set[asyncio.Event] = set()
+        self._reading, self._writing, self._closing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
 
     @property
     def pid(self) -> int:
-        """On the host; 0 before it has started, or when it never did."""
-        with suppress(OSError, ValueError):
-            return int((self._folder / "pid").read_text())
-        return 0
+        """On the host."""
+        return self._started.pid
 
     async def read(self) -> Chunk | None:
         """What the program writes next; None when it has ended, or has closed its outputs."""
-        outputs = self._streams.outputs
-        while outputs:
-            has_ended = self._runtime_has_ended()
-            for descriptor, name in list(outputs.items()):
-                try:
-                    data = os.read(descriptor, _BLOCK)
-                except BlockingIOError:
-                    continue
-                except OSError:  # a terminal whose other side is closed
-                    data = b""
-                if data:
-                    outputs[descriptor] = outputs.pop(descriptor)  # the other stream's turn
-                    return Chunk(name, data)
-                del outputs[descriptor]
-                if descriptor != self._streams.console:
-                    os.close(descriptor)
-            if has_ended:  # what a child of the program may write later is nobody's
-                return None
-            await _readable([*outputs, self._runtime_fd])
-        return None
+        async with self._reading:
+            while not self._is_closed:
+                # Asked first: what was written before the end is then still read.
+                has_ended = self._runtime.has_ended
+                if (piece := self._read_now()) is not None:
+                    return piece
+                outputs = [fd for fd in (self._streams.stdout, self._streams.stderr) if fd is not None]
+                if has_ended or not outputs:  # what its children may write later is nobody's
+                    return None
+                await self._ready([*outputs, self._runtime.descriptor])
+            return None
 
     async def write(self, data: bytes) -> None:
         """All of `data` to the program's input; a program that does not read any more gets none."""
-        rest = memoryview(data)
-        while rest and self._streams.input is not None:
-            try:
-                rest = rest[os.write(self._streams.input, rest) :]
-            except BlockingIOError:
-                await _writable(self._streams.input)
-            except OSError:
-                self.close_input()
+        async with self._writing:
+            rest = memoryview(data)
+            while rest and self._streams.stdin is not None and not self._is_closed:
+                try:
+                    rest = rest[os.write(self._streams.stdin, rest) :]
+                except BlockingIOError:
+                    await self._ready([], self._streams.stdin)
+                except OSError:
+                    self.close_input()
 
     def close_input(self) -> None:
         """The program reads the end of its input. A terminal has no such end."""
-        descriptor, self._streams.input = self._streams.input, None
-        if descriptor is not None and descriptor != self._streams.console:
-            os.close(descriptor)
+        if self._streams.stdin is not None:
+            self._streams.close(self._streams.stdin)
 
     def resize(self, rows: int, columns: int) -> None:
         """Of the terminal; without one nothing happens."""
         if self._streams.console is not None:
-            size = struct.pack("HHHH", min(rows, 0xFFFF), min(columns, 0xFFFF), 0, 0)
-            fcntl.ioctl(self._streams.console, termios.TIOCSWINSZ, size)
+            height, width = (min(max(number, 0), 0xFFFF) for number in (rows, columns))
+            packed = struct.pack("HHHH", height, width, 0, 0)
+            fcntl.ioctl(self._streams.console, termios.TIOCSWINSZ, packed)
 
     async def wait(self) -> int:
-        """The program's exit code.
-
-        Raises:
-            Fatal: it could not be run (`exit_code` 127 or 126 as in a shell).
-        """
-        code = await self._runtime.wait()
-        if code != 0 and not self.pid:
-            message = ""
-            with suppress(OSError):
-                message = (self._folder / "log").read_text(errors="replace")
-            raise explain(message, self._command)
+        """The program's exit code, 128 and more for a signal."""
+        code = await self._started.runtime.wait()
         return code if code >= 0 else 128 - code
 
     def kill(self) -> None:
-        """End the program and what it has started in its process group."""
-        pid = self.pid
-        process = open_process(pid, lambda proc: _parent(proc) == self._runtime.pid) if pid else None
-        if process is None:
-            with suppress(ProcessLookupError):
-                self._runtime.kill()
-            return
-        try:
-            _kill_group(process)
-        finally:
-            process.close()
-
-    def attach_console(self, console: int, *, stdin: bool) -> None:
-        """Take the terminal over."""
-        self._streams = _Streams({console: "stdout"}, console if stdin else None, console)
+        """End the program and its process group."""
+        _kill(self._started)
 
     async def close(self) -> None:
-        """End it all."""
+        """Kill it if it runs, and let go of all it has here."""
+        async with self._closing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            for event in self._waiting:
+                event.set()
+            try:
+                await _end(self._started)
+            finally:
+                async with self._reading, self._writing:
+                    self._streams.close_all()
+                    self._runtime.close()
+
+    def _read_now(self) -> Chunk | None:
+        for name in ("stdout", "stderr"):
+            descriptor = getattr(self._streams, name)
+            if descriptor is None:
+                continue
+            try:
+                data = os.read(descriptor, _BLOCK)
+            except BlockingIOError:
+                continue
+            except OSError:  # a terminal whose other side is closed
+                data = b""
+            if data:
+                return Chunk(name, data)
+            self._streams.close(descriptor)
+        return None
+
+    async def _ready(self, readable: list[int], writable: int | None = None) -> None:
+        """Until one of the descriptors can be used, or `close` is called."""
+        loop, event = asyncio.get_running_loop(), asyncio.Event()
+        self._waiting.add(event)
+        for descriptor in readable:
+            loop.add_reader(descriptor, event.set)
+        if writable is not None:
+            loop.add_writer(writable, event.set)
         try:
-            if self._runtime.returncode is None:
-                self.kill()
-                await self._reap()
+            if not self._is_closed:
+                await event.wait()
         finally:
-            self.close_input()
-            for descriptor in self._streams.outputs:
-                if descriptor != self._streams.console:
-                    os.close(descriptor)
-            self._streams.outputs.clear()
-            if self._streams.console is not None:
-                os.close(self._streams.console)
-                self._streams.console = None
-            os.close(self._runtime_fd)
-
-    async def _reap(self) -> None:
-        try:
-            async with asyncio.timeout(END_TIMEOUT_S):
-                await self._runtime.wait()
-        except TimeoutError:
-            with suppress(ProcessLookupError):
-                self._runtime.kill()
-
-    def _runtime_has_ended(self) -> bool:
-        return Process(self._runtime.pid, self._runtime_fd).has_ended
+            self._waiting.discard(event)
+            for descriptor in readable:
+                loop.remove_reader(descriptor)
+            if writable is not None:
+                loop.remove_writer(writable)
 
 
-@asynccontextmanager
-async def run_in_container(
-    runtime: OciRuntime, container_id: str, folder: Path, process: dict[str, object], *, stdin: bool
-) -> AsyncIterator[ExecProcess]:
-    """Start `process` (OCI) in the running container; `folder` is made for it and goes with it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A program to be started in a running container."""
+
+    runtime: OciRuntime
+    container_id: str
+    process: dict[str, object] = field(repr=False)
+    """OCI; its variables may be secret."""
+    folder: Path
+    """Made for the start, and gone after it. Not on a disk."""
+    stdin: bool = False
+
+    @property
+    def command(self) -> str:
+        args = self.process["args"]
+        return str(args[0]) if isinstance(args, list) else ""
+
+    def argv(self, *more: str) -> list[str]:
+        folder, program = self.folder, self.runtime
+        argv = [str(program.program), "--log", str(folder / "log"), "--log-format", "json"]
+        argv += [*program.arguments, "exec", "--pid-file", str(folder / "pid")]
+        return [*argv, "--process", str(folder / "process.json"), *more, self.container_id]
+
+    def failure(self) -> SwarmError:
+        """Why the runtime has given up."""
+        message = ""
+        with suppress(OSError):
+            message = (self.folder / "log").read_text(errors="replace")
+        return explain(message, self.command)
+
+
+async def start(launch: Launch) -> ExecProcess:
+    """Start the program.
 
     Raises:
+        Fatal: it cannot be executed (`exit_code` 127 or 126, as in a shell).
         Temporary: the runtime does not get it started in time.
-        Fatal: see `ExecProcess.wait`; with a terminal at once.
     """
-    folder.mkdir(mode=0o700)
+    launch.folder.mkdir(mode=0o700)
     try:
-        (folder / "process.json").write_text(json.dumps(process))
-        argv = [
-            str(runtime.program),
-            "--log",
-            str(folder / "log"),
-            "--log-format",
-            "json",
-            *runtime.arguments,
-        ]
-        argv += ["exec", "--pid-file", str(folder / "pid"), "--process", str(folder / "process.json")]
-        start = _with_terminal if process["terminal"] else _with_pipes
-        started = await start(argv, container_id, folder, stdin)
-        try:
-            yield started
-        finally:
-            await started.close()
+        (launch.folder / "process.json").write_text(json.dumps(launch.process))
+        return await (_with_terminal(launch) if launch.process["terminal"] else _with_pipes(launch))
     finally:
-        remove_tree(folder)
+        remove_tree(launch.folder)
 
 
-async def _with_pipes(argv: list[str], container_id: str, folder: Path, stdin: bool) -> ExecProcess:
+async def _with_pipes(launch: Launch) -> ExecProcess:
     with ExitStack() as theirs, ExitStack() as ours:
-        ends: dict[str, tuple[int, int]] = {}
-        for name in ("stdin", "stdout", "stderr") if stdin else ("stdout", "stderr"):
+        streams, ends = _Streams(), {}
+        for name in ("stdin", "stdout", "stderr") if launch.stdin else ("stdout", "stderr"):
             reader, writer = os.pipe()
-            own, other = (writer, reader) if name == "stdin" else (reader, writer)
-            ours.callback(os.close, own)
-            theirs.callback(os.close, other)
+            own, ends[name] = (writer, reader) if name == "stdin" else (reader, writer)
+            theirs.callback(os.close, ends[name])
             os.set_blocking(own, False)
-            ends[name] = (own, other)
-        runtime = await asyncio.create_subprocess_exec(
-            *argv,
-            container_id,
-            stdin=ends["stdin"][1] if stdin else asyncio.subprocess.DEVNULL,
-            stdout=ends["stdout"][1],
-            stderr=ends["stderr"][1],
-            env=environment(),
-            start_new_session=True,
-        )
-        outputs = {ends[name][0]: name for name in ("stdout", "stderr")}
-        streams = _Streams(outputs, ends["stdin"][0] if stdin else None)
-        started = ExecProcess(runtime, streams, folder, _command(folder))
+            setattr(streams, name, own)
+        ours.callback(streams.close_all)
+        started = await _spawn(launch.argv(), ends)
+        theirs.close()
         ours.pop_all()
-        return started
+        return await _watched(launch, started, streams)
 
 
-async def _with_terminal(argv: list[str], container_id: str, folder: Path, stdin: bool) -> ExecProcess:
-    with ExitStack() as stack:
-        # By descriptor: the folder's path may be longer than a socket's address.
-        folder_fd = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-        stack.callback(os.close, folder_fd)
-        address = f"/proc/self/fd/{folder_fd}/console"
-        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
-        listener.setblocking(False)
-        listener.bind(address)
-        listener.listen(1)
-        runtime = await asyncio.create_subprocess_exec(
-            *argv,
-            "--console-socket",
-            address,
-            container_id,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=environment(),
-            pass_fds=(folder_fd,),
-            start_new_session=True,
-        )
-        started = ExecProcess(runtime, _Streams({}, None), folder, _command(folder))
+async def _with_terminal(launch: Launch) -> ExecProcess:
+    with ConsoleSocket(launch.folder) as sockets:
+        argv = launch.argv("--console-socket", sockets.address)
+        started = await _spawn(argv, {}, keep=sockets.folder_fd)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
-                console = await first_of(_console(listener), _failed(started))
+                console = await first_of(sockets.receive(), _given_up(launch, started))
         except BaseException as error:
-            await started.close()
+            await _end(started)
             if isinstance(error, TimeoutError):
                 raise Temporary(f"no terminal within {START_TIMEOUT_S:.0f} s") from None
             raise
-    os.set_blocking(console, False)
-    started.attach_console(console, stdin=stdin)
-    return started
+    streams = _Streams(stdin=console if launch.stdin else None, stdout=console, console=console)
+    return await _watched(launch, started, streams)
 
 
-async def _console(listener: socket.socket) -> int:
-    """The terminal's controlling side, as the runtime sends it."""
-    connection, _ = await asyncio.get_running_loop().sock_accept(listener)
-    with connection:
-        await _readable([connection.fileno()])
-        _, descriptors, _, _ = socket.recv_fds(connection, 4096, 1)
-    if not descriptors:
-        raise Temporary("the runtime sent no terminal")
-    return descriptors[0]
+async def _spawn(argv: list[str], ends: dict[str, int], keep: int | None = None) -> _Started:
+    nothing = asyncio.subprocess.DEVNULL
+    runtime = await asyncio.create_subprocess_exec(
+        *argv,
+        stdin=ends.get("stdin", nothing),
+        stdout=ends.get("stdout", nothing),
+        stderr=ends.get("stderr", nothing),
+        env=environment(),
+        pass_fds=() if keep is None else (keep,),
+        start_new_session=True,
+    )
+    return _Started(runtime)
 
 
-async def _failed(started: ExecProcess) -> int:
-    code = await started.wait()
-    raise Temporary(f"the program ended with code {code} before it had a terminal")
+async def _watched(launch: Launch, started: _Started, streams: _Streams) -> ExecProcess:
+    """The process, once the program runs in it. Raises: Fatal, Temporary."""
+    process = ExecProcess(started, streams)
+    try:
+        async with asyncio.timeout(START_TIMEOUT_S):
+            started.pid = await _program_pid(launch, started)
+    except BaseException as error:
+        await process.close()
+        if isinstance(error, TimeoutError):
+            raise Temporary(f"the program did not start within {START_TIMEOUT_S:.0f} s") from None
+        raise
+    return process
 
 
-def _command(folder: Path) -> str:
-    args = json.loads((folder / "process.json").read_text())["args"]
-    return str(args[0])
+async def _program_pid(launch: Launch, started: _Started) -> int:
+    """What the runtime writes down once the program is executed; it tells nobody, so it is looked for."""
+    with ExitStack() as stack:
+        runtime = Process(started.runtime.pid, os.pidfd_open(started.runtime.pid))
+        stack.callback(runtime.close)
+        while True:
+            has_ended = runtime.has_ended
+            with suppress(OSError, ValueError):
+                return int((launch.folder / "pid").read_text())
+            if has_ended:
+                raise launch.failure()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await first_end(runtime)
+
+
+async def _given_up(launch: Launch, started: _Started) -> int:
+    await started.runtime.wait()
+    raise launch.failure()
+
+
+async def _end(started: _Started) -> None:
+    """Kill the program, and see the runtime end with it."""
+    _kill(started)
+    try:
+        async with asyncio.timeout(END_TIMEOUT_S):
+            await started.runtime.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            started.runtime.kill()
+
+
+def _kill(started: _Started) -> None:
+    if started.runtime.returncode is not None:
+        return
+    runtime_pid = started.runtime.pid
+    program = open_process(started.pid, lambda proc: _parent(proc) == runtime_pid) if started.pid else None
+    if program is None:
+        with suppress(ProcessLookupError):
+            started.runtime.kill()
+    else:
+        _kill_group(program)
+        program.close()
 
 
 def _parent(proc: Path) -> int:
     return int((proc / "stat").read_text().rpartition(")")[2].split()[1])
 
 
-def _kill_group(process: Process) -> None:
+def _kill_group(program: Process) -> None:
     """The runtime gives each program a session of its own, so the group is its alone."""
     with suppress(ProcessLookupError):
-        group = os.getpgid(process.pid)
+        group = os.getpgid(program.pid)
         if group != os.getpgid(0):
             os.killpg(group, signal.SIGKILL)
-    process.send(signal.SIGKILL)
-
-
-async def _readable(descriptors: Iterable[int]) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    watched = list(descriptors)
-    for descriptor in watched:
-        loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        for descriptor in watched:
-            loop.remove_reader(descriptor)
-
-
-async def _writable(descriptor: int) -> None:
-    loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_writer(descriptor)
+    program.send(signal.SIGKILL)

@@ -1,7 +1,7 @@
 """A program to run in a container beside its own: the container's process in, that program's out. Pure.
 
-Invariant: it gets what the container's own process has (limits, filter, variables), never more, unless
-`privileged` is asked for. Source: OCI runtime-spec config.md, process.
+Invariant: it gets what the container's own process has (limits, filter, variables), never more.
+Source: OCI runtime-spec config.md, process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from swarm.base.errors import InvalidArgument
-from swarm.worker.runtime.resolved import HostFacts, User
+from swarm.worker.runtime.resolved import User
 from swarm.worker.runtime.spec import capability_sets, user_ids
 
 
@@ -26,7 +26,6 @@ class ExecConfig:
     tty: bool = False
     stdin: bool = False
     """The program can be written to; else its input is empty."""
-    privileged: bool = False
 
 
 def check_exec(config: ExecConfig) -> None:
@@ -41,26 +40,24 @@ def check_exec(config: ExecConfig) -> None:
         )
 
 
-def exec_process(
-    process: Mapping[str, Any], config: ExecConfig, user: User | None, host: HostFacts
-) -> dict[str, object]:
+def exec_process(process: Mapping[str, Any], config: ExecConfig, user: User | None) -> dict[str, object]:
     """`process` is that of the container's configuration; `user` None is the container's."""
+    has_terminal = config.tty
     env = _variables(process["env"])
     if user is not None:
         env["HOME"] = user.home
-    if config.tty:
+    if has_terminal:
         env.setdefault("TERM", "xterm")
     env.update(_variables(config.env))
     ids: dict[str, Any] = user_ids(user) if user is not None else process["user"]
-    has = host.capabilities if config.privileged else frozenset(process["capabilities"]["bounding"])
     return {
         **process,
-        "terminal": config.tty,
+        "terminal": has_terminal,
         "user": ids,
         "args": list(config.args),
         "env": [f"{key}={value}" for key, value in env.items()],
         "cwd": config.cwd or process["cwd"],
-        "capabilities": capability_sets(has, ids["uid"]),
+        "capabilities": capability_sets(frozenset(process["capabilities"]["bounding"]), ids["uid"]),
     }
 
 
