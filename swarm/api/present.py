@@ -12,6 +12,7 @@ from swarm.api.backend import SwarmStatus
 from swarm.api.selection import ServiceCounts
 from swarm.model.docker_json import Json, encode, timestamp
 from swarm.model.objects import Cluster, JoinTokens, Network, Node, Service, Task, TaskStatus
+from swarm.model.task_state import TaskState
 from swarm.model.types import EndpointSpec, Meta, NetworkAttachment, PortConfig, TLSInfo
 
 ENGINE_PLUGINS = [
@@ -80,7 +81,8 @@ def task_json(task: Task, networks: Mapping[str, Network]) -> Json:
     if task.node_id:
         found["NodeID"] = task.node_id
     found["Status"] = _task_status(task.status)
-    found["DesiredState"] = task.desired_state.word
+    is_job = task.job_iteration is not None and task.desired_state is TaskState.RUNNING
+    found["DesiredState"] = (TaskState.COMPLETE if is_job else task.desired_state).word
     if task.job_iteration is not None:
         found["JobIteration"] = encode(task.job_iteration)
     if task.assigned_generic_resources:

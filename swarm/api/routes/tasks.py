@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from aiohttp import web
 
@@ -13,7 +14,9 @@ from swarm.api.logs import read_options, stream_logs
 from swarm.api.present import task_json
 from swarm.api.selection import TASK_FILTERS, select_tasks
 from swarm.base.errors import NotManager
-from swarm.model.objects import Network, Task
+from swarm.manager.orchestrator.dependencies import waits_for
+from swarm.model.objects import Network, Service, Task
+from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView, find
 
 _KEPT_LIMIT = 5000
@@ -48,16 +51,25 @@ def _networks(view: ClusterView) -> dict[str, Network]:
     return {network.id: network for network in view.list(Network)}
 
 
+def _shown(view: ClusterView, task: Task) -> Task:
+    """With the reason why it is held at READY, which is another service's and in no task."""
+    if task.desired_state is not TaskState.READY or task.status.err or task.start_after is not None:
+        return task
+    service = view.get(Service, task.service_id)
+    reason = waits_for(view, service) if service else ""
+    return replace(task, status=replace(task.status, err=reason)) if reason else task
+
+
 async def list_tasks(call: Call) -> web.Response:
     view = call.control().view
     networks = _networks(view)
-    tasks = select_tasks(view, call.filters(TASK_FILTERS))
+    tasks = [_shown(view, task) for task in select_tasks(view, call.filters(TASK_FILTERS))]
     return raw_answer(b"[" + b",".join(_rendered.render(task, networks) for task in tasks) + b"]\n")
 
 
 async def inspect(call: Call) -> web.Response:
     view = call.control().view
-    task = find(view, Task, call.params["id"])
+    task = _shown(view, find(view, Task, call.params["id"]))
     return raw_answer(_rendered.render(task, _networks(view)) + b"\n")
 
 
