@@ -17,6 +17,7 @@ from swarm.base.errors import (
 from swarm.base.ids import SequentialIds
 from swarm.manager.control import Control
 from swarm.manager.control.names import generate_name
+from swarm.model.container import PullOptions
 from swarm.model.objects import Cluster, ManagerStatus, Node, Service, Task
 from swarm.model.rotate import Rotate
 from swarm.model.specs import (
@@ -37,6 +38,9 @@ from swarm.model.types import (
     Placement,
     PortConfig,
     ResourceRequirements,
+    UpdateState,
+    UpdateStatus,
+    Version,
 )
 from swarm.model.validation import validate_service_name
 from tests.fakes.fake_backend import FakeBackend, a_node, a_task
@@ -117,7 +121,7 @@ async def test_scaling_keeps_template_version_and_remembers_the_spec(control: Co
     assert found.meta.version.index > service.meta.version.index
 
 
-async def test_spelling_defaults_out_is_no_change_of_the_template(control: Control) -> None:
+async def test_spelling_defaults_out_makes_no_new_tasks(control: Control) -> None:
     service = await control.create_service(SPEC)
     posted = replace(
         scaled(SPEC, 2),
@@ -125,9 +129,9 @@ async def test_spelling_defaults_out_is_no_change_of_the_template(control: Contr
         endpoint_spec=EndpointSpec(mode="vip"),
     )
     await control.update_service("web", service.meta.version.index, posted)
-    found = control.view.get(Service, service.id)
-    assert found is not None
-    assert found.spec.task_template == SPEC.task_template
+    assert found(control).spec == posted
+    assert found(control).spec_version == service.spec_version
+    assert found(control).update_status is None
 
 
 @pytest.mark.parametrize(
@@ -135,14 +139,113 @@ async def test_spelling_defaults_out_is_no_change_of_the_template(control: Contr
     [
         (replace(SPEC, name="other"), "renaming services is not supported"),
         (replace(SPEC, mode=ServiceMode(global_=GlobalMode())), "service mode change is not allowed"),
-        (replace(SPEC, task_template=replace(SPEC.task_template, force_update=1)), "task template"),
-        (replace(SPEC, endpoint_spec=PORT), "published ports"),
     ],
 )
-async def test_other_updates_are_refused(control: Control, spec: ServiceSpec, message: str) -> None:
+async def test_another_name_or_mode_is_refused(control: Control, spec: ServiceSpec, message: str) -> None:
     service = await control.create_service(SPEC)
     with pytest.raises(Unsupported, match=message):
         await control.update_service("web", service.meta.version.index, spec)
+
+
+async def test_a_rollback_swaps_the_specs_and_takes_up_the_old_version(control: Control) -> None:
+    made = await control.create_service(replace(SPEC, endpoint_spec=PORT))
+    await control.update_service("web", made.meta.version.index, image(SPEC, "web:2"))
+    updated = found(control)
+    assert updated.spec_version not in (made.spec_version, Version())
+    assert updated.endpoint.ports == ()
+    assert (updated.previous_spec, updated.previous_spec_version) == (made.spec, made.spec_version)
+    await control.rollback_service("web", updated.meta.version.index)
+    back = found(control)
+    assert (back.spec, back.spec_version, back.endpoint.ports) == (made.spec, made.spec_version, PORT.ports)
+    assert (back.previous_spec, back.previous_spec_version) == (updated.spec, updated.spec_version)
+    assert back.update_status == UpdateStatus(
+        state=UpdateState.ROLLBACK_STARTED, message="manually requested rollback"
+    )
+
+
+async def test_a_rollback_needs_a_previous_spec_and_free_ports(control: Control, store: FakeStore) -> None:
+    made = await control.create_service(replace(SPEC, endpoint_spec=PORT))
+    with pytest.raises(FailedPrecondition, match="service web does not have a previous spec"):
+        await control.rollback_service("web", made.meta.version.index)
+    await control.update_service("web", made.meta.version.index, SPEC)
+    await control.create_service(replace(SPEC, name="other", endpoint_spec=PORT))
+    commits = len(store.commits)
+    with pytest.raises(InvalidArgument, match="port '8080' is already in use"):
+        await control.rollback_service("web", found(control).meta.version.index)
+    assert len(store.commits) == commits
+
+
+async def test_a_port_that_is_taken_refuses_an_update(control: Control, store: FakeStore) -> None:
+    await control.create_service(replace(SPEC, name="other", endpoint_spec=PORT))
+    made = await control.create_service(SPEC)
+    commits = len(store.commits)
+    with pytest.raises(InvalidArgument, match="port '8080' is already in use by service 'other'"):
+        await control.update_service("web", made.meta.version.index, replace(SPEC, endpoint_spec=PORT))
+    assert len(store.commits) == commits
+
+
+async def test_the_same_spec_again_resumes_a_paused_update(control: Control, store: FakeStore) -> None:
+    made = await control.create_service(SPEC)
+    await control.update_service("web", made.meta.version.index, image(SPEC, "web:2"))
+    commits = len(store.commits)
+    await control.update_service("web", found(control).meta.version.index, image(SPEC, "web:2"))
+    assert len(store.commits) == commits
+    store.put(replace(found(control), update_status=UpdateStatus(state=UpdateState.PAUSED)))
+    await control.update_service("web", found(control).meta.version.index, image(SPEC, "web:2"))
+    assert found(control).update_status is None
+    assert found(control).previous_spec == SPEC
+
+
+async def test_scaling_leaves_a_paused_update_and_what_it_would_be_rolled_back_to(
+    control: Control, store: FakeStore
+) -> None:
+    made = await control.create_service(SPEC)
+    await control.update_service("web", made.meta.version.index, image(SPEC, "web:2"))
+    paused = UpdateStatus(state=UpdateState.PAUSED)
+    store.put(replace(found(control), update_status=paused))
+    wanted = scaled(image(SPEC, "web:2"), 5)
+    await control.update_service("web", found(control).meta.version.index, wanted)
+    assert (found(control).spec, found(control).update_status) == (wanted, paused)
+    assert found(control).previous_spec == scaled(SPEC, 5)
+    assert found(control).previous_spec_version == made.spec_version
+
+
+async def test_only_what_is_paused_is_resumed(control: Control, store: FakeStore) -> None:
+    made = await control.create_service(SPEC)
+    with pytest.raises(FailedPrecondition, match="the update of service web is not paused"):
+        await control.resume_service("web", made.meta.version.index)
+    store.put(replace(made, update_status=UpdateStatus(state=UpdateState.ROLLBACK_PAUSED)))
+    await control.resume_service("web", found(control).meta.version.index)
+    status = found(control).update_status
+    assert status
+    assert status.state is UpdateState.ROLLBACK_STARTED
+
+
+async def test_credentials_stay_when_an_update_brings_none(control: Control) -> None:
+    first, second = PullOptions(registry_auth="one"), PullOptions(registry_auth="two")
+    made = await control.create_service(credentials(SPEC, first))
+    await control.update_service("web", made.meta.version.index, scaled(SPEC, 2))
+    assert found(control).spec == credentials(scaled(SPEC, 2), first)
+    version = found(control).meta.version.index
+    await control.update_service("web", version, credentials(scaled(SPEC, 2), second))
+    assert found(control).spec_version == made.spec_version
+    version = found(control).meta.version.index
+    await control.update_service("web", version, scaled(SPEC, 3), "previous-spec")
+    assert found(control).spec == credentials(scaled(SPEC, 3), first)
+
+
+def found(control: Control) -> Service:
+    return control.view.named(Service, "web")[0]
+
+
+def image(spec: ServiceSpec, name: str) -> ServiceSpec:
+    container = replace(spec.task_template.container_spec, image=name)
+    return replace(spec, task_template=replace(spec.task_template, container_spec=container))
+
+
+def credentials(spec: ServiceSpec, options: PullOptions) -> ServiceSpec:
+    container = replace(spec.task_template.container_spec, pull_options=options)
+    return replace(spec, task_template=replace(spec.task_template, container_spec=container))
 
 
 async def test_an_update_on_an_old_version_is_out_of_sequence(control: Control) -> None:
