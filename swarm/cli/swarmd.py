@@ -40,6 +40,21 @@ def main(argv: list[str] | None = None) -> int:
         metavar="SIZE",
         help="size of the store's database at which it takes no more writes, such as 512M (default: 2G)",
     )
+    parser.add_argument(
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a label of this host, for constraints on engine.labels.KEY; may be repeated",
+    )
+    parser.add_argument(
+        "--node-generic-resource",
+        "--generic-resource",
+        action="append",
+        default=[],
+        metavar="KIND=NAME|KIND=NUMBER",
+        help="what this host has beyond CPU and memory, such as gpu=GPU-1 or licence=3; may be repeated",
+    )
     parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
     parser.add_argument("--version", action="version", version=f"swarmd {__version__}")
     options = parser.parse_args(argv)
@@ -68,8 +83,10 @@ def _run(options: argparse.Namespace) -> int:
     from swarm.base.clock import SystemClock
     from swarm.base.errors import SwarmError
     from swarm.base.ids import new_id
+    from swarm.model.generic_resources import parse_node_resources
     from swarm.node.files import Paths
     from swarm.node.node import Host
+    from swarm.worker.host import HostOffer, parse_labels
 
     log.configure(level=options.log_level)
     paths = Paths(state=options.state_dir, run=options.run_dir)
@@ -78,7 +95,11 @@ def _run(options: argparse.Namespace) -> int:
     if sys.version_info < (3, 12):  # later ones do so by themselves: otherwise each child costs a thread
         asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
     try:
-        asyncio.run(_serve(Host(paths, SystemClock(), new_id, insecure, options.etcd_quota)))
+        offer = HostOffer(
+            labels=parse_labels(options.label),
+            generic_resources=parse_node_resources(options.node_generic_resource),
+        )
+        asyncio.run(_serve(Host(paths, SystemClock(), new_id, insecure, options.etcd_quota, offer)))
     except* SwarmError as errors:
         print(f"swarmd: {_first(errors)}", file=sys.stderr)
         status = 1

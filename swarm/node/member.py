@@ -35,6 +35,7 @@ from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, read_nameservers
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
+from swarm.worker.host import NO_OFFER, HostOffer
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator
@@ -60,6 +61,7 @@ class Surroundings:
     identity: Callable[[], Identity]
     set_identity: Callable[[Identity], None]
     etcd_quota_bytes: int = DEFAULT_QUOTA_BYTES
+    offer: HostOffer = NO_OFFER
 
 
 class Member:
@@ -89,6 +91,7 @@ class Member:
             logs=self.logs,
             execs=self.execs,
             fence=fence,
+            offer=around.offer,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
             home=self._home,

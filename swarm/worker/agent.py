@@ -41,7 +41,7 @@ from swarm.proto.rpc import certificate_problem, open_channel, translated
 from swarm.worker.assignments import Assignments
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
-from swarm.worker.host import describe_host
+from swarm.worker.host import HostOffer, describe_host
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter
@@ -106,6 +106,7 @@ class AgentParts:
     execs: Execs
     usage: UsageReporter
     fence: Fence
+    offer: HostOffer
     clock: Clock
     home: Callable[[], str]
     """Where this node itself serves as a manager, host:port; empty while it does not."""
@@ -212,7 +213,7 @@ class Agent:
             try:
                 await _reach(channel)
                 stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
-                description = describe_host(identity, self._data_path_address)
+                description = describe_host(identity, self._data_path_address, self._parts.offer)
                 stream = _SessionStream(
                     stub.Session(pb.SessionRequest(description=codec.encode(description)))
                 )

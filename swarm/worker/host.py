@@ -5,22 +5,53 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import __version__
-from swarm.model.types import EngineDescription, NodeDescription, Platform, Resources
+from swarm.base.errors import InvalidArgument
+from swarm.model.types import EngineDescription, GenericResource, NodeDescription, Platform, Resources
 from swarm.proto.identity import Identity
 from swarm.proto.roots import identity_info
 
 NANO = 10**9
 
 
-def describe_host(identity: Identity, data_path_address: str) -> NodeDescription:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostOffer:
+    """What the host's owner says of it when swarmd starts."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """`engine.labels.…` of constraints and preferences."""
+    generic_resources: tuple[GenericResource, ...] = ()
+
+
+NO_OFFER = HostOffer()
+
+
+def parse_labels(texts: Iterable[str]) -> dict[str, str]:
+    """`swarmd --label KEY=VALUE`. Raises: InvalidArgument."""
+    labels: dict[str, str] = {}
+    for text in texts:
+        key, _, value = text.partition("=")
+        if not key.strip():
+            raise InvalidArgument(f"invalid label {text!r}: expected KEY=VALUE")
+        if labels.setdefault(key, value) != value:
+            raise InvalidArgument(f"conflicting labels for {key}={labels[key]} and {key}={value}")
+    return labels
+
+
+def describe_host(identity: Identity, data_path_address: str, offer: HostOffer) -> NodeDescription:
     return NodeDescription(
         hostname=socket.gethostname(),
         platform=Platform(architecture=platform.machine(), os="linux"),
-        resources=Resources(nano_cpus=len(os.sched_getaffinity(0)) * NANO, memory_bytes=_memory_bytes()),
-        engine=EngineDescription(engine_version=__version__),
+        resources=Resources(
+            nano_cpus=len(os.sched_getaffinity(0)) * NANO,
+            memory_bytes=_memory_bytes(),
+            generic_resources=offer.generic_resources,
+        ),
+        engine=EngineDescription(engine_version=__version__, labels=offer.labels),
         tls_info=identity_info(identity),
         data_path_address=data_path_address,
     )

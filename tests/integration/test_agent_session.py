@@ -16,6 +16,7 @@ from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
+from swarm.worker.host import HostOffer
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter
@@ -77,6 +78,7 @@ class Worker:
             execs=Execs(self.left, self.tasks),
             usage=UsageReporter(self.left, self.tasks.list, CLOCK),
             fence=Fence(directory, CLOCK),
+            offer=HostOffer(),
             clock=CLOCK,
             home=lambda: "",
             remember=self.remembered.append,
