@@ -73,3 +73,5 @@ class TaskNetwork:
     attachments: tuple[NetworkAttachment, ...] = ()
     host_ports: tuple[PortConfig, ...] = field(default_factory=tuple)
     """Ports in host mode: only this host answers, and only with this task."""
+    slot: str = ""
+    """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""

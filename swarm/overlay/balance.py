@@ -82,7 +82,7 @@ def plan_rules(desired: DataPlane, records: Iterable[TaskRecord], gateway_subnet
             Key(protocol=port.protocol, port=port.published_port): Target(
                 address=record.gateway_address, port=port.target_port
             )
-            for record in records
+            for record in reversed(tuple(records))  # of two in one slot, the older still has its ports
             for port in record.host_ports
         },
     )

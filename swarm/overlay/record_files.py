@@ -23,8 +23,9 @@ class RecordFiles:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def load(self) -> dict[str, TaskRecord]:
-        """Every record. Files are put in place whole, and a power cut empties /run."""
-        records = (_decode(path.read_text()) for path in sorted(self._directory.glob("*.json")))
+        """Every record, oldest first. Files are put in place whole, and a power cut empties /run."""
+        paths = sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+        records = (_decode(path.read_text()) for path in paths)
         return {record.task_id: record for record in records}
 
     def save(self, record: TaskRecord) -> None:
@@ -44,6 +45,7 @@ def _encode(record: TaskRecord) -> str:
             "gateway_address": record.gateway_address,
             "attachments": [[a.network_id, list(a.addresses)] for a in record.attachments],
             "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
+            "slot": record.slot,
         }
     )
 
@@ -67,4 +69,5 @@ def _decode(text: str) -> TaskRecord:
             )
             for protocol, published, target, name in stored["host_ports"]
         ),
+        slot=stored.get("slot", ""),
     )

@@ -2,8 +2,8 @@
 
 In: `TaskNetwork`s, the records there are. Out: a `TaskRecord`.
 
-Invariant: no two records hold the same gateway address or the same host port; a task that has a record keeps
-what it has.
+Invariant: no two records hold the same gateway address; nor the same host port, but for tasks of one slot, of
+which the newer waits for the older to go. A task that has a record keeps what it has.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class TaskRecord:
     """The task's own address on the gateway network."""
     attachments: tuple[NetworkAttachment, ...] = ()
     host_ports: tuple[PortConfig, ...] = ()
+    slot: str = ""
 
 
 def plan_record(
@@ -47,7 +48,8 @@ def plan_record(
         task_id=task.task_id,
         gateway_address=address,
         attachments=task.attachments,
-        host_ports=_choose_ports(task.host_ports, others, former),
+        host_ports=_choose_ports(task, others, former),
+        slot=task.slot,
     )
 
 
@@ -63,15 +65,20 @@ def _free_address(taken: Iterable[str], subnet: ipaddress.IPv4Network) -> str:
 
 
 def _choose_ports(
-    wanted: tuple[PortConfig, ...], others: Iterable[TaskRecord], former: tuple[PortConfig, ...]
+    task: TaskNetwork, others: Iterable[TaskRecord], former: tuple[PortConfig, ...]
 ) -> tuple[PortConfig, ...]:
-    taken = {(port.protocol, port.published_port) for record in others for port in record.host_ports}
+    taken: set[tuple[Protocol, int]] = set()
+    awaited: set[tuple[Protocol, int]] = set()
+    for record in others:
+        is_predecessor = task.slot and record.slot == task.slot
+        held = ((port.protocol, port.published_port) for port in record.host_ports)
+        (awaited if is_predecessor else taken).update(held)
     given = {(port.protocol, port.target_port): port.published_port for port in former}
     chosen: list[PortConfig] = []
-    for port in sorted(wanted, key=lambda p: p.published_port == 0):  # the named ones first
+    for port in sorted(task.host_ports, key=lambda p: p.published_port == 0):  # the named ones first
         number = port.published_port or given.get((port.protocol, port.target_port), 0)
         if not port.published_port and (number == 0 or (port.protocol, number) in taken):
-            number = _free_port(port.protocol, taken)
+            number = _free_port(port.protocol, taken | awaited)
         if (port.protocol, number) in taken:
             raise Temporary(f"Bind for 0.0.0.0:{number} failed: port is already allocated")
         taken.add((port.protocol, number))

@@ -61,7 +61,12 @@ class Controller:
         image = await self._image(task)
         self._images.retain(image, task.id)
         link = await self._network.attach(
-            TaskNetwork(task_id=task.id, attachments=task.attachments, host_ports=_host_ports(task))
+            TaskNetwork(
+                task_id=task.id,
+                attachments=task.attachments,
+                host_ports=_host_ports(task),
+                slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
+            )
         )
         failpoint("task.prepare.attached")
         config = self._config(task, image, link)

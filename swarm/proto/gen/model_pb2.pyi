@@ -2290,7 +2290,9 @@ class TaskNetwork(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     HOST_PORTS_FIELD_NUMBER: _builtins.int
+    SLOT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
+    slot: _builtins.str
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachment]: ...
     @_builtins.property
@@ -2301,10 +2303,11 @@ class TaskNetwork(_message.Message):
         task_id: _builtins.str = ...,
         attachments: _abc.Iterable[Global___NetworkAttachment] | None = ...,
         host_ports: _abc.Iterable[Global___PortConfig] | None = ...,
+        slot: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "slot", b"slot", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

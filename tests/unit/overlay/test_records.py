@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from swarm.base.errors import FailedPrecondition, Temporary
-from swarm.model.dataplane import TaskNetwork
+from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.overlay.balance import Key, plan_rules
 from swarm.overlay.plan import choose_subnet
 from swarm.overlay.record_files import RecordFiles
 from swarm.overlay.records import TaskRecord, plan_record
@@ -21,8 +22,8 @@ def host_port(published: int, target: int = 80, protocol: Protocol = Protocol.TC
     )
 
 
-def attach(records: dict[str, TaskRecord], task_id: str, *ports: PortConfig) -> TaskRecord:
-    record = plan_record(TaskNetwork(task_id=task_id, host_ports=ports), records, SUBNET)
+def attach(records: dict[str, TaskRecord], task_id: str, *ports: PortConfig, slot: str = "") -> TaskRecord:
+    record = plan_record(TaskNetwork(task_id=task_id, host_ports=ports, slot=slot), records, SUBNET)
     records[task_id] = record
     return record
 
@@ -47,6 +48,24 @@ def test_a_host_port_has_one_owner() -> None:
     attach(records, "t1", host_port(8080))
 
 
+def test_a_successor_is_given_the_port_before_its_predecessor_has_gone() -> None:
+    records: dict[str, TaskRecord] = {}
+    old = attach(records, "t1", host_port(8080), host_port(0, 81), slot="web.1")
+    new = attach(records, "t2", host_port(8080), host_port(0, 81), slot="web.1")
+    assert [port.published_port for port in old.host_ports] == [8080, 49153]
+    assert [port.published_port for port in new.host_ports] == [8080, 49154]
+    with pytest.raises(Temporary):
+        attach(records, "t3", host_port(8080), slot="web.2")
+    key = Key(protocol=Protocol.TCP, port=8080)
+
+    def target() -> str:
+        return plan_rules(DataPlane(), records.values(), str(SUBNET)).host_ports[key].address
+
+    assert target() == old.gateway_address
+    del records["t1"]
+    assert target() == new.gateway_address
+
+
 def test_any_port_is_chosen_once_and_kept() -> None:
     records: dict[str, TaskRecord] = {}
     first = attach(records, "t1", host_port(0), host_port(0, 81)).host_ports
@@ -61,6 +80,7 @@ def test_files_give_back_what_was_saved(tmp_path: Path) -> None:
         gateway_address="172.18.0.2",
         attachments=(NetworkAttachment(network_id="n1", addresses=("10.0.0.5/24",)),),
         host_ports=(host_port(8080), host_port(53, 5353, Protocol.UDP)),
+        slot="web.1",
     )
     files = RecordFiles(tmp_path / "network")
     files.prepare()
