@@ -20,6 +20,7 @@ from swarm.api.diagnosis import System
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
 from swarm.model.events import Event, Position
+from swarm.model.execs import ExecConfig, ExecInput, ExecOutput
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Service
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
@@ -171,6 +172,10 @@ class ClusterControl(Protocol):
 
     async def resume_service(self, reference: str, version: int) -> None: ...
 
+    async def rebalance_service(self, reference: str) -> int:
+        """How many tasks are moved."""
+        ...
+
     async def remove_service(self, reference: str) -> None: ...
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None: ...
@@ -235,6 +240,49 @@ class Events(Protocol):
         self, since: Position | datetime | None = None, until: datetime | None = None
     ) -> AsyncIterator[Event]:
         """What happened after a position, since a time, or from now on; until then, or without end."""
+        ...
+
+
+# --- commands in running tasks ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecRequest:
+    task_id: str
+    config: ExecConfig
+    streams: frozenset[LogStream] = frozenset(LogStream)
+    """What of its output is wanted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecState:
+    id: str
+    request: ExecRequest
+    is_started: bool = False
+    is_running: bool = False
+    exit_code: int | None = None
+
+
+class Execs(Protocol):
+    def create(self, request: ExecRequest) -> str:
+        """Its id. Raises: FailedPrecondition when the task does not run."""
+        ...
+
+    def get(self, exec_id: str) -> ExecState:
+        """Raises: NotFound."""
+        ...
+
+    def start(
+        self, exec_id: str, config: ExecConfig, inputs: AsyncIterator[ExecInput]
+    ) -> AbstractAsyncContextManager[AsyncIterator[ExecOutput]]:
+        """The command runs while the context is open; `config` is what it was created with, or near it.
+
+        Raises: as `ExecRunner`.
+        """
+        ...
+
+    async def start_detached(self, exec_id: str) -> None:
+        """Returns when it has been sent on its way; it goes on whatever becomes of the client."""
         ...
 
 
@@ -433,6 +481,9 @@ class Backend(Protocol):
 
     @property
     def events(self) -> Events | None: ...
+
+    @property
+    def execs(self) -> Execs: ...
 
     @property
     def engine(self) -> Engine: ...

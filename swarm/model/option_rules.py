@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from swarm.base.errors import InvalidArgument
 from swarm.model.cron import parse_cron, parse_zone
-from swarm.model.options import Autoscale, Schedule, ServiceOptions, service_options
+from swarm.model.options import Autoscale, Schedule, ServiceOptions, Strategy, service_options
 from swarm.model.specs import ServiceSpec
 from swarm.model.types import UpdateOrder
 
@@ -26,8 +26,8 @@ def check_service_options(spec: ServiceSpec) -> ServiceOptions:
         _check_autoscale(spec, options.autoscale)
     if options.exclusive:
         _check_exclusive(spec, options)
-    if options.rebalance and spec.mode.replicated is None:
-        raise InvalidArgument("rebalance can only be used with replicated mode")
+    if options.rebalance:
+        _check_rebalance(spec, options)
     return options
 
 
@@ -47,6 +47,16 @@ def _check_autoscale(spec: ServiceSpec, scale: Autoscale) -> None:
     resources = spec.task_template.resources
     if scale.memory_percent and not (resources and resources.limits.memory_bytes):
         raise InvalidArgument("autoscale by memory needs a memory limit: set --limit-memory")
+
+
+def _check_rebalance(spec: ServiceSpec, options: ServiceOptions) -> None:
+    if spec.mode.replicated is None:
+        raise InvalidArgument("rebalance can only be used with replicated mode")
+    placement = spec.task_template.placement
+    if options.strategy is Strategy.BINPACK or (placement and placement.preferences):
+        raise InvalidArgument(
+            "rebalance evens tasks out: it goes with neither binpack nor placement preferences"
+        )
 
 
 def _check_exclusive(spec: ServiceSpec, options: ServiceOptions) -> None:

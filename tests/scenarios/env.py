@@ -13,7 +13,9 @@ from datetime import timedelta
 from swarm.base.errors import SwarmError
 from swarm.base.ids import NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.services import changed_service, resumed, rolled_back_service
 from swarm.manager.orchestrator.jobs import is_finished
+from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
@@ -21,6 +23,7 @@ from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Tas
 from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.specs import (
+    ContainerSpec,
     GlobalJob,
     GlobalMode,
     NodeSpec,
@@ -30,10 +33,11 @@ from swarm.model.specs import (
     ServiceSpec,
     TaskSpec,
 )
-from swarm.model.task_state import TaskState, is_dead
+from swarm.model.task_state import Owner, TaskState, is_dead
 from swarm.model.types import (
     Availability,
     EndpointSpec,
+    FailureAction,
     NodeDescription,
     NodeState,
     Placement,
@@ -47,6 +51,8 @@ from swarm.model.types import (
     RestartCondition,
     RestartPolicy,
     SpreadOver,
+    UpdateConfig,
+    UpdateOrder,
     Version,
 )
 from swarm.model.view import find
@@ -61,6 +67,8 @@ class Scenario:
     def __init__(self) -> None:
         self.cluster = PureCluster()
         self._service_ids = 0
+        self._options: dict[str, Options] = {}
+        """How each service was asked for, for updates to build on."""
 
     def run(self, line: str) -> str:
         """The output of one command."""
@@ -155,6 +163,7 @@ class Scenario:
 
     def do_create_service(self, name: str, **options: list[str]) -> None:
         spec = service_spec(name, options)
+        self._options[name] = options
         endpoint = allocate_ports(self.cluster.objects, spec, None)
         self._service_ids += 1
         self.cluster.write(
@@ -167,8 +176,47 @@ class Scenario:
             )
         )
 
+    def do_update_service(self, name: str, *flags: str, **options: list[str]) -> None:
+        """The options given replace those of before; `force` makes new tasks in any case."""
+        service = find(self.cluster.objects, Service, name)
+        self._options[name] = {**self._options[name], **options}
+        spec = service_spec(name, self._options[name])
+        if "replicas" not in options:
+            spec = replace(spec, mode=service.spec.mode)
+        forced = service.spec.task_template.force_update + ("force" in flags)
+        spec = replace(spec, task_template=replace(spec.task_template, force_update=forced))
+        now = self.cluster.clock.now()
+        changed = changed_service(self.cluster.objects, service, spec, "", now)
+        if changed is not service:
+            self.cluster.write(changed)
+
+    def do_rollback(self, name: str) -> None:
+        service = find(self.cluster.objects, Service, name)
+        self.cluster.write(rolled_back_service(self.cluster.objects, service, self.cluster.clock.now()))
+
+    def do_resume(self, name: str) -> None:
+        self.cluster.write(resumed(find(self.cluster.objects, Service, name)))
+
+    def do_status(self, name: str) -> str:
+        """Of the update: its state, when it began and ended, and what is said of it."""
+        status = find(self.cluster.objects, Service, name).update_status
+        if status is None:
+            return "no update"
+        times = [
+            f"{word} +{(at - self.cluster.started).total_seconds():g}s"
+            for word, at in (("since", status.started_at), ("until", status.completed_at))
+            if at
+        ]
+        return f"{' '.join([status.state, *times])}: {status.message}"
+
     def do_scale(self, name: str, replicas: str) -> None:
         self.cluster.scale(find(self.cluster.objects, Service, name), int(replicas))
+
+    def do_rebalance(self, name: str) -> str:
+        service = find(self.cluster.objects, Service, name)
+        moves = all_moves(self.cluster.objects, service, self.cluster.clock.now())
+        self.cluster.commit(Owner.ORCHESTRATOR, moves.ops)
+        return f"{len(moves.ops)} moved"
 
     def do_rm(self, name: str) -> None:
         self.cluster.remove_service(find(self.cluster.objects, Service, name).id)
@@ -210,6 +258,13 @@ class Scenario:
         """From now on every task of the service ends as soon as it has started."""
         err = f"task: non-zero exit ({exit[0]})"
         self.cluster.ends[name] = TaskStatus(state=TaskState.FAILED, err=err)
+
+    def do_never_start(self, image: str) -> None:
+        """Tasks of the image do not get beyond STARTING, as with a health check that does not pass."""
+        self.cluster.slow.add(image)
+
+    def do_may_start(self, image: str) -> None:
+        self.cluster.slow.discard(image)
 
     def do_always_reject(self, name: str, reason: str) -> None:
         """From now on every task of the service is refused by its node as soon as it is prepared."""
@@ -281,7 +336,9 @@ class Scenario:
     def _row(self, task: Task) -> list[str]:
         made = task.meta.created_at
         assert made is not None
-        details = [address for found in task.attachments for address in found.addresses]
+        image = task.spec.container_spec.image
+        details = [image] if image != f"{task.service_name}:1" else []
+        details += [address for found in task.attachments for address in found.addresses]
         if made > self.cluster.started:
             details.append(f"made +{(made - self.cluster.started).total_seconds():g}s")
         if task.start_after is not None:
@@ -320,6 +377,8 @@ class Scenario:
 
     def _describe(self, op: Op) -> str:
         task = op.object
+        if isinstance(task, Service):
+            return f"status {task.update_status.state if task.update_status else '-'}"
         assert isinstance(task, Task)
         match op:
             case Create():
@@ -348,6 +407,7 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
     )
     check_placement(placement)
     template = TaskSpec(
+        container_spec=ContainerSpec(image=one(options, "image", f"{name}:1")),
         resources=ResourceRequirements(reservations=reserved),
         restart_policy=RestartPolicy(
             condition=RestartCondition(one(options, "restart", "any")),
@@ -364,6 +424,23 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
         labels=option_labels(options),
         mode=service_mode(options),
         endpoint_spec=EndpointSpec(mode=one(options, "endpoint", ""), ports=ports),
+        update_config=update_config(options, ""),
+        rollback_config=update_config(options, "rollback_"),
+    )
+
+
+def update_config(options: Options, prefix: str) -> UpdateConfig | None:
+    """`parallelism=2 wait=10s order=start-first …`, and `rollback_parallelism=2 …`."""
+    names = {f"{prefix}{name}" for name in ("parallelism", "wait", "order", "monitor", "ratio", "on_failure")}
+    if not names & options.keys():
+        return None
+    return UpdateConfig(
+        parallelism=int(one(options, f"{prefix}parallelism", "1")),
+        delay=seconds(one(options, f"{prefix}wait", "0s")),
+        order=UpdateOrder(one(options, f"{prefix}order", "stop-first")),
+        monitor=seconds(one(options, f"{prefix}monitor", "0s")),
+        max_failure_ratio=float(one(options, f"{prefix}ratio", "0")),
+        failure_action=FailureAction(one(options, f"{prefix}on_failure", "pause")),
     )
 
 

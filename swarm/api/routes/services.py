@@ -67,6 +67,10 @@ async def _posted_spec(call: Call) -> ServiceSpec:
     return replace(spec, task_template=replace(template, container_spec=container))
 
 
+async def rebalance(call: Call) -> web.Response:
+    return answer({"Moved": await call.control().rebalance_service(call.params["id"])})
+
+
 async def remove(call: Call) -> web.Response:
     await call.control().remove_service(call.params["id"])
     return done()
@@ -86,6 +90,7 @@ ROUTES = (
     Route("POST", "/services/create", create),
     Route("GET", "/services/{id}", inspect),
     Route("POST", "/services/{id}/update", update),
+    Route("POST", "/services/{id}/rebalance", rebalance),
     Route("DELETE", "/services/{id}", remove),
     Route("GET", "/services/{id}/logs", logs),
 )

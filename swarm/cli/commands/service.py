@@ -14,6 +14,10 @@ service = LazyGroup(
         "logs": (f"{_COMMANDS}.service_logs:logs", "Fetch the logs of a service or task"),
         "ls": (f"{_COMMANDS}.service_list:ls", "List services"),
         "ps": (f"{_COMMANDS}.service_list:ps", "List the tasks of services"),
+        "rebalance": (
+            f"{_COMMANDS}.service_change:rebalance",
+            "Spread a service's tasks evenly over its nodes",
+        ),
         "rm": (f"{_COMMANDS}.service_change:rm", "Remove services"),
         "rollback": (f"{_COMMANDS}.service_update:rollback", "Go back to a service's previous spec"),
         "scale": (f"{_COMMANDS}.service_change:scale", "Scale replicated services"),

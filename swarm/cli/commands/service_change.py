@@ -1,4 +1,4 @@
-"""service scale and service rm."""
+"""service scale, service rebalance and service rm."""
 
 from __future__ import annotations
 
@@ -60,6 +60,27 @@ def _scale_one(client: Client, name: str, replicas: int) -> str:
         raise SwarmError(f"{name}: scale can only be used with replicated or replicated-job mode") from None
     client.post(f"/services/{service['ID']}/update", spec, version=service["Version"]["Index"])
     return str(service["ID"])
+
+
+@click.command()
+@click.argument("name", metavar="SERVICE")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until the service has converged")
+@click.pass_context
+def rebalance(ctx: click.Context, /, name: str, detach: bool) -> None:
+    """Move a service's tasks until its nodes have the same number of them.
+
+    Tasks are replaced as by an update, in the service's update order.
+    """
+    with connect(ctx) as client:
+        try:
+            moved = client.post(f"/services/{name}/rebalance")["Moved"]
+        except ApiError as error:
+            raise missing("service", error, name) from None
+        click.echo(f"{name}: {moved} task{'' if moved == 1 else 's'} moved")
+        if moved and not detach:
+            from swarm.cli.progress import watch_service
+
+            watch_service(client, find_service(client, name)["ID"])
 
 
 @click.command()

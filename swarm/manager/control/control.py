@@ -33,6 +33,7 @@ from swarm.manager.control.services import (
     validate_service,
 )
 from swarm.manager.control.store import Store
+from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import Cluster, LimitedToken, Node, Service, Task, TaskStatus
@@ -117,6 +118,15 @@ class Control:
         """Go on with a paused update or rollback. Raises: FailedPrecondition, OutOfSequence."""
         service = self._at_version(Service, reference, version)
         await self._write(service, resumed(service))
+
+    async def rebalance_service(self, reference: str) -> int:
+        """Move tasks until the nodes have the same number of them; returns how many.
+
+        Raises FailedPrecondition for a service that cannot be evened out.
+        """
+        service = find(self.view, Service, reference)
+        plan = all_moves(self.view, service, self._clock.now())
+        return await self._store.apply(plan.ops)
 
     async def _write(self, service: Service, changed: Service) -> None:
         if changed is not service:

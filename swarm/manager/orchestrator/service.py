@@ -12,6 +12,7 @@ from swarm.base.ids import IdSource, ServiceID
 from swarm.manager.orchestrator.dependencies import waits_for
 from swarm.manager.orchestrator.global_ import plan_global
 from swarm.manager.orchestrator.jobs import plan_job
+from swarm.manager.orchestrator.rebalance import plan_rebalance
 from swarm.manager.orchestrator.replace import Work
 from swarm.manager.orchestrator.replicated import plan_replicated
 from swarm.manager.orchestrator.schedule import plan_schedule
@@ -31,7 +32,8 @@ def plan_service(view: ClusterView, service_id: ServiceID, now: datetime, new_id
     if service.spec.mode.is_job:
         return plan_schedule(view, service, now) + plan_job(work)
     if service.spec.mode.replicated is not None:
-        return plan_replicated(work, service.spec.mode.replicated)
+        plan = plan_replicated(work, service.spec.mode.replicated)
+        return plan if plan.ops else plan + plan_rebalance(view, service, now)
     return plan_global(work)
 
 
