@@ -31,6 +31,7 @@ from swarm.manager.loop import PlanLoop, Planner, whole
 from swarm.manager.members import ManagerMembers, NodeCA, Relays, RoleManager, Secrets
 from swarm.manager.orchestrator.autoscale import Usage
 from swarm.manager.orchestrator.dependencies import dependents_of
+from swarm.manager.orchestrator.enforcer import plan_enforcement
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
@@ -216,6 +217,13 @@ class Manager:
             ),
             scheduler_planner(random.Random()),  # noqa: S311 - breaks ties between nodes
             whole("reaper", (Task, Service, Node, Cluster), lambda view, _: plan_reaper(view)),
+            Planner(
+                name="enforcer",
+                kinds=(Node, Task),
+                all_keys=lambda view: [node.id for node in view.list(Node)],
+                keys_of=_concerned_nodes,
+                plan=lambda view, key, _: plan_enforcement(view, NodeID(key)),
+            ),
             whole("root rotation", (Node, Cluster), lambda view, _: plan_rotation(view, self._new_id)),
         )
 
@@ -264,6 +272,15 @@ def _matters(change: Change) -> bool:
     if not isinstance(old, Node) or not isinstance(new, Node):
         return True
     return _facts(old) != _facts(new)
+
+
+def _concerned_nodes(key: ObjectKey, change: Change) -> tuple[str, ...]:
+    """A node whose facts have changed, and the one that a task has just been given to."""
+    if key[0] is Node:
+        return (key[1],) if _matters(change) else ()
+    old, new = change.old, change.new
+    is_placed = isinstance(new, Task) and new.node_id and not (isinstance(old, Task) and old.node_id)
+    return (new.node_id,) if isinstance(new, Task) and is_placed else ()
 
 
 def _facts(node: Node) -> tuple[object, ...]:

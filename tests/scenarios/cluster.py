@@ -15,6 +15,7 @@ from swarm.base.clock import FakeClock
 from swarm.base.ids import ClusterID, NetworkID, NodeID, SequentialIds, ServiceID, TaskID
 from swarm.manager.allocator.allocate import plan_allocation
 from swarm.manager.fencing import plan_fenced
+from swarm.manager.orchestrator.enforcer import plan_enforcement
 from swarm.manager.orchestrator.reaper import plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.model.exclusive import is_exclusive
@@ -49,7 +50,9 @@ class PureCluster:
         self.accounting = Accounting()
         self.hosts: dict[NodeID, Host] = {}
         self.ends: dict[str, TaskStatus] = {}
-        """Services whose tasks all end at once, and how."""
+        """Services or images whose tasks all end at once, and how."""
+        self.slow: set[str] = set()
+        """Images whose tasks do not come up."""
         self.outlived: set[TaskID] = set()
         """Tasks whose node was down since they started: only they may run beside a successor."""
         self.new_id = SequentialIds()
@@ -119,6 +122,10 @@ class PureCluster:
             (Owner.ALLOCATOR, lambda: plan_allocation(self.objects, now)),
             (Owner.SCHEDULER, lambda: plan_scheduling(self.objects, now, rng, self.accounting)),
             (Owner.ORCHESTRATOR, lambda: plan_reaper(self.objects)),
+            *(
+                (Owner.ENFORCER, lambda node=node: plan_enforcement(self.objects, node.id))
+                for node in self.objects.list(Node)
+            ),
         ]
 
     def lead(self, prefix: int | None = None) -> tuple[bool, datetime | None]:
@@ -187,7 +194,10 @@ class PureCluster:
         if is_running:
             is_lost = task.id not in host.containers
             return TaskStatus(timestamp=now, state=TaskState.FAILED, err="host was off") if is_lost else None
-        end = self.ends.get(task.service_name)
+        image = task.spec.container_spec.image
+        end = self.ends.get(task.service_name) or self.ends.get(image)
+        if image in self.slow and task.desired_state is TaskState.RUNNING and state >= TaskState.READY:
+            return TaskStatus(timestamp=now, state=TaskState.STARTING) if state < TaskState.STARTING else None
         if end and end.state is TaskState.REJECTED:
             return replace(end, timestamp=now)
         if task.desired_state is TaskState.RUNNING:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from swarm.base.ids import NodeID, ServiceID
 from swarm.manager.orchestrator.restart import policy_of
+from swarm.manager.orchestrator.rollout import is_under_way
 from swarm.manager.orchestrator.slots import age, is_abandoned
 from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import Cluster, Service, Task
@@ -20,17 +21,20 @@ from swarm.model.task_state import TaskState, is_dead
 from swarm.model.view import ClusterView
 
 SlotKey = tuple[ServiceID, int, NodeID]
+SEEN_BY_UPDATES = 5
+"""An update counts failures, and knows a slot that it has reached by the old task there."""
 
 
 def plan_reaper(view: ClusterView) -> Plan:
     """Delete removed tasks that have stopped, and each slot's oldest dead tasks beyond the history limit."""
     ops: list[Op] = []
     history: dict[SlotKey, list[Task]] = {}
-    standing: set[SlotKey] = set()
+    running: set[SlotKey] = set()
     for task in view.list(Task):
         key = (task.service_id, task.slot, task.node_id if not task.slot else NodeID(""))
         if task.desired_state <= TaskState.RUNNING:
-            standing.add(key)
+            if task.status.state is TaskState.RUNNING:
+                running.add(key)
         elif not _is_finished(view, task):
             continue
         elif task.desired_state is TaskState.REMOVE:
@@ -38,7 +42,7 @@ def plan_reaper(view: ClusterView) -> Plan:
         else:
             history.setdefault(key, []).append(task)
     for key, tasks in history.items():
-        limit = _limit(view, key[0], is_standing=key in standing)
+        limit = _limit(view, key[0], is_running=key in running)
         if limit is not None and len(tasks) > limit:
             tasks.sort(key=age)
             ops += [Delete(object=task) for task in tasks[: len(tasks) - limit]]
@@ -55,8 +59,8 @@ def _is_finished(view: ClusterView, task: Task) -> bool:
     return is_abandoned(view, task) and not is_awaited
 
 
-def _limit(view: ClusterView, service_id: ServiceID, *, is_standing: bool) -> int | None:
-    """How many dead tasks a slot keeps; None for all. What the restart policy still counts is kept."""
+def _limit(view: ClusterView, service_id: ServiceID, *, is_running: bool) -> int | None:
+    """How many dead tasks a slot keeps; None for all. What policies and updates still look at is kept."""
     clusters = view.list(Cluster)
     spec = clusters[0].spec if clusters else ClusterSpec()
     if spec.task_history_retention_limit < 0:
@@ -66,5 +70,6 @@ def _limit(view: ClusterView, service_id: ServiceID, *, is_standing: bool) -> in
     return max(
         spec.task_history_retention_limit,
         attempts + 1 if attempts else 0,
-        0 if is_standing else 1,
+        SEEN_BY_UPDATES if service and is_under_way(service) else 0,
+        0 if is_running else 1,
     )

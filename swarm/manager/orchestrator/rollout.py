@@ -317,6 +317,10 @@ class _Progress:
         return self._open_until(max(times), self._monitor) if times else None
 
 
+def is_under_way(service: Service) -> bool:
+    return service.update_status is not None and service.update_status.state in UNDER_WAY
+
+
 def rolled_back(view: ClusterView, service: Service) -> Service:
     """The service with its previous spec. Raises: FailedPrecondition, InvalidArgument."""
     previous = service.previous_spec
