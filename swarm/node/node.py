@@ -16,6 +16,7 @@ from swarm.base.errors import (
     AlreadyExists,
     FailedPrecondition,
     InvalidArgument,
+    NotFound,
     SwarmError,
     Unavailable,
 )
@@ -30,12 +31,14 @@ from swarm.manager.control.control import Control
 from swarm.manager.events.feed import EventFeed
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
+from swarm.model.execs import ExecRunner
 from swarm.model.join_token import parse_token
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken
 from swarm.model.types import NodeRole, TLSInfo
 from swarm.node import addresses
 from swarm.node.diagnosis import Diagnosis
 from swarm.node.engine import EngineContainers, EngineImages, LocalEngine, LocalParts
+from swarm.node.execs import HostExecs
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
 from swarm.node.founding import Foundation, found_again, found_cluster
 from swarm.node.joining import Application, request_identity
@@ -61,6 +64,7 @@ from swarm.secrets.unlock import Locked
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES, check_version
 from swarm.store.external import ExternalEtcd, check_usable
 from swarm.store.health import StoreState
+from swarm.worker.host import NO_OFFER, HostOffer
 from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers
@@ -98,7 +102,9 @@ class Host:
         new_id: IdSource,
         insecure_registries: tuple[str, ...] = (),
         etcd_quota_bytes: int = DEFAULT_QUOTA_BYTES,
+        offer: HostOffer = NO_OFFER,
     ) -> None:
+        self._offer = offer
         self._etcd_quota_bytes = etcd_quota_bytes
         self._paths = paths
         self._clock = clock
@@ -121,6 +127,7 @@ class Host:
         self._running: _Running | None = None
         self._changing = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
+        self._execs = HostExecs(self._exec_runner)
 
     async def run(self) -> None:
         """Serve until cancelled. Containers outlive it."""
@@ -128,6 +135,7 @@ class Host:
         try:
             async with asyncio.TaskGroup() as group, serving(application(self), self._paths.socket):
                 self._group = group
+                group.create_task(self._execs.run())
                 membership = load_membership(self._paths)
                 if membership is None:
                     await self._clean_up()
@@ -167,6 +175,19 @@ class Host:
     def events(self) -> EventFeed | None:
         manager = self._running.member.manager if self._running else None
         return manager.events if manager else None
+
+    @property
+    def execs(self) -> HostExecs:
+        return self._execs
+
+    def _exec_runner(self, task_id: str) -> ExecRunner:
+        """Who can run a command in the task: this host's own containers, else the managers."""
+        member = self._running.member if self._running else None
+        if member is not None and member.tasks.get(task_id) is not None:
+            return member.execs.run
+        if member is None or member.manager is None:
+            raise NotFound("container", task_id)
+        return member.manager.execs.run
 
     @property
     def engine(self) -> LocalEngine:
@@ -404,6 +425,7 @@ class Host:
             identity=self._require_identity,
             set_identity=self._replace_identity,
             etcd_quota_bytes=self._etcd_quota_bytes,
+            offer=self._offer,
         )
 
     def _require_identity(self) -> Identity:

@@ -57,6 +57,9 @@ from swarm.model.types import (
     Resources,
     TLSInfo,
 )
+from swarm.node.execs import HostExecs
+from swarm.worker.execs import Execs
+from tests.fakes.fake_exec import FakeExecContainers
 from tests.fakes.fake_store import FakeStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -365,6 +368,13 @@ class FakeSystem:
         self.repairs += 1
 
 
+class EveryTask:
+    """Each task that is asked for runs here."""
+
+    def get(self, task_id: str) -> Task:
+        return Task(id=task_id, status=TaskStatus(state=TaskState.RUNNING))
+
+
 class FakeBackend:
     def __init__(self) -> None:
         self.clock = FakeClock(START)
@@ -375,6 +385,9 @@ class FakeBackend:
         self.logs = FakeLogs()
         self.events = FakeEvents(self.clock)
         self.engine = FakeEngine(self.logs)
+        self.exec_containers = FakeExecContainers()
+        self.local_execs = Execs(self.exec_containers, EveryTask())
+        self.execs = HostExecs(lambda _: self.local_execs.run)
         self.system = FakeSystem()
 
     def start_cluster(self, workers: int = 2) -> None:

@@ -43,14 +43,20 @@ class FakeProcess:
             case "sleep":
                 await self.killed.wait()
                 return None
-            case "warn":
-                self.config = ExecConfig(args=("exit", "3"))
+            case "warn" if not self.written:
+                self.written = 1
                 return Chunk("stderr", b"careful\n")
             case _:
                 return None
 
     async def wait(self) -> int:
-        return int(self.config.args[1]) if self.config.args[0] == "exit" else 137 * self.killed.is_set()
+        match self.config.args:
+            case ("exit", code):
+                return int(code)
+            case ("warn",):
+                return 3
+            case _:
+                return 137 * self.killed.is_set()
 
     def kill(self) -> None:
         self.killed.set()

@@ -62,7 +62,6 @@ ROUTES = (
     Route("POST", "/containers/create", _refused("containers outside of services are")),
     Route("POST", "/build", _refused("building images is")),
     # What is left of Docker's paths, by their shape; the routes of containers and images come before.
-    Route("POST", "/containers/{id}/exec", _refused("running commands in containers is")),
     Route("POST", "/containers/{id}/{action}", _refused("{action} of a single container is")),
     Route("GET", "/containers/{id}/{action}", _refused("{action} of a container is")),
     Route("HEAD", "/containers/{id}/archive", _refused("copying from and to containers is")),
