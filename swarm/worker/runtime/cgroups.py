@@ -5,8 +5,6 @@ Invariant: nothing outside `/swarm/<id>` is read or removed.
 
 from __future__ import annotations
 
-import os
-import signal
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,13 +82,6 @@ def processes(container_id: str, root: Path = CGROUP_ROOT) -> set[int]:
         with suppress(OSError):
             found.update(int(pid) for pid in (directory / "cgroup.procs").read_text().split())
     return found - {0}
-
-
-def kill_all(container_id: str) -> None:
-    """SIGKILL to whatever is left in the container's cgroups."""
-    for pid in processes(container_id):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _number(path: Path) -> int:

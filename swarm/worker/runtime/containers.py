@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from swarm.base.clock import Clock
@@ -27,15 +27,21 @@ from swarm.worker.runtime.bundle import BundlePaths, Bundles
 from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.conmon import Conmon
 from swarm.worker.runtime.crun import OciRuntime
+from swarm.worker.runtime.endings import (
+    KILL_TIMEOUT_S,
+    end_conmon,
+    end_rest,
+    ended,
+    exit_status,
+    is_in_container,
+)
 from swarm.worker.runtime.exec import ExecProcess, Launch, start
 from swarm.worker.runtime.exec_spec import ExecConfig, check_exec
 from swarm.worker.runtime.host import RuntimeChoice, detect_facts
 from swarm.worker.runtime.pidfd import Process, first_end, open_process
-from swarm.worker.runtime.status import KILLED, Adopted, ContainerState, ExitStatus
+from swarm.worker.runtime.status import Adopted, ContainerState, ExitStatus
 from swarm.worker.volumes import VolumeStore
 
-CONMON_END_TIMEOUT_S = 10.0
-KILL_TIMEOUT_S = 10.0
 CLEANUP_TIMEOUT_S = 60.0
 
 
@@ -180,7 +186,7 @@ class Containers:
         if len(living) == 2:
             await first_end(*living)
         await self._settle(pair, paths)
-        return _exit_status(container_id, paths)
+        return exit_status(container_id, paths)
 
     def signal(self, container_id: str, number: int) -> None:
         """Signal the container's first process.
@@ -216,10 +222,10 @@ class Containers:
         pair = self._pair(container_id)
         if pair.container is not None:
             pair.container.send(signal.SIGKILL)
-            await _ended(pair.container, KILL_TIMEOUT_S, f"container {container_id} does not die")
+            await ended(pair.container, KILL_TIMEOUT_S, f"container {container_id} does not die")
         if pair.conmon is not None:
-            await _end_conmon(pair.conmon)
-        cgroups.kill_all(container_id)
+            await end_conmon(pair.conmon)
+        await end_rest(container_id)
         await self._runtime.delete(container_id)
         cgroups.remove_cgroups(container_id)
         try:
@@ -285,11 +291,10 @@ class Containers:
         if container is not None and not container.has_ended and conmon_gone and not paths.exit_file.exists():
             self._log.warning("container.supervisor_lost", container_id=paths.bundle.name, pid=container.pid)
             container.send(signal.SIGKILL)
-            await _ended(container, KILL_TIMEOUT_S, f"container {paths.bundle.name} does not die")
+            await ended(container, KILL_TIMEOUT_S, f"container {paths.bundle.name} does not die")
         if conmon is not None and not conmon_gone:
-            await _end_conmon(conmon)
-        # With the host's pid namespace the kernel does not end the rest with the first process.
-        cgroups.kill_all(paths.bundle.name)
+            await end_conmon(conmon)
+        await end_rest(paths.bundle.name)
 
     async def _undo(self, container_id: str) -> None:
         """After a failed or cancelled create: nothing of it stays, or the next `adopt` finds it."""
@@ -315,7 +320,7 @@ class Containers:
         if pair is None:
             paths = self._bundles.paths(container_id)
             pair = _Pair(
-                container=_open(paths.pid, lambda proc: _is_in_container(proc, container_id)),
+                container=_open(paths.pid, lambda proc: is_in_container(proc, container_id)),
                 conmon=_open(
                     paths.conmon_pid, lambda proc: container_id in _supervised_by(proc, paths.exits)
                 ),
@@ -351,49 +356,9 @@ def _open(pid_file: Path, is_ours: Callable[[Path], bool]) -> Process | None:
     return None
 
 
-def _is_in_container(proc: Path, container_id: str) -> bool:
-    return cgroups.in_container((proc / "cgroup").read_text(), container_id)
-
-
 def _supervised_by(proc: Path, exits_dir: Path) -> tuple[str, ...]:
     """The id of the container that the process `proc` supervises for us, if it is a conmon."""
     argv = (proc / "cmdline").read_bytes().decode(errors="replace").split("\0")
     if not argv[0].endswith("conmon") or str(exits_dir) not in argv or "-c" not in argv:
         return ()
     return (argv[argv.index("-c") + 1],)
-
-
-async def _ended(process: Process, timeout_s: float, complaint: str) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await first_end(process)
-    except TimeoutError:
-        raise Temporary(complaint) from None
-
-
-async def _end_conmon(conmon: Process) -> None:
-    """conmon ends by itself when its container has; one that hangs is killed."""
-    try:
-        async with asyncio.timeout(CONMON_END_TIMEOUT_S):
-            await first_end(conmon)
-    except TimeoutError:
-        conmon.send(signal.SIGKILL)
-        await _ended(conmon, KILL_TIMEOUT_S, f"conmon {conmon.pid} does not die")
-
-
-def _exit_status(container_id: str, paths: BundlePaths) -> ExitStatus:
-    """What conmon wrote, or why it wrote nothing. The container has ended."""
-    try:
-        code = int(paths.exit_file.read_text())
-    except (FileNotFoundError, ValueError):
-        # No pid file means an empty /run: the machine was switched off and on.
-        error = "supervisor lost" if paths.pid.exists() else "the host restarted while the container ran"
-        return ExitStatus(code=KILLED, error=error, finished_at=_modified(paths.log))
-    oom_killed = code == KILLED and paths.oom_file.exists()
-    return ExitStatus(code=code, oom_killed=oom_killed, finished_at=_modified(paths.exit_file))
-
-
-def _modified(path: Path) -> datetime | None:
-    with suppress(FileNotFoundError):
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    return None

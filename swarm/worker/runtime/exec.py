@@ -23,7 +23,7 @@ from swarm.base.aio import first_of
 from swarm.base.errors import SwarmError, Temporary
 from swarm.worker.runtime.console import ConsoleSocket
 from swarm.worker.runtime.crun import OciRuntime, environment, explain
-from swarm.worker.runtime.pidfd import Process, first_end, open_process
+from swarm.worker.runtime.pidfd import Process, open_process
 from swarm.worker.trees import remove_tree
 
 START_TIMEOUT_S = 30.0
@@ -78,9 +78,10 @@ class ExecProcess:
     def __init__(self, started: _Started, streams: _Streams) -> None:
         self._started = started
         self._streams = streams
-        self._runtime = Process(started.runtime.pid, os.pidfd_open(started.runtime.pid))
         self._is_closed = False
         self._waiting: set[asyncio.Event] = set()
+        self._ending = asyncio.ensure_future(started.runtime.wait())
+        self._ending.add_done_callback(lambda _: self._wake())
         self._reading, self._writing, self._closing = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
 
     @property
@@ -93,24 +94,30 @@ class ExecProcess:
         async with self._reading:
             while not self._is_closed:
                 # Asked first: what was written before the end is then still read.
-                has_ended = self._runtime.has_ended
+                has_ended = self._ending.done()
                 if (piece := self._read_now()) is not None:
                     return piece
                 outputs = [fd for fd in (self._streams.stdout, self._streams.stderr) if fd is not None]
                 if has_ended or not outputs:  # what its children may write later is nobody's
                     return None
-                await self._ready([*outputs, self._runtime.descriptor])
+                await self._ready(outputs)
             return None
 
     async def write(self, data: bytes) -> None:
-        """All of `data` to the program's input; a program that does not read any more gets none."""
+        """All of `data` to the program's input; one that does not read any more gets none.
+
+        The runtime holds the input open: one that has closed it is waited for until it ends.
+        """
         async with self._writing:
             rest = memoryview(data)
             while rest and self._streams.stdin is not None and not self._is_closed:
                 try:
                     rest = rest[os.write(self._streams.stdin, rest) :]
                 except BlockingIOError:
-                    await self._ready([], self._streams.stdin)
+                    if self._ending.done():
+                        self.close_input()
+                    else:
+                        await self._ready([], self._streams.stdin)
                 except OSError:
                     self.close_input()
 
@@ -141,14 +148,31 @@ class ExecProcess:
             if self._is_closed:
                 return
             self._is_closed = True
-            for event in self._waiting:
-                event.set()
+            self._wake()
             try:
                 await _end(self._started)
             finally:
+                self._ending.cancel()
                 async with self._reading, self._writing:
                     self._streams.close_all()
-                    self._runtime.close()
+
+    def _wake(self) -> None:
+        for event in self._waiting:
+            event.set()
+
+    async def starts(self, folder: Path) -> int:
+        """The program's pid, once it is executed; 0 when it never is.
+
+        The runtime writes the pid down then, and tells nobody: so it is looked for.
+        """
+        while not self._started.pid:
+            has_ended = self._ending.done()
+            with suppress(OSError, ValueError):
+                self._started.pid = int((folder / "pid").read_text())
+            if has_ended:
+                break
+            await asyncio.wait({self._ending}, timeout=_LOOK_S)
+        return self._started.pid
 
     def _read_now(self) -> Chunk | None:
         for name in ("stdout", "stderr"):
@@ -167,7 +191,7 @@ class ExecProcess:
         return None
 
     async def _ready(self, readable: list[int], writable: int | None = None) -> None:
-        """Until one of the descriptors can be used, or `close` is called."""
+        """Until one of the descriptors can be used, the program has ended, or `close` is called."""
         loop, event = asyncio.get_running_loop(), asyncio.Event()
         self._waiting.add(event)
         for descriptor in readable:
@@ -175,7 +199,7 @@ class ExecProcess:
         if writable is not None:
             loop.add_writer(writable, event.set)
         try:
-            if not self._is_closed:
+            if not self._is_closed and not self._ending.done():
                 await event.wait()
         finally:
             self._waiting.discard(event)
@@ -282,29 +306,14 @@ async def _watched(launch: Launch, started: _Started, streams: _Streams) -> Exec
     process = ExecProcess(started, streams)
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            started.pid = await _program_pid(launch, started)
+            if not await process.starts(launch.folder):
+                raise launch.failure()
     except BaseException as error:
         await process.close()
         if isinstance(error, TimeoutError):
             raise Temporary(f"the program did not start within {START_TIMEOUT_S:.0f} s") from None
         raise
     return process
-
-
-async def _program_pid(launch: Launch, started: _Started) -> int:
-    """What the runtime writes down once the program is executed; it tells nobody, so it is looked for."""
-    with ExitStack() as stack:
-        runtime = Process(started.runtime.pid, os.pidfd_open(started.runtime.pid))
-        stack.callback(runtime.close)
-        while True:
-            has_ended = runtime.has_ended
-            with suppress(OSError, ValueError):
-                return int((launch.folder / "pid").read_text())
-            if has_ended:
-                raise launch.failure()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_S):
-                    await first_end(runtime)
 
 
 async def _given_up(launch: Launch, started: _Started) -> int:

@@ -171,7 +171,7 @@ def _mount_device(volume: Volume, mount: Mount, root: Root) -> Path:
     except subprocess.TimeoutExpired:
         raise Temporary(f"mounting volume {volume.name} took more than {MOUNT_TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
-        reason = " ".join(done.stderr.split()).removeprefix(f"mount: {path}: ")
+        reason = " ".join(done.stderr.split()).removeprefix(f"mount: {path}: ").partition(". dmesg(1)")[0]
         raise Fatal(f"failed to mount local volume {volume.name}: {reason}")
     return path
 

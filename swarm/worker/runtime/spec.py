@@ -20,7 +20,6 @@ MIN_CPU_QUOTA_US = 1000
 
 INIT_PATH = "/sbin/docker-init"
 _UNLIMITED = 2**64 - 1
-_QUEUES = "/dev/mqueue"
 _SHM = "/dev/shm"  # noqa: S108 - the container's own
 _CHARACTER_DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1), (5, 2), (136, None))
 """null zero full random urandom tty console ptmx pts/*"""
@@ -208,12 +207,11 @@ def _mounts(config: ContainerConfig, user_mounts: tuple[ResolvedMount, ...]) -> 
 
 
 def _ipc_mounts(config: ContainerConfig) -> tuple[ResolvedMount, ...]:
-    if config.ipc_host:
-        shared = ("rbind", "rprivate", "nosuid", "noexec", "nodev")
-        return tuple(ResolvedMount(target=t, source=t, options=shared) for t in (_QUEUES, _SHM))
     safe = ("nosuid", "noexec", "nodev")
-    shm = (*safe, "mode=1777", f"size={config.shm_bytes}")
-    return (
-        ResolvedMount(target=_QUEUES, type="mqueue", source="mqueue", options=safe),
-        ResolvedMount(target=_SHM, type="tmpfs", source="shm", options=shm),
-    )
+    if config.ipc_host:
+        shm = ResolvedMount(target=_SHM, source=_SHM, options=("rbind", "rprivate", *safe))
+    else:
+        size = f"size={config.shm_bytes}"
+        shm = ResolvedMount(target=_SHM, type="tmpfs", source="shm", options=(*safe, "mode=1777", size))
+    # Message queues are always those of the ipc namespace that the container is in.
+    return ResolvedMount(target="/dev/mqueue", type="mqueue", source="mqueue", options=safe), shm
