@@ -196,7 +196,7 @@ class PureCluster:
             return TaskStatus(timestamp=now, state=TaskState.FAILED, err="host was off") if is_lost else None
         image = task.spec.container_spec.image
         end = self.ends.get(task.service_name) or self.ends.get(image)
-        if image in self.slow and task.desired_state is TaskState.RUNNING and state >= TaskState.READY:
+        if image in self.slow and task.desired_state is TaskState.RUNNING:
             return TaskStatus(timestamp=now, state=TaskState.STARTING) if state < TaskState.STARTING else None
         if end and end.state is TaskState.REJECTED:
             return replace(end, timestamp=now)
@@ -274,7 +274,8 @@ def check_step(owner: Owner, old: Task | None, new: Task) -> None:
     """What may happen to a task in one write, and by whom."""
     assert new.status.state is not TaskState.REMOVE
     assert new.desired_state in DESIRED_STATES
-    assert new.status.state < TaskState.ASSIGNED or new.node_id
+    is_without_node = new.status.state < TaskState.ASSIGNED or new.status.state is TaskState.SHUTDOWN
+    assert is_without_node or new.node_id
     if old is None:
         assert new.status.state is TaskState.NEW
         return

@@ -144,6 +144,12 @@ class Scenario:
         node = find(self.cluster.objects, Node, name)
         self.cluster.write(replace(node, spec=replace(node.spec, labels=labels(options))))
 
+    def do_shrink(self, name: str, cpu: list[str]) -> None:
+        """The host has come back with fewer processors."""
+        node = find(self.cluster.objects, Node, name)
+        resources = replace(node.description.resources, nano_cpus=nano(cpu[0]))
+        self.cluster.write(replace(node, description=replace(node.description, resources=resources)))
+
     def do_slow_stops(self, name: str, mode: str) -> None:
         self.cluster.hosts[NodeID(name)].is_stopping_slowly = mode == "on"
 

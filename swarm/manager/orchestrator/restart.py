@@ -2,10 +2,12 @@
 
 The slot's tasks, the service's policy and `now` in; a `Restart`, or None for "not again", out.
 Invariant: everything is derived from stored tasks, so a new leader goes on where the old one stopped, and no
-delay is longer than the policy's. Delays count from the moment of the decision: no host's clock is trusted.
+delay is longer than what was asked for. Delays count from the moment of the decision: no host's clock is
+trusted.
 
 A restart that follows a long life waits FIRST_DELAY; each one after a short life twice as long as the last,
-up to the policy's delay. That needs no history: an ended task's delay is its `start_after - created_at`.
+up to the policy's delay, or the service's `swarm.restart.max-delay`. That needs no history: an ended task's
+delay is its `start_after - created_at`.
 Source: SwarmKit manager/orchestrator/restart/restart.go, which always waits the whole delay.
 """
 
@@ -18,6 +20,7 @@ from itertools import pairwise
 
 from swarm.model.defaults import RESTART_POLICY
 from swarm.model.objects import Service, Task
+from swarm.model.options import service_options
 from swarm.model.task_state import TaskState
 from swarm.model.types import RestartCondition, RestartPolicy
 
@@ -56,7 +59,8 @@ def plan_restart(tasks: Sequence[Task], service: Service, now: datetime) -> Rest
         return None
     if policy.max_attempts and _attempts(tasks, policy, now) >= policy.max_attempts:
         return None
-    return Restart(delay=_delay(last, policy, now))
+    longest = service_options(service.spec.labels).restart_max_delay
+    return Restart(delay=_delay(last, policy, policy.delay if longest is None else longest, now))
 
 
 def _attempts(tasks: Sequence[Task], policy: RestartPolicy, now: datetime) -> int:
@@ -74,9 +78,9 @@ def _attempts(tasks: Sequence[Task], policy: RestartPolicy, now: datetime) -> in
     )
 
 
-def _delay(last: Task, policy: RestartPolicy, now: datetime) -> timedelta:
+def _delay(last: Task, policy: RestartPolicy, longest: timedelta, now: datetime) -> timedelta:
     created = last.meta.created_at or now
     waited = last.start_after - created if last.start_after else NO_DELAY
     lived = now - (last.start_after or created)
     is_repeated = waited and lived < max(SHORT_LIFE, 2 * policy.delay)
-    return min(policy.delay, max(FIRST_DELAY, 2 * waited) if is_repeated else FIRST_DELAY)
+    return min(longest, max(FIRST_DELAY, 2 * waited) if is_repeated else FIRST_DELAY)

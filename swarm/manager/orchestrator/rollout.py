@@ -130,9 +130,9 @@ class _Progress:
         wake_at = self._deadline()
         open_slots = [slot for slot in self._behind if not self._has_failed(slot)]
         if not failures and not open_slots and not any(self._is_pending(slot) for slot in self._touched):
-            over = self._monitored_until(status)
+            over = self._monitored_until()
             if over is None:
-                return self._written(_completed(status, self._now)), True
+                return self._written(_completed(status, self._failures_told(), self._now)), True
             wake_at = earliest(wake_at, over)
         if self._service.update_status != status:
             return replace(self._written(status), wake_at=wake_at), False
@@ -147,6 +147,7 @@ class _Progress:
         """Those that have to leave their nodes first, then those of older templates, what does not run first.
 
         A slot whose new task has failed already is tried again beside the others: its old task still runs.
+        One whose new task no node can take holds up updates, but nothing that has to leave its node.
         """
         waiting = [slot for slot in self._slots if slot.outgoing and not slot.keeper and self._is_open(slot)]
         if not waiting:
@@ -155,18 +156,26 @@ class _Progress:
         behind = [] if is_paused else [slot for slot in waiting if slot.key not in leaving]
         behind.sort(key=lambda slot: (slot.outgoing is not None and _runs(slot.outgoing), slot.key))
         again = [slot.key for slot in behind if self._has_failed(slot)]
-        queue = [*leaving, *(slot.key for slot in behind if slot.key not in again)]
+        queue = [slot.key for slot in behind if slot.key not in again]
         if self._config.parallelism:
-            room = self._config.parallelism - sum(self._is_between(slot) for slot in self._slots)
-            queue = queue[: max(room, 0)]
-        return frozenset((*queue, *again))
+            between = [slot for slot in self._slots if self._is_between(slot)]
+            homeless = sum(slot.keeper is not None and has_no_place(slot.keeper) for slot in between)
+            leaving = leaving[: max(self._config.parallelism - len(between) + homeless, 0)]
+            queue = queue[: max(self._config.parallelism - len(between) - len(leaving), 0)]
+        return frozenset((*leaving, *queue, *again))
 
     def _delay_over(self) -> datetime | None:
         """When the next slot may follow the one that came up last; None for now."""
+        since = self._up_since()
+        return self._open_until(since, self._config.delay) if since else None
+
+    def _up_since(self) -> datetime | None:
+        """When the update's latest task came up."""
+        running = [slot.keeper for slot in self._touched if slot.keeper and _runs(slot.keeper)]
+        if any(task.running_since is None for task in running):
+            return self._now
         times = [t.running_since for slot in self._touched for t in slot.tasks if t.running_since]
-        if not self._config.delay or not times:
-            return None
-        return self._open_until(max(times), self._config.delay)
+        return max(times, default=None)
 
     def _open_until(self, since: datetime, wait: timedelta) -> datetime | None:
         """When `wait` will be over; None when it is, or the clock was set back behind its start."""
@@ -221,6 +230,14 @@ class _Progress:
             return False
         noted = sum(t.failed_update == self._started_at for slot in self._slots for t in slot.tasks)
         return noted + len(failures) > self._config.max_failure_ratio * len(self._slots)
+
+    def _failures_told(self) -> str:
+        """What failed although that was not too much."""
+        failed = [t for slot in self._slots for t in slot.tasks if t.failed_update == self._started_at]
+        if not failed:
+            return ""
+        number = "one task" if len(failed) == 1 else f"{len(failed)} tasks"
+        return f", but {number} failed: {_told(self._view, failed[-1])}"
 
     def _act(self, status: UpdateStatus, failures: list[Failure]) -> Rollout:
         """Pause or roll back, naming the task that was one too many."""
@@ -290,7 +307,9 @@ class _Progress:
             return False
         if slot.outgoing is not None:
             return True
-        return not _runs(slot.keeper) and bool(others) and self._was_stopped(others[-1])
+        if _runs(slot.keeper) or not others:
+            return False
+        return self._was_stopped(others[-1]) or (self._is_under_way and self._is_touched(slot))
 
     def _was_stopped(self, task: Task) -> bool:
         if not is_dead(task.status.state):
@@ -308,13 +327,10 @@ class _Progress:
         monitor = self._config.monitor or UPDATE_MONITOR
         return monitor if self._config.delay < monitor else self._config.delay + timedelta(seconds=1)
 
-    def _monitored_until(self, status: UpdateStatus) -> datetime | None:
+    def _monitored_until(self) -> datetime | None:
         """When the last task that came up will have lived long enough; None when it has."""
-        running = [slot.keeper for slot in self._touched if slot.keeper and _runs(slot.keeper)]
-        if any(task.running_since is None for task in running):
-            return self._now + self._monitor
-        times = [t.running_since for slot in self._touched for t in slot.tasks if t.running_since]
-        return self._open_until(max(times), self._monitor) if times else None
+        since = self._up_since() or self._started_at
+        return self._open_until(since, self._monitor) if since else None
 
 
 def is_under_way(service: Service) -> bool:
@@ -336,13 +352,19 @@ def rolled_back(view: ClusterView, service: Service) -> Service:
     )
 
 
-def _completed(status: UpdateStatus, now: datetime) -> UpdateStatus:
+def _completed(status: UpdateStatus, failures: str, now: datetime) -> UpdateStatus:
     """Why it was rolled back stays to be read."""
     if status.state is UpdateState.UPDATING:
-        return replace(status, state=UpdateState.COMPLETED, message="update completed", completed_at=now)
+        message = f"update completed{failures}"
+        return replace(status, state=UpdateState.COMPLETED, message=message, completed_at=now)
     reason = f": {status.message}" if status.message.startswith(ROLLED_BACK) else ""
-    message = f"rollback completed{reason}"
+    message = f"rollback completed{failures}{reason}"
     return replace(status, state=UpdateState.ROLLBACK_COMPLETED, message=message, completed_at=now)
+
+
+def has_no_place(task: Task) -> bool:
+    """No node, or no network, can take the task just now."""
+    return task.status.state <= TaskState.PENDING and bool(task.status.err)
 
 
 def _runs(task: Task) -> bool:
