@@ -119,6 +119,27 @@ class Client:
         finally:
             connection.close()
 
+    @contextmanager
+    def upgraded(self, path: str, body: object) -> Iterator[tuple[Connection, Answer]]:
+        """A connection of its own to send on and read from as one likes, after a POST.
+
+        Raises:
+            ApiError: the daemon refused.
+        """
+        connection = self._connect()
+        headers = {"Content-Type": "application/json", "Connection": "Upgrade", "Upgrade": "tcp"}
+        try:
+            encoded = json.dumps(body).encode()
+            answer = self._exchange(connection, "POST", _target(path, {}), encoded, headers)
+            if answer.status >= 400:
+                raise _refusal(answer.status, answer.read())
+            connection.set_timeout(None)
+            yield connection, answer
+        except ConnectionError as error:
+            raise SwarmError(f"connection to {self.host} was lost: {error}") from error
+        finally:
+            connection.close()
+
     def json_lines(
         self, method: str, path: str, body: IO[bytes] | None = None, **query: object
     ) -> Iterator[dict[str, Any]]:

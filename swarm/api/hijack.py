@@ -37,13 +37,20 @@ class Takeover:
     def __init__(self, request: web.Request) -> None:
         self._request = request
         self._reader = asyncio.StreamReader(limit=_READ_LIMIT)
+        self._protocol: Any = request.protocol
         self.upgrades = request.headers.get("Upgrade", "").lower() == "tcp"
+
+    def __enter__(self) -> Takeover:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing more can be asked on this connection, also when it has not been taken over."""
+        self._protocol.close()
 
     async def body(self) -> bytes:
         """What was posted. Raises: InvalidArgument."""
         found = await self._request.read()
-        protocol: Any = self._request.protocol
-        protocol.set_parser(_Tail(self._reader))
+        self._protocol.set_parser(_Tail(self._reader))
         missing = (self._request.content_length or 0) - len(found)
         if missing > _MAX_BODY_BYTES:
             raise InvalidArgument(f"request body is larger than {_MAX_BODY_BYTES} bytes")
@@ -60,7 +67,7 @@ class Takeover:
         if transport is None or transport.is_closing():
             raise ConnectionResetError("the client has gone")
         assert isinstance(transport, asyncio.Transport), "requests come over sockets"
-        protocol = _Taken(self._reader, self._request.protocol)
+        protocol = _Taken(self._reader, self._protocol)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         if not transport.is_reading():

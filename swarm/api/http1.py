@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from io import BufferedReader
 
+SWITCHED = 101
+"""After this status the connection is the two sides' own: what comes is read as a body without an end."""
 _PIECE = 1 << 16
 _MAX_LINE = 1 << 16
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -41,6 +44,15 @@ class Connection:
 
     def set_timeout(self, timeout_s: float | None) -> None:
         self._socket.settimeout(timeout_s)
+
+    def send(self, data: bytes) -> None:
+        """More bytes, on a connection that has been upgraded."""
+        self._socket.sendall(data)
+
+    def end_sending(self) -> None:
+        """The other side reads the end; its own bytes still come. Gone already is fine."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def exchange(
         self, method: str, target: str, body: bytes | Iterable[bytes] | None, headers: Mapping[str, str]
@@ -139,7 +151,7 @@ class Answer:
 
 
 def _read_head(stream: BufferedReader) -> tuple[str, int, dict[str, str]]:
-    """(version, status, headers by lower-case name), interim answers skipped."""
+    """(version, status, headers by lower-case name), interim answers skipped but for the last: switched."""
     while True:
         version, _, rest = _read_line(stream).decode("latin-1").partition(" ")
         status = rest[:3]
@@ -149,7 +161,7 @@ def _read_head(stream: BufferedReader) -> tuple[str, int, dict[str, str]]:
         while line := _read_line(stream):
             name, _, value = line.decode("latin-1").partition(":")
             headers[name.strip().lower()] = value.strip()
-        if int(status) >= 200:
+        if int(status) >= 200 or int(status) == SWITCHED:
             return version, int(status), headers
 
 

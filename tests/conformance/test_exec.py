@@ -6,15 +6,18 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import docker as docker_py
 import pytest
 
-from tests.fakes.api_http import Http, serve
+from tests.fakes.api_http import Http, serve, web_spec
 from tests.fakes.fake_backend import FakeBackend
 
 CONTAINER = "c" * 25
@@ -157,6 +160,7 @@ async def test_refusals(http: Http, path: Path) -> None:
     exec_id = await created(http, "exit", "0")
     for _ in range(2):
         raw = await asyncio.to_thread(Raw, path, exec_id)
+        await asyncio.to_thread(raw.read)
         raw.close()
     assert b"400 Bad Request" in raw.head
     assert (await http.refused("POST", f"/exec/{exec_id}/resize", params={"h": "x", "w": "1"}))[0] == 400
@@ -214,3 +218,89 @@ async def test_the_docker_program(path: Path, cluster: FakeBackend) -> None:
     assert (await docker(path, "exec", "-d", CONTAINER, "exit", "0"))[0] == 0
     given = cluster.exec_containers.processes[1].config
     assert (given.user, given.cwd) == ("7", "/srv")
+
+
+async def swarm(path: Path, *arguments: str, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "swarm.cli.main", *arguments),
+        env=os.environ | {"SWARM_HOST": f"unix://{path}", "FROM_HERE": "yes"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        out, err = await process.communicate(stdin)
+    return process.returncode or 0, out, err
+
+
+async def test_the_swarm_program(http: Http, path: Path, cluster: FakeBackend) -> None:
+    await http.ask("POST", "/services/create", web_spec())
+    assert await swarm(path, "service", "exec", "web", "ls") == (
+        1,
+        b"",
+        b"service web has no running task: see swarm service ps web\n",
+    )
+    cluster.run_tasks("web", 2)
+    assert await swarm(path, "service", "exec", "-i", "web", "cat", stdin=b"in\n") == (0, b"in\n", b"")
+    command = ("service", "exec", "-u", "7", "-e", "FROM_HERE", "web", "--", "warn", "-x")
+    assert await swarm(path, *command) == (3, b"", b"careful\n")
+    given = cluster.exec_containers.processes[1].config
+    assert (given.user, given.env, given.args) == ("7", ("FROM_HERE=yes",), ("warn", "-x"))
+    code, _, err = await swarm(path, "service", "exec", "web", "nope")
+    assert (code, b"executable file not found" in err) == (127, True)
+    assert (await swarm(path, "service", "exec", "-it", "web", "cat"))[
+        2
+    ] == b"the input device is not a TTY\n"
+    assert (await swarm(path, "service", "exec", "other", "ls"))[2] == b"no such task or service: other\n"
+    assert (await swarm(path, "service", "exec", "-d", "web", "exit", "0"))[0] == 0
+
+
+async def test_ctrl_c_takes_the_command_with_it(http: Http, path: Path, cluster: FakeBackend) -> None:
+    await http.ask("POST", "/services/create", web_spec())
+    cluster.run_tasks("web", 1)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "swarm.cli.main", "service", "exec", "-i", "web", "sleep"),
+        env=os.environ | {"SWARM_HOST": f"unix://{path}"},
+        stdin=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(30):
+        await cluster.exec_containers.started.wait()
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        await cluster.exec_containers.processes[0].closed.wait()
+
+
+async def test_a_terminal_of_the_user_s(http: Http, path: Path, cluster: FakeBackend) -> None:
+    await http.ask("POST", "/services/create", web_spec())
+    cluster.run_tasks("web", 1)
+    ours, theirs = os.openpty()
+    termios.tcsetwinsize(ours, (24, 80))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "swarm.cli.main", "service", "exec", "-it", "web", "cat"),
+        env=os.environ | {"SWARM_HOST": f"unix://{path}"},
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+
+    def shown(end: bytes) -> bytes:
+        found = b""
+        while not found.endswith(end):
+            found += os.read(ours, 1)
+        return found
+
+    async with asyncio.timeout(30):
+        assert await asyncio.to_thread(shown, b"80x24\n") == b"80x24\n"
+        assert (
+            not termios.tcgetattr(theirs)[3] & termios.ECHO
+        )  # raw: what is typed is echoed by the other side
+        termios.tcsetwinsize(ours, (30, 100))
+        process.send_signal(signal.SIGWINCH)
+        assert await asyncio.to_thread(shown, b"100x30\n") == b"100x30\n"
+        os.write(ours, b"\x03")
+        assert await asyncio.to_thread(shown, b"\x03") == b"\x03"
+        cluster.exec_containers.processes[0].kill()
+        assert await process.wait() == 137
+        assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    os.close(ours)
+    os.close(theirs)

@@ -53,7 +53,7 @@ class FakeProcess:
         match self.config.args:
             case ("exit", code):
                 return int(code)
-            case ("warn",):
+            case ("warn", *_):
                 return 3
             case _:
                 return 137 * self.killed.is_set()

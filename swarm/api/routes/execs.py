@@ -163,7 +163,11 @@ async def resize(call: Call) -> web.Response:
 
 
 async def start(call: Call) -> web.StreamResponse:
-    takeover = Takeover(call.request)
+    with Takeover(call.request) as takeover:
+        return await _start(call, takeover)
+
+
+async def _start(call: Call, takeover: Takeover) -> web.StreamResponse:
     body = _object(await takeover.body())
     state = call.backend.execs.get(call.params["id"])
     request = state.request

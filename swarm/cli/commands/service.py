@@ -10,6 +10,8 @@ service = LazyGroup(
     "service",
     table={
         "create": (f"{_COMMANDS}.service_create:create", "Create a new service"),
+        "exec": (f"{_COMMANDS}.service_exec:exec_", "Run a command in a running task"),
+        "explain": (f"{_COMMANDS}.service_explain:explain", "Say why a service is not as it should be"),
         "inspect": (f"{_COMMANDS}.service_show:inspect", "Show services in detail"),
         "logs": (f"{_COMMANDS}.service_logs:logs", "Fetch the logs of a service or task"),
         "ls": (f"{_COMMANDS}.service_list:ls", "List services"),
