@@ -43,15 +43,22 @@ class Planner:
     plan: Callable[[ClusterView, str, datetime], Plan]
 
 
+Concerns = Callable[[StoredObject | None, StoredObject | None], bool]
+"""Whether a change, from the first to the second, can make a difference to a plan."""
+
+
 def whole(
-    name: str, kinds: tuple[type[StoredObject], ...], plan: Callable[[ClusterView, datetime], Plan]
+    name: str,
+    kinds: tuple[type[StoredObject], ...],
+    plan: Callable[[ClusterView, datetime], Plan],
+    concerns: Concerns = lambda _old, _new: True,
 ) -> Planner:
-    """A planner that always looks at everything."""
+    """A planner that looks at everything, whenever something has changed that `concerns` it."""
     return Planner(
         name=name,
         kinds=kinds,
         all_keys=lambda _: ("all",),
-        keys_of=lambda _key, _change: ("all",),
+        keys_of=lambda _, change: ("all",) if concerns(change.old, change.new) else (),
         plan=lambda view, _, now: plan(view, now),
     )
 

@@ -14,7 +14,7 @@ from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, Unavailable, from_grpc
 from swarm.base.ids import IdSource, NodeID, ServiceID, TaskID
 from swarm.base.log import get_logger
-from swarm.manager.allocator.allocate import plan_allocation
+from swarm.manager.allocator.allocate import concerns_allocation, plan_allocation
 from swarm.manager.autoscaler import Autoscaler
 from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_site import JoinSite
@@ -32,7 +32,7 @@ from swarm.manager.members import ManagerMembers, NodeCA, Relays, RoleManager, S
 from swarm.manager.orchestrator.autoscale import Usage
 from swarm.manager.orchestrator.dependencies import dependents_of
 from swarm.manager.orchestrator.enforcer import plan_enforcement
-from swarm.manager.orchestrator.reaper import plan_reaper
+from swarm.manager.orchestrator.reaper import concerns_reaper, plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
 from swarm.manager.upkeep import OwnMember, StoreKeeper
@@ -207,7 +207,7 @@ class Manager:
 
     def _planners(self) -> tuple[Planner, ...]:
         return (
-            whole("allocator", (Task, Network, Node, Cluster), plan_allocation),
+            whole("allocator", (Task, Network, Node, Cluster), plan_allocation, concerns_allocation),
             Planner(
                 name="orchestrator",
                 kinds=(Service, Task, Node),
@@ -216,7 +216,9 @@ class Manager:
                 plan=lambda view, key, now: plan_service(view, ServiceID(key), now, self._new_id),
             ),
             scheduler_planner(random.Random()),  # noqa: S311 - breaks ties between nodes
-            whole("reaper", (Task, Service, Node, Cluster), lambda view, _: plan_reaper(view)),
+            whole(
+                "reaper", (Task, Service, Node, Cluster), lambda view, _: plan_reaper(view), concerns_reaper
+            ),
             Planner(
                 name="enforcer",
                 kinds=(Node, Task),

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from swarm.manager.loop import Planner
-from swarm.model.objects import Node, Service, Task
+from swarm.model.objects import Node, Service, StoredObject, Task
 from swarm.model.plan import Plan
+from swarm.model.task_state import TaskState, is_dead
 from swarm.model.view import ClusterView
 from swarm.scheduler.cluster import Accounting
 from swarm.scheduler.schedule import plan_scheduling
@@ -29,6 +30,14 @@ def scheduler_planner(rng: random.Random) -> Planner:
     )
 
 
+def concerns_scheduling(old: StoredObject | None, new: StoredObject | None) -> bool:
+    """Of tasks, those that wait for a node and those that give back some of what they had of theirs."""
+    if not isinstance(old, Task) or not isinstance(new, Task):
+        return True
+    is_waiting = new.status.state < TaskState.ASSIGNED
+    return is_waiting or is_dead(new.status.state) or new.desired_state != old.desired_state
+
+
 class _Keeper:
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
@@ -41,7 +50,7 @@ class _Keeper:
     def follow(self, _: ObjectKey, change: Change) -> Iterable[str]:
         assert self._accounting is not None, "build comes first"
         self._accounting.apply(change.old, change.new)
-        return _ALL
+        return _ALL if concerns_scheduling(change.old, change.new) else ()
 
     def plan(self, view: ClusterView, _: str, now: datetime) -> Plan:
         return plan_scheduling(view, now, self._rng, self._accounting)

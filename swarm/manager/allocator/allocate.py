@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 
 from swarm.manager.allocator.ipam import AddressPool, gateway_of, number_of
 from swarm.model.defaults import FIRST_VNI, INGRESS_SUBNET
-from swarm.model.objects import Network, Node, Task, TaskStatus
+from swarm.model.objects import Network, Node, StoredObject, Task, TaskStatus
 from swarm.model.plan import Op, Plan, Update
-from swarm.model.task_state import TaskState
+from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NetworkAttachment, PublishMode
 from swarm.model.view import ClusterView
 
@@ -39,6 +39,13 @@ def plan_allocation(view: ClusterView, now: datetime) -> Plan:
         if task.status.state is TaskState.NEW and task.desired_state <= TaskState.RUNNING:
             ops += _allocate_task(task, ingress, pool, now)
     return Plan.of(ops)
+
+
+def concerns_allocation(_: StoredObject | None, new: StoredObject | None) -> bool:
+    """Of tasks, those that wait for an address and those that may give one back."""
+    if not isinstance(new, Task):
+        return True
+    return new.status.state is TaskState.NEW or is_dead(new.status.state)
 
 
 def find_ingress(view: ClusterView) -> Network | None:

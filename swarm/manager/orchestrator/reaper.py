@@ -14,7 +14,7 @@ from swarm.manager.orchestrator.restart import policy_of
 from swarm.manager.orchestrator.rollout import is_under_way
 from swarm.manager.orchestrator.slots import age, is_abandoned
 from swarm.model.exclusive import is_exclusive
-from swarm.model.objects import Cluster, Service, Task
+from swarm.model.objects import Cluster, Service, StoredObject, Task
 from swarm.model.plan import Delete, Op, Plan
 from swarm.model.specs import ClusterSpec
 from swarm.model.task_state import TaskState, is_dead
@@ -47,6 +47,13 @@ def plan_reaper(view: ClusterView) -> Plan:
             tasks.sort(key=age)
             ops += [Delete(object=task) for task in tasks[: len(tasks) - limit]]
     return Plan.of(ops)
+
+
+def concerns_reaper(old: StoredObject | None, new: StoredObject | None) -> bool:
+    """Of tasks, those that are on their way out, and new ones, beside which older ones become history."""
+    if old is None or not isinstance(new, Task):
+        return True
+    return new.desired_state > TaskState.RUNNING or is_dead(new.status.state)
 
 
 def _is_finished(view: ClusterView, task: Task) -> bool:
