@@ -32,13 +32,14 @@ from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
 from swarm.store.external import ExternalEtcd
 from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
-from swarm.worker.controller import Controller, read_nameservers
+from swarm.worker.controller import Controller
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
-from swarm.worker.host import NO_OFFER, HostOffer
+from swarm.worker.host import NO_OFFER, HostOffer, node_facts
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator
+from swarm.worker.prober import Prober
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
 from swarm.worker.usage import UsageReporter
@@ -76,8 +77,9 @@ class Member:
             images=around.local.images,
             containers=around.local.containers,
             network=self._network,
-            nameservers=read_nameservers(),
+            node=node_facts(),
             fence=fence,
+            prober=Prober(around.local.containers, around.clock),
         )
         journal = Journal(around.paths.worker)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)

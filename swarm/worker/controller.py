@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import signal
 from dataclasses import replace
-from pathlib import Path
 
+from swarm.base.aio import first_of
 from swarm.base.errors import (
     AlreadyExists,
     Fatal,
@@ -21,19 +21,24 @@ from swarm.base.errors import (
 )
 from swarm.base.failpoint import failpoint
 from swarm.model.dataplane import TaskNetwork
-from swarm.model.defaults import PIDS_LIMIT, STOP_GRACE_PERIOD
+from swarm.model.defaults import STOP_GRACE_PERIOD
 from swarm.model.objects import Task
 from swarm.model.signals import parse_signal
-from swarm.model.types import PortConfig, PublishMode, Resources
-from swarm.overlay.data_path import DataPath, TaskLink
+from swarm.model.types import PortConfig, PublishMode
+from swarm.overlay.data_path import DataPath
 from swarm.worker.fence import FENCED, Fence
+from swarm.worker.health import Health, HealthPlan, Verdict, health_plan
 from swarm.worker.images.image import Image
+from swarm.worker.images.login import registry_login
 from swarm.worker.images.store import ImageStore
-from swarm.worker.runtime.config import ContainerConfig, process_args, process_env
+from swarm.worker.logs import last_words
+from swarm.worker.prober import Prober
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
+from swarm.worker.task_config import Base, NodeFacts, container_config
 from swarm.worker.task_machine import Outcome
 
+UNHEALTHY = "task: unhealthy container"
 LEAVE_BALANCER_S = 1.0
 """Between leaving the balancers of all hosts and SIGTERM: time for the news to reach them."""
 
@@ -45,14 +50,16 @@ class Controller:
         images: ImageStore,
         containers: Containers,
         network: DataPath,
-        nameservers: tuple[str, ...],
+        node: NodeFacts,
         fence: Fence,
+        prober: Prober,
     ) -> None:
         self._fence = fence
         self._images = images
         self._containers = containers
         self._network = network
-        self._nameservers = nameservers
+        self._node = node
+        self._prober = prober
 
     async def prepare(self, task: Task) -> Outcome:
         """Image, network and created container. Raises: Temporary, Fatal."""
@@ -69,7 +76,8 @@ class Controller:
             )
         )
         failpoint("task.prepare.attached")
-        config = self._config(task, image, link)
+        base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
+        config = container_config(task, base, self._node)
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -80,19 +88,54 @@ class Controller:
         return Outcome(ports=link.host_ports)
 
     async def start(self, task: Task) -> Outcome:
-        """Raises: Temporary, Fatal."""
+        """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""
         failpoint("task.start.begin")
         await self._fence.check(task)
         await self._containers.start(task.id)
         failpoint("task.start.done")
-        return Outcome(pid=self._containers.pid(task.id) or 0)
+        pid = self._containers.pid(task.id) or 0
+        plan = self._health_plan(task)
+        if plan is None:
+            return Outcome(pid=pid)
+        outcome = await self._probed(task, plan, until=Health.HEALTHY)
+        return replace(outcome, pid=pid)
 
     async def wait(self, task: Task) -> Outcome:
-        status = await self._containers.wait(task.id)
+        """Until the container has ended, or is unhealthy."""
+        plan = self._health_plan(task)
+        if plan is None:
+            return self._ended(task, await self._containers.wait(task.id))
+        return await self._probed(task, plan, until=Health.UNHEALTHY)
+
+    async def _probed(self, task: Task, plan: HealthPlan, *, until: Health) -> Outcome:
+        found: ExitStatus | Verdict = await first_of(
+            self._containers.wait(task.id), self._prober.until(until, task.id, plan)
+        )
+        if isinstance(found, ExitStatus):
+            return self._ended(task, found)
+        if found.health is Health.UNHEALTHY:
+            return Outcome(is_unhealthy=True, error=": ".join(filter(None, (UNHEALTHY, found.output))))
+        return Outcome()
+
+    def _ended(self, task: Task, status: ExitStatus) -> Outcome:
         failpoint("task.wait.done")
         if self._fence.has_struck(task):
             return Outcome(error=FENCED, exit_code=status.code)
-        return _outcome(status)
+        error = status.error
+        if not error and status.code != 0:
+            why = "out of memory" if status.oom_killed else self._last_words(task)
+            error = ": ".join(filter(None, (f"task: non-zero exit ({status.code})", why)))
+        return Outcome(error=error, exit_code=status.code)
+
+    def _last_words(self, task: Task) -> str:
+        """What the program said last: mostly why it ended. A terminal has no stream for errors."""
+        log = self._containers.log_path(task.id)
+        stream = "stdout" if task.spec.container_spec.tty else "stderr"
+        return last_words(log, stream) or last_words(log.with_name(f"{log.name}.1"), stream)
+
+    def _health_plan(self, task: Task) -> HealthPlan | None:
+        image = self._images.image_of(task.id)
+        return health_plan(task.spec.container_spec.healthcheck, image.config.healthcheck if image else None)
 
     async def stop(self, task: Task, *, was_running: bool) -> Outcome:
         """Stop the container, if there is one: out of the balancers, then signal, grace, kill."""
@@ -120,6 +163,7 @@ class Controller:
     async def release_network(self, task: Task) -> None:
         """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
         failpoint("task.release.begin")
+        self._prober.forget(task.id)
         self._fence.disarm(task.id)
         await self._network.detach(task.id)
         self._containers.let_go(task.id)
@@ -131,8 +175,12 @@ class Controller:
             return self._images.get(name)
         except NotFound:
             pass
+        options = task.spec.container_spec.pull_options
+        if options is not None and not options.registry_auth:
+            # This swarmd has been restarted, and a login is never written down here.
+            raise Temporary(f"waiting for a manager to send the registry login for {name} again")
         try:
-            return await self._images.pull(name)
+            return await self._images.pull(name, registry_login(options.registry_auth) if options else None)
         except (Temporary, Unavailable) as error:
             raise Fatal(f"cannot pull image {name}: {error}") from error
         except SwarmError as error:
@@ -140,53 +188,14 @@ class Controller:
 
     def _stop_signal(self, task: Task) -> int:
         named = task.spec.container_spec.stop_signal
-        if not named:
-            try:
-                named = self._images.get(task.spec.container_spec.image).config.stop_signal
-            except SwarmError:
-                named = ""
+        image = self._images.image_of(task.id)
+        if not named and image is not None:
+            named = image.config.stop_signal
         try:
             return parse_signal(named or "SIGTERM")
         except InvalidArgument:
             # Nobody checked what an image says, and a container that cannot be stopped would never go.
             return signal.SIGTERM
-
-    def _config(self, task: Task, image: Image, link: TaskLink) -> ContainerConfig:
-        spec = task.spec.container_spec
-        hostname = spec.hostname or task.id[:12]
-        limits = task.spec.resources.limits if task.spec.resources else Resources()
-        return ContainerConfig(
-            id=task.id,
-            name=task.name,
-            lower_dirs=self._images.lower_dirs(image),
-            args=process_args(
-                command=spec.command, args=spec.args, entrypoint=image.config.entrypoint, cmd=image.config.cmd
-            ),
-            env=process_env(image=image.config.env, user=spec.env, hostname=hostname),
-            cwd=spec.dir or image.config.working_dir or "/",
-            user=spec.user or image.config.user,
-            hostname=hostname,
-            hosts=tuple((a.partition("/")[0], hostname) for at in task.attachments for a in at.addresses),
-            nameservers=self._nameservers,
-            mounts=spec.mounts,
-            image_volumes=image.config.volumes,
-            limits=replace(limits, pids=limits.pids or PIDS_LIMIT),
-            netns=link.netns,
-        )
-
-
-def read_nameservers(resolv_conf: Path = Path("/etc/resolv.conf")) -> tuple[str, ...]:
-    """The host's name servers, but for those on its loopback, which a container cannot reach."""
-    try:
-        lines = resolv_conf.read_text().splitlines()
-    except OSError:
-        return ()
-    found = (line.split() for line in lines)
-    return tuple(
-        words[1]
-        for words in found
-        if len(words) > 1 and words[0] == "nameserver" and not words[1].startswith(("127.", "::1"))
-    )
 
 
 def _host_ports(task: Task) -> tuple[PortConfig, ...]:
@@ -195,10 +204,3 @@ def _host_ports(task: Task) -> tuple[PortConfig, ...]:
 
 def _is_balanced(task: Task) -> bool:
     return any(p.publish_mode is PublishMode.INGRESS for p in task.endpoint.ports)
-
-
-def _outcome(status: ExitStatus) -> Outcome:
-    error = status.error
-    if status.oom_killed:
-        error = f"task: non-zero exit ({status.code}): out of memory"
-    return Outcome(error=error, exit_code=status.code)

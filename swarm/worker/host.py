@@ -14,6 +14,7 @@ from swarm.base.errors import InvalidArgument
 from swarm.model.types import EngineDescription, GenericResource, NodeDescription, Platform, Resources
 from swarm.proto.identity import Identity
 from swarm.proto.roots import identity_info
+from swarm.worker.task_config import NodeFacts
 
 NANO = 10**9
 
@@ -54,6 +55,20 @@ def describe_host(identity: Identity, data_path_address: str, offer: HostOffer) 
         engine=EngineDescription(engine_version=__version__, labels=offer.labels),
         tls_info=identity_info(identity),
         data_path_address=data_path_address,
+    )
+
+
+def node_facts(resolv_conf: Path = Path("/etc/resolv.conf")) -> NodeFacts:
+    """What containers get from this host; but no name server on its loopback, which they cannot reach."""
+    try:
+        lines = resolv_conf.read_text().splitlines()
+    except OSError:
+        lines = []
+    found = [words[1] for line in lines if len(words := line.split()) > 1 and words[0] == "nameserver"]
+    return NodeFacts(
+        hostname=socket.gethostname(),
+        architecture=platform.machine(),
+        nameservers=tuple(address for address in found if not address.startswith(("127.", "::1"))),
     )
 
 

@@ -8,12 +8,14 @@ kept too, so that a deposed leader's assignments stay refused after a restart.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from google.protobuf.message import DecodeError
 
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
+from swarm.model.container import PullOptions
 from swarm.model.objects import Task
 from swarm.proto import codec
 
@@ -43,7 +45,7 @@ class Journal:
 
     def save(self, task: Task) -> None:
         failpoint("journal.task.save")
-        _replace(self._tasks / task.id, codec.dumps(task))
+        _replace(self._tasks / task.id, codec.dumps(_without_login(task)))
 
     def forget(self, task_id: str) -> None:
         failpoint("journal.task.forget")
@@ -62,6 +64,14 @@ class Journal:
 
     def save_generation(self, generation: int) -> None:
         _replace(self._generation, str(generation).encode())
+
+
+def _without_login(task: Task) -> Task:
+    """A registry login is a secret. That there is one stays: it is asked for again."""
+    spec, container = task.spec, task.spec.container_spec
+    if container.pull_options is None:
+        return task
+    return replace(task, spec=replace(spec, container_spec=replace(container, pull_options=PullOptions())))
 
 
 def _number(path: Path) -> int:

@@ -27,7 +27,7 @@ SWAPPINESS_UNSET = -1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class NodeFacts:
     """What a container gets from its node."""
 
     hostname: str
@@ -44,9 +44,9 @@ class Base:
     netns: Path | None
 
 
-def container_config(task: Task, base: Base, around: Surroundings) -> ContainerConfig:
+def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig:
     """Raises: InvalidArgument, Fatal."""
-    spec = expanded_spec(task, around)
+    spec = expanded_spec(task, node)
     image, options = base.image, container_options(spec.labels)
     hostname = spec.hostname or task.id[:12]
     dns = spec.dns_config or DNSConfig()
@@ -65,7 +65,7 @@ def container_config(task: Task, base: Base, around: Surroundings) -> ContainerC
         groups=spec.groups,
         hostname=hostname,
         hosts=_hosts(task, spec, hostname),
-        nameservers=dns.nameservers or around.nameservers,
+        nameservers=dns.nameservers or node.nameservers,
         dns_search=dns.search,
         mounts=spec.mounts,
         image_volumes=image.volumes,
@@ -84,15 +84,15 @@ def container_config(task: Task, base: Base, around: Surroundings) -> ContainerC
     return _limited(_with_rights(config, spec, options), task.spec.resources or ResourceRequirements())
 
 
-def expanded_spec(task: Task, around: Surroundings) -> ContainerSpec:
+def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:
     """The task's container spec without templates. Raises: InvalidArgument."""
     context = TemplateContext(
         service_id=task.service_id,
         service_name=task.service_name,
         service_labels=task.service_labels,
         node_id=task.node_id,
-        node_hostname=around.hostname,
-        node_architecture=around.architecture,
+        node_hostname=node.hostname,
+        node_architecture=node.architecture,
         task_id=task.id,
         task_name=task.name,
         task_slot=str(task.slot or task.node_id),

@@ -5,7 +5,8 @@ status. One step at a time, each step's work may be repeated after a crash, and 
 Source: SwarmKit agent/exec/controller.go (Do).
 
     ASSIGNED ─ACCEPT→ ACCEPTED → PREPARING ─PREPARE→ READY ─(desired RUNNING)→ STARTING ─START→ RUNNING
-    RUNNING ─WAIT→ COMPLETE or FAILED; desired SHUTDOWN or REMOVE, at any of them: ─STOP→ SHUTDOWN
+    RUNNING ─WAIT→ COMPLETE or FAILED; unhealthy, STARTING or RUNNING: ─EVICT→ FAILED
+    desired SHUTDOWN or REMOVE, at any of them: ─STOP→ SHUTDOWN
 """
 
 from __future__ import annotations
@@ -33,9 +34,18 @@ class Step(StrEnum):
     START = "start"
     WAIT = "wait"
     STOP = "stop"
+    EVICT = "stop what is unhealthy"
     REST = "rest"
     """Nothing to do until the desired state changes."""
     DONE = "done"
+
+
+_ANNOUNCED = {
+    Step.ACCEPT: (TaskState.ACCEPTED, "accepted"),
+    Step.ANNOUNCE_PREPARING: (TaskState.PREPARING, "preparing"),
+    Step.ANNOUNCE_STARTING: (TaskState.STARTING, "starting"),
+}
+"""Steps without work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +56,20 @@ class Outcome:
     """Why it failed for good; empty when it went well."""
     exit_code: int | None = None
     """The container's, where it is known."""
+    is_unhealthy: bool = False
+    """The container runs, but is not fit to: it is to be stopped."""
     pid: int = 0
     ports: tuple[PortConfig, ...] = ()
     """Host-mode ports as bound."""
 
 
-def next_step(state: TaskState, desired: TaskState) -> Step:
+def next_step(state: TaskState, desired: TaskState, *, is_unhealthy: bool = False) -> Step:
     if state > TaskState.RUNNING:
         return Step.DONE
     if desired >= TaskState.SHUTDOWN:
         return Step.STOP
+    if is_unhealthy:
+        return Step.EVICT
     match state:
         case TaskState.ASSIGNED:
             return Step.ACCEPT
@@ -75,24 +89,26 @@ def next_step(state: TaskState, desired: TaskState) -> Step:
 
 def after(step: Step, status: TaskStatus, outcome: Outcome, now: datetime) -> TaskStatus:
     """The status that follows `status` once `step` has ended with `outcome`."""
+    if step in _ANNOUNCED:
+        state, message = _ANNOUNCED[step]
+        return _move(status, state, message, now)
+    if outcome.is_unhealthy:
+        unhealthy = _move(status, status.state, "unhealthy", now)
+        return replace(unhealthy, err=outcome.error, is_unhealthy=True)
     match step:
-        case Step.ACCEPT:
-            return _move(status, TaskState.ACCEPTED, "accepted", now)
-        case Step.ANNOUNCE_PREPARING:
-            return _move(status, TaskState.PREPARING, "preparing", now)
         case Step.PREPARE if outcome.error:
             return _fail(status, TaskState.REJECTED, outcome, now)
         case Step.PREPARE:
             return replace(_move(status, TaskState.READY, "prepared", now), ports=outcome.ports)
-        case Step.ANNOUNCE_STARTING:
-            return _move(status, TaskState.STARTING, "starting", now)
         case Step.START:
             return _started(status, outcome, now)
         case Step.WAIT:
             return _ended(status, outcome, now)
         case Step.STOP:
             return _stopped(status, outcome, now)
-        case Step.REST | Step.DONE:
+        case Step.EVICT:
+            return _evicted(status, outcome, now)
+        case _:
             return status
 
 
@@ -119,6 +135,8 @@ def retry_delay(attempt: int) -> timedelta:
 def _started(status: TaskStatus, outcome: Outcome, now: datetime) -> TaskStatus:
     if outcome.error:
         return _fail(status, TaskState.FAILED, outcome, now)
+    if outcome.exit_code is not None:  # before it was healthy
+        return _ended(status, outcome, now)
     started = _move(status, TaskState.RUNNING, "started", now)
     return replace(started, container=_container(status, pid=outcome.pid))
 
@@ -128,6 +146,13 @@ def _stopped(status: TaskStatus, outcome: Outcome, now: datetime) -> TaskStatus:
     if outcome.exit_code is None:
         return stopped
     return replace(stopped, container=_container(status, exit_code=outcome.exit_code))
+
+
+def _evicted(status: TaskStatus, outcome: Outcome, now: datetime) -> TaskStatus:
+    failed = replace(_move(status, TaskState.FAILED, "failed", now), err=status.err)
+    if outcome.exit_code is None:
+        return failed
+    return replace(failed, container=_container(status, exit_code=outcome.exit_code))
 
 
 def _ended(status: TaskStatus, outcome: Outcome, now: datetime) -> TaskStatus:
@@ -148,7 +173,7 @@ def _fail(status: TaskStatus, state: TaskState, outcome: Outcome, now: datetime)
 
 
 def _move(status: TaskStatus, state: TaskState, message: str, now: datetime) -> TaskStatus:
-    return replace(status, state=state, message=message, err="", timestamp=now)
+    return replace(status, state=state, message=message, err="", is_unhealthy=False, timestamp=now)
 
 
 def _container(status: TaskStatus, *, pid: int = 0, exit_code: int = 0) -> ContainerStatus:

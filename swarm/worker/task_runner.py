@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from swarm.base.clock import Clock
 from swarm.base.errors import Fatal, InvalidArgument, SwarmError
 from swarm.base.log import get_logger
+from swarm.model.container import PullOptions
 from swarm.model.objects import ContainerStatus, Task, TaskStatus
 from swarm.model.task_state import TaskState
 from swarm.worker.controller import Controller
@@ -46,6 +47,12 @@ class TaskRunner:
             self._task = replace(self._task, desired_state=desired)
             self._changed.set()
 
+    def set_login(self, options: PullOptions | None) -> None:
+        """What to show to the registry: a swarmd that was restarted does not know it any more."""
+        spec = self._task.spec
+        container = replace(spec.container_spec, pull_options=options)
+        self._task = replace(self._task, spec=replace(spec, container_spec=container))
+
     def remove(self) -> None:
         """The manager has no such task any more: stop it and take everything away."""
         self._removed = True
@@ -55,7 +62,8 @@ class TaskRunner:
     async def run(self) -> None:
         """Until the task has ended and been removed."""
         while True:
-            step = next_step(self._task.status.state, self._task.desired_state)
+            status = self._task.status
+            step = next_step(status.state, self._task.desired_state, is_unhealthy=status.is_unhealthy)
             if step is Step.DONE:
                 break
             await self._take(step)
@@ -69,7 +77,7 @@ class TaskRunner:
             case Step.REST:
                 await self._next_change()
                 return
-            case Step.STOP:
+            case Step.STOP | Step.EVICT:
                 outcome = await self._stop()
             case Step.PREPARE | Step.START | Step.WAIT:
                 work = {

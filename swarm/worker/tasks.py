@@ -77,6 +77,7 @@ class Tasks:
         runner = self._runners.get(task.id)
         if runner is not None:
             runner.set_desired(task.desired_state)
+            runner.set_login(task.spec.container_spec.pull_options)
             self._journal.save(runner.task)
             return
         if self._leaving:

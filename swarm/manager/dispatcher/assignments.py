@@ -128,10 +128,11 @@ def _published(view: ClusterView) -> Iterable[_Published]:
 
 
 def _backends(view: ClusterView, tasks: Iterable[Task], ingress: Set[str]) -> tuple[Backend, ...]:
-    """Tasks that run, are meant to, and whose node is not down, in address order."""
+    """Tasks that run well, are meant to, and whose node is not down, in address order."""
     found: list[Backend] = []
     for task in tasks:
-        if task.status.state is not TaskState.RUNNING or task.desired_state is not TaskState.RUNNING:
+        runs = task.status.state is TaskState.RUNNING and not task.status.is_unhealthy
+        if not runs or task.desired_state is not TaskState.RUNNING:
             continue
         node = view.get(Node, task.node_id)
         if node is None or node.status.state is NodeState.DOWN:

@@ -148,6 +148,11 @@ class ImageStore:
         """Idempotent."""
         self._containers.remove(container_id)
 
+    def image_of(self, container_id: str) -> Image | None:
+        """The image retained for the container, whatever its names mean by now."""
+        image_id = self._containers.image_of(container_id)
+        return None if image_id is None else self._catalog.find(image_id)
+
     def retained(self) -> tuple[str, ...]:
         """The containers that hold an image: release those that no longer exist after a restart."""
         return self._containers.containers()
