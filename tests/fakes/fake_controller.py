@@ -21,6 +21,8 @@ class FakeController:
         self.cancelled: list[str] = []
         self.on_cancel: dict[str, Callable[[], None]] = {}
         self.exit_code = 0
+        self.unhealthy: dict[str, str] = {}
+        """The probes' verdict in a step, if it is bad."""
 
     async def prepare(self, task: Task) -> Outcome:
         return await self._do("prepare", Outcome())
@@ -50,6 +52,8 @@ class FakeController:
             self.cancelled.append(step)
             self.on_cancel.get(step, lambda: None)()
             raise
+        if step in self.unhealthy:
+            return Outcome(error=self.unhealthy[step], is_unhealthy=True)
         if self.errors[step]:
             raise self.errors[step].pop(0)
         return outcome

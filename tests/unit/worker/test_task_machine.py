@@ -128,3 +128,29 @@ def test_retries_wait_longer_up_to_a_limit():
     assert delays[0] == timedelta(milliseconds=200)
     assert delays == sorted(delays)
     assert delays[-1] == RETRY_LIMIT
+
+
+@pytest.mark.parametrize(("step", "state"), [(Step.START, S.STARTING), (Step.WAIT, S.RUNNING)])
+def test_what_is_unhealthy_is_shown_so_then_stopped_then_failed(step, state):
+    unhealthy = after(
+        step, status(state), Outcome(error="task: unhealthy container: no", is_unhealthy=True), NOW
+    )
+    assert (unhealthy.state, unhealthy.is_unhealthy, unhealthy.message) == (state, True, "unhealthy")
+    assert next_step(state, S.RUNNING, is_unhealthy=True) is Step.EVICT
+    assert next_step(state, S.SHUTDOWN, is_unhealthy=True) is Step.STOP
+    failed = after(Step.EVICT, unhealthy, Outcome(exit_code=143), NOW)
+    assert (failed.state, failed.err, failed.is_unhealthy) == (
+        S.FAILED,
+        "task: unhealthy container: no",
+        False,
+    )
+    assert failed.container.exit_code == 143
+    again = resumed(unhealthy, is_known=True, is_alive=True, now=NOW)
+    assert next_step(again.state, S.RUNNING, is_unhealthy=again.is_unhealthy) is Step.EVICT
+
+
+def test_a_container_that_ends_before_it_is_healthy_has_ended():
+    done = after(Step.START, status(S.STARTING), Outcome(exit_code=0, pid=3), NOW)
+    assert (done.state, done.err) == (S.COMPLETE, "")
+    failed = after(Step.START, status(S.STARTING), Outcome(exit_code=2, error="task: non-zero exit (2)"), NOW)
+    assert (failed.state, failed.err, failed.container.exit_code) == (S.FAILED, "task: non-zero exit (2)", 2)

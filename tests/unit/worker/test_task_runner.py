@@ -9,6 +9,7 @@ import pytest
 from swarm.base.clock import FakeClock
 from swarm.base.errors import Fatal, Temporary
 from swarm.base.ids import new_id
+from swarm.model.container import PullOptions
 from swarm.model.objects import Task, TaskStatus
 from swarm.model.task_state import TaskState
 from swarm.worker.task_runner import TaskRunner
@@ -189,3 +190,27 @@ async def test_cancelling_the_runner_leaves_the_container_alone(controller, star
     assert run.work.cancelled()
     assert "stop" not in controller.calls
     assert "remove" not in controller.calls
+
+
+@pytest.mark.parametrize(("step", "state"), [("start", S.STARTING), ("wait", S.RUNNING)])
+async def test_an_unhealthy_task_is_told_so_before_it_is_stopped(started, controller, step, state):
+    controller.unhealthy[step] = "task: unhealthy container: refused"
+    controller.held.pop("wait", None)
+    controller.held["stop"] = asyncio.Event()
+    run = started()
+    async with asyncio.timeout(5):
+        await controller.began["stop"].wait()
+    assert (run.reports[-1].state, run.reports[-1].is_unhealthy) == (state, True)
+    controller.held["stop"].set()
+    failed = await run.until(S.FAILED)
+    assert failed.err == "task: unhealthy container: refused"
+    await run.removed()
+
+
+async def test_a_login_that_comes_again_is_taken(started, controller):
+    controller.held["prepare"] = asyncio.Event()
+    run = started()
+    run.runner.set_login(PullOptions(registry_auth="new"))
+    assert run.runner.task.spec.container_spec.pull_options == PullOptions(registry_auth="new")
+    controller.held["prepare"].set()
+    await run.until(S.RUNNING)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from swarm.base.clock import FakeClock
 from swarm.base.ids import new_id
+from swarm.model.container import PullOptions
 from swarm.model.objects import Task, TaskStatus
+from swarm.model.specs import ContainerSpec, TaskSpec
 from swarm.model.task_state import TaskState
 from swarm.proto import codec
 from swarm.worker.journal import Journal
@@ -237,3 +239,29 @@ def test_a_damaged_file_never_stops_a_node_from_starting(tmp_path, cut, flip, va
     for found in journal.load().values():
         assert found.id == task.id
     path.unlink(missing_ok=True)
+
+
+def test_a_registry_login_is_never_written_down_but_that_there_is_one(tmp_path):
+    journal = Journal(tmp_path)
+    spec = TaskSpec(
+        container_spec=ContainerSpec(image="x", pull_options=PullOptions(registry_auth="c2VjcmV0"))
+    )
+    task = replace(a_task(), spec=spec)
+    journal.save(task)
+    assert b"c2VjcmV0" not in (tmp_path / "tasks" / task.id).read_bytes()
+    assert journal.load()[task.id].spec.container_spec.pull_options == PullOptions()
+
+
+async def test_a_login_comes_again_with_the_assignment(node):
+    task = a_task()
+    node.controller.held["prepare"] = asyncio.Event()
+    node.start()
+    async with asyncio.timeout(5):
+        await node.tasks.adopted()
+    node.tasks.assign(task)
+    options = PullOptions(registry_auth="new")
+    container = replace(task.spec.container_spec, pull_options=options)
+    node.tasks.assign(replace(task, spec=replace(task.spec, container_spec=container)))
+    assert node.tasks.get(task.id).spec.container_spec.pull_options == options
+    node.controller.held["prepare"].set()
+    await node.until(task.id, S.RUNNING)
