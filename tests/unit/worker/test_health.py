@@ -81,9 +81,8 @@ def test_the_start_periods_own_pace():
 @given(st.lists(st.booleans(), max_size=30), st.integers(1, 5), st.integers(0, 10))
 def test_unhealthy_takes_as_many_failures_as_said(results, retries, period):
     plan = HealthPlan(args=("x",), retries=retries, start_period=period * SECOND)
-    verdict, age, streak = Verdict(), 0, 0
-    for is_good in results:
-        age += 1
+    verdict, streak = Verdict(), 0
+    for age, is_good in enumerate(results, start=1):
         verdict = after_probe(plan, verdict, Probe(is_good=is_good), age * SECOND)
         streak = 0 if is_good else streak + 1
         assert verdict.streak <= streak
