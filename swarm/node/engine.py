@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 
 from swarm.api import backend as api
+from swarm.api.task_container import container_of
 from swarm.base.errors import Fatal, NotFound
-from swarm.model.defaults import STOP_GRACE_PERIOD
 from swarm.model.objects import Task
 from swarm.model.specs import ContainerSpec
 from swarm.model.task_state import TaskState
@@ -18,11 +17,9 @@ from swarm.worker.images.image import Image
 from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.store import ImageStore
 from swarm.worker.log_publisher import LogPublisher
-from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.config import process_args
+from swarm.worker.runtime.containers import Containers
 from swarm.worker.tasks import Tasks
-
-LABEL = "com.docker.swarm"
 
 
 class EngineImages:
@@ -93,32 +90,12 @@ class EngineContainers:
             image = self._parts.images.get(spec.image)
         except NotFound:
             image = None
-        return api.Container(
-            id=task.id,
-            name=task.name,
-            image=spec.image,
+        return replace(
+            container_of(task),
             image_id=image.id if image else "",
             command=_command(spec, image),
-            created_at=task.meta.created_at or status.timestamp or datetime.fromtimestamp(0, UTC),
-            state=_state(status.state),
-            started_at=status.timestamp if status.state is TaskState.RUNNING else None,
-            finished_at=status.timestamp if status.state > TaskState.RUNNING else None,
             pid=pid or 0,
-            exit_code=status.container.exit_code if status.container else 0,
-            error=status.err,
-            labels={**spec.labels, **_labels(task)},
-            env=spec.env,
-            hostname=spec.hostname or task.id[:12],
-            user=spec.user,
-            working_dir=spec.dir,
-            ports=status.ports,
-            mounts=tuple(
-                api.ContainerMount(type=m.type, source=m.source, destination=m.target, read_only=m.read_only)
-                for m in spec.mounts
-            ),
-            networks={a.network_id: a.addresses[0] for a in task.attachments if a.addresses},
             log_path=str(self._parts.containers.log_path(task.id)),
-            stop_grace_period=spec.stop_grace_period or STOP_GRACE_PERIOD,
         )
 
 
@@ -165,24 +142,6 @@ async def _messages(
                 timestamp=line.time,
                 data=line.data,
             )
-
-
-def _labels(task: Task) -> dict[str, str]:
-    """The labels by which tools recognise a task's container."""
-    return {
-        f"{LABEL}.node.id": task.node_id,
-        f"{LABEL}.service.id": task.service_id,
-        f"{LABEL}.service.name": task.service_name,
-        f"{LABEL}.task": "",
-        f"{LABEL}.task.id": task.id,
-        f"{LABEL}.task.name": task.name,
-    }
-
-
-def _state(state: TaskState) -> api.ContainerState:
-    if state > TaskState.RUNNING:
-        return api.ContainerState.EXITED
-    return api.ContainerState.RUNNING if state is TaskState.RUNNING else api.ContainerState.CREATED
 
 
 def _login(auth: api.RegistryAuth | None) -> RegistryAuth | None:

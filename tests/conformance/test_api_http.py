@@ -90,7 +90,6 @@ async def test_unknown_paths_and_methods(http: Http, method: str, path: str) -> 
 @pytest.mark.parametrize(
     ("method", "path", "what"),
     [
-        ("POST", "/containers/c1/exec", "running commands in containers is"),
         ("POST", "/containers/c1/stop", "stop of a single container is"),
         ("GET", "/containers/c1/top", "top of a container is"),
         ("DELETE", "/containers/c1", "removing a single container is"),
@@ -494,7 +493,6 @@ async def test_what_is_not_there_yet(http: Http, cluster: FakeBackend) -> None:
     assert await http.refused("GET", "/secrets/s") == (404, "secret s not found")
     assert await http.refused("GET", "/volumes/v") == (404, "get v: no such volume")
     assert (await http.refused("POST", "/secrets/create", {}))[0] == 501
-    assert (await http.refused("GET", "/events"))[0] == 501
 
 
 # --- logs -----------------------------------------------------------------------------------------------

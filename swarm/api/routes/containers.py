@@ -1,4 +1,7 @@
-"""`/containers`: the tasks' containers on this node, to look at. Services make and remove them."""
+"""`/containers`: the tasks' containers on this node, to look at; one by name also from a manager.
+
+Services make and remove them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from swarm.api.backend import Container, ContainerState
 from swarm.api.call import Call, Route, answer
 from swarm.api.filters import Filters, contains_one_of, has_labels, has_prefix, is_one_of
 from swarm.api.logs import read_options, stream_logs
+from swarm.api.task_container import container_of, find_task
 from swarm.base.clock import SystemClock
 from swarm.base.errors import Ambiguous, NotFound
 from swarm.model.docker_json import Json, encode, timestamp
@@ -33,6 +37,17 @@ def find_container(containers: tuple[Container, ...], reference: str) -> Contain
     error = NotFound("container", reference)
     error.args = (f"No such container: {reference}",)
     raise error
+
+
+def find_anywhere(call: Call, reference: str) -> Container:
+    """A container of this node or, on a manager, of any node. Raises: NotFound, Ambiguous."""
+    try:
+        return find_container(tuple(call.backend.engine.containers.list()), reference)
+    except NotFound:
+        task = find_task(call.backend.control.view, reference) if call.backend.control else None
+        if task is None:
+            raise
+        return container_of(task)
 
 
 def _select(containers: tuple[Container, ...], filters: Filters, *, with_ended: bool) -> list[Container]:
@@ -204,8 +219,7 @@ async def list_containers(call: Call) -> web.Response:
 
 
 async def inspect(call: Call) -> web.Response:
-    containers = tuple(call.backend.engine.containers.list())
-    return answer(_details(find_container(containers, call.params["id"])))
+    return answer(_details(find_anywhere(call, call.params["id"])))
 
 
 async def logs(call: Call) -> web.StreamResponse:

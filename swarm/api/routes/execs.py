@@ -17,13 +17,13 @@ from aiohttp import web
 from swarm.api.backend import ExecRequest, ExecState, LogStream
 from swarm.api.call import Call, Route, answer, done
 from swarm.api.hijack import MULTIPLEXED, RAW, Answered, Duplex, Takeover
-from swarm.api.routes.containers import find_container
+from swarm.api.routes.containers import find_anywhere
 from swarm.base.aio import first_of
-from swarm.base.errors import Fatal, InvalidArgument, NotFound, SwarmError, Unsupported
+from swarm.base.errors import Fatal, InvalidArgument, SwarmError, Unsupported
 from swarm.model.docker_json import Json
 from swarm.model.execs import MAX_PIECE_BYTES, ExecConfig, ExecInput, ExecOutput, TerminalSize
 from swarm.model.objects import Task
-from swarm.model.view import ClusterView, find
+from swarm.model.view import find
 
 _STREAM_NUMBER = {LogStream.STDOUT: 1, LogStream.STDERR: 2}
 _WAITING_INPUTS = 16
@@ -53,7 +53,7 @@ _inputs = Inputs()
 
 
 async def create_in_container(call: Call) -> web.Response:
-    return await _create(call, _container_id(call, call.params["id"]))
+    return await _create(call, find_anywhere(call, call.params["id"]).id)
 
 
 async def create_in_task(call: Call) -> web.Response:
@@ -63,31 +63,6 @@ async def create_in_task(call: Call) -> web.Response:
 async def _create(call: Call, task_id: str) -> web.Response:
     request = read_request(task_id, await call.body())
     return answer({"Id": call.backend.execs.create(request)}, 201)
-
-
-def _container_id(call: Call, reference: str) -> str:
-    """Of a container of this node or, on a manager, of any."""
-    try:
-        return find_container(tuple(call.backend.engine.containers.list()), reference).id
-    except NotFound:
-        if call.backend.control is None:
-            raise
-        task = find_task(call.backend.control.view, reference)
-        if task is None:
-            raise
-        return task.id
-
-
-def find_task(view: ClusterView, reference: str) -> Task | None:
-    """The task whose container has this id, beginning of an id, or name."""
-    name = reference.removeprefix("/")
-    named = view.get(Task, name.rpartition(".")[2])
-    if named is not None and name in (named.id, named.name):
-        return named
-    try:
-        return find(view, Task, name)
-    except SwarmError:
-        return None
 
 
 def read_request(task_id: str, body: Json) -> ExecRequest:
