@@ -9,95 +9,81 @@ Source: docker/cli's behaviour on `service create` and `scale`, seen in its traf
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from swarm.cli.converge_jobs import observe_job
+from swarm.cli.converge_lines import (
+    LONGEST,
+    MAX_BARS,
+    OVERALL,
+    RANK,
+    ROLLBACK,
+    RUNNING,
+    VERIFY,
+    Converging,
+    Line,
+    error_line,
+    state_of,
+)
 from swarm.cli.values import natural_key
 
 Json = Mapping[str, Any]
 
-MAX_BARS = 20
 HOPELESS_AFTER = 3
 """Tasks of one slot that could not be prepared (no such image or command), before the wait is given up."""
 DEFAULT_MONITOR_S = 5.0
-OVERALL = "overall progress"
-VERIFY = "verify"
-
-_ORDER = (
-    "new",
-    "allocated",
-    "pending",
-    "assigned",
-    "accepted",
-    "preparing",
-    "ready",
-    "starting",
-    "running",
-    "complete",
-    "shutdown",
-    "failed",
-    "rejected",
-    "remove",
-    "orphaned",
-)
-_RANK = {state: rank for rank, state in enumerate(_ORDER, 1)}
-_RUNNING = _RANK["running"]
-_LONGEST = max(len(state) for state in _ORDER[:_RUNNING])
-_ERROR_LENGTH = 75
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One line of the display: `id: text`, and a bar of `current` out of 9 steps if that is set."""
-
-    id: str
-    text: str
-    current: int | None = None
-    is_error: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Converging:
-    """`lines` replace those of the same id; `failure` and `done` end the wait."""
-
-    lines: tuple[Line, ...]
-    done: bool = False
-    failure: str = ""
 
 
 class Convergence:
-    """A machine over observations of one service; `now_s` is any monotonic count of seconds."""
+    """A machine over observations of one service; `now_s` is any monotonic count of seconds.
 
-    def __init__(self) -> None:
+    `is_rollback`: the user asked for the rollback, so that its end is no failure.
+    """
+
+    def __init__(self, *, is_rollback: bool = False) -> None:
         self._slots: dict[object, int] = {}
         self._reached = False
         self._since_s: float | None = None
         self._rolling_back = False
+        self._asked_for = is_rollback
+        self._why_back = ""
 
     def handle(self, service: Json, tasks: Sequence[Json], nodes: Sequence[Json], now_s: float) -> Converging:
+        if service["Spec"]["Mode"].keys() & {"ReplicatedJob", "GlobalJob"}:
+            return observe_job(service, tasks)
         lines: list[Line] = []
-        state = (service.get("UpdateStatus") or {}).get("State", "")
-        message = (service.get("UpdateStatus") or {}).get("Message", "")
+        status = service.get("UpdateStatus") or {}
+        state, message = status.get("State", ""), status.get("Message", "")
         if state in ("paused", "rollback_paused"):
             what = "update" if state == "paused" else "rollback"
             return Converging(lines=(), failure=f"service {what} paused: {message}")
         if state == "rollback_started" and not self._rolling_back:
-            lines.append(Line(id="rollback", text=message))
+            self._why_back = message
+            lines.append(Line(id=ROLLBACK, text=message))
         self._rolling_back = state.startswith("rollback") if state else self._rolling_back
         monitor_s = _monitor_s(service)
         if self._since_s is not None and now_s - self._since_s >= monitor_s:
-            lines.append(Line(id=VERIFY, text=f"Service {service['ID']} converged"))
-            if state == "rollback_completed":
-                lines.append(Line(id="rollback", text=message))
-            return Converging(lines=tuple(lines), done=True)
+            return self._end(service, [])
         hopeless = _hopeless(service, tasks)
-        if hopeless and not self._reached:
+        if hopeless and not self._reached and not state:
             return Converging(lines=(), failure=hopeless)
         active = {node["ID"] for node in nodes if node["Status"]["State"] != "down"}
         converged = self._observe(service, tasks, active, lines)
+        if state == "completed" and converged:
+            return self._end(service, lines)  # the update has watched each of its tasks already
         self._verify(converged, monitor_s, now_s, lines)
         return Converging(lines=tuple(lines))
+
+    def _end(self, service: Json, lines: list[Line]) -> Converging:
+        lines.append(Line(id=VERIFY, text=f"Service {service['ID']} converged"))
+        status = service.get("UpdateStatus") or {}
+        if status.get("State") != "rollback_completed":
+            return Converging(lines=tuple(lines), done=True)
+        lines.append(Line(id=ROLLBACK, text=status.get("Message", "")))
+        why = self._why_back or status.get("Message", "")
+        failure = "" if self._asked_for else f"service rolled back: {why}"
+        return Converging(lines=tuple(lines), done=True, failure=failure)
 
     @property
     def has_converged(self) -> bool:
@@ -126,7 +112,7 @@ class Convergence:
             chosen = _newest(tasks, lambda task: task.get("Slot", 0), active)
             wanted = int(replicated.get("Replicas", 1))
         running = sum(map(_is_running, chosen.values()))
-        self._reached = self._reached and all(_state(task) == "running" for task in chosen.values())
+        self._reached = self._reached and all(state_of(task) == "running" for task in chosen.values())
         if not self._reached:
             lines.append(self._overall(running, wanted))
             if wanted <= MAX_BARS:
@@ -158,7 +144,7 @@ def _hopeless(service: Json, tasks: Sequence[Json]) -> str:
         return ""
     refused: dict[object, list[Json]] = {}
     for task in tasks:
-        if _state(task) == "rejected":
+        if state_of(task) == "rejected":
             refused.setdefault(task.get("Slot") or task.get("NodeID"), []).append(task)
     slot = max(refused.values(), key=len, default=[])
     if len(slot) < HOPELESS_AFTER:
@@ -171,23 +157,17 @@ def _hopeless(service: Json, tasks: Sequence[Json]) -> str:
 
 
 def _bar(id: str, task: Json) -> Line | None:
-    error = task["Status"].get("Err", "")
-    if error:
-        text = error.replace("\n", " ")
-        text = text if len(text) <= _ERROR_LENGTH else text[: _ERROR_LENGTH - 1] + "…"
-        return Line(id=id, text=text, is_error=True)
-    rank = _RANK.get(_state(task), 0)
-    if rank > _RUNNING or _RANK[task["DesiredState"]] > _RUNNING:
+    failed = error_line(id, task)
+    if failed is not None:
+        return failed
+    rank = RANK.get(state_of(task), 0)
+    if rank > RUNNING or RANK[task["DesiredState"]] > RUNNING:
         return None
-    return Line(id=id, text=_state(task).ljust(_LONGEST), current=rank)
-
-
-def _state(task: Json) -> str:
-    return str(task["Status"]["State"])
+    return Line(id=id, text=state_of(task).ljust(LONGEST), current=rank)
 
 
 def _is_running(task: Json) -> bool:
-    return _state(task) == "running" and _RANK.get(task["DesiredState"], 0) <= _RUNNING
+    return state_of(task) == "running" and RANK.get(task["DesiredState"], 0) <= RUNNING
 
 
 def _newest(tasks: Sequence[Json], key_of: Callable[[Json], object], active: set[str]) -> dict[Any, Json]:
@@ -195,14 +175,14 @@ def _newest(tasks: Sequence[Json], key_of: Callable[[Json], object], active: set
     chosen: dict[Any, Json] = {}
     for task in tasks:
         key = key_of(task)
-        desired, state = _RANK.get(task["DesiredState"], 0), _RANK.get(_state(task), 0)
+        desired, state = RANK.get(task["DesiredState"], 0), RANK.get(state_of(task), 0)
         if key is None or not desired or not state:
             continue
         if task.get("NodeID") and task["NodeID"] not in active:
             continue
         rival = chosen.get(key)
         if rival is not None:
-            ranks = (_RANK[rival["DesiredState"]], _RANK[_state(rival)])
+            ranks = (RANK[rival["DesiredState"]], RANK[state_of(rival)])
             if ranks <= (desired, state):
                 continue
         chosen[key] = task

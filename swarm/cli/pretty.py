@@ -18,18 +18,30 @@ def pretty_service(service: Json, now: datetime) -> str:
     lines = ["", f"ID:\t\t{service['ID']}", f"Name:\t\t{spec['Name']}"]
     if spec.get("Labels"):
         lines += ["Labels:", *_pairs(spec["Labels"], " ")]
-    lines.append(f"Service Mode:\t{mode_of(service).capitalize()}")
-    if "Replicated" in spec["Mode"]:
-        lines.append(f" Replicas:\t{spec['Mode']['Replicated'].get('Replicas', 1)}")
+    lines += _mode(service)
     lines += _update_status(service.get("UpdateStatus") or {}, now)
     lines += _placement(template.get("Placement") or {})
     lines += _update_config("UpdateConfig", spec.get("UpdateConfig"))
     lines += _update_config("RollbackConfig", spec.get("RollbackConfig"))
     lines += _container(template["ContainerSpec"])
     lines += _mounts(template["ContainerSpec"].get("Mounts") or ())
+    lines += _log_driver(template.get("LogDriver"))
     lines += _resources(template.get("Resources") or {})
     lines += _endpoint(service)
+    lines += _health(template["ContainerSpec"].get("Healthcheck"))
     return "\n".join(lines) + "\n\n"
+
+
+def _mode(service: Json) -> list[str]:
+    """Docker's own text says nothing after the colon for jobs."""
+    mode, word = service["Spec"]["Mode"], mode_of(service)
+    lines = [f"Service Mode:\t{word.replace('-', ' ').capitalize()}"]
+    if "Replicated" in mode:
+        lines.append(f" Replicas:\t{mode['Replicated'].get('Replicas', 1)}")
+    if "ReplicatedJob" in mode:
+        lines.append(f" Max Concurrent: {mode['ReplicatedJob'].get('MaxConcurrent', 1)}")
+        lines.append(f" Total Completions: {mode['ReplicatedJob'].get('TotalCompletions', 1)}")
+    return lines
 
 
 def _pairs(labels: Mapping[str, str], prefix: str) -> list[str]:
@@ -51,6 +63,9 @@ def _placement(placement: Json) -> list[str]:
     lines = ["Placement:"]
     if placement.get("Constraints"):
         lines.append(f" Constraints:\t[{' '.join(placement['Constraints'])}]")
+    if placement.get("Preferences"):
+        spread = " ".join(f"spread={each['Spread']['SpreadDescriptor']}" for each in placement["Preferences"])
+        lines.append(f" Preferences:   [{spread}]")
     if placement.get("MaxReplicas"):
         lines.append(f" Max Replicas Per Node:   {placement['MaxReplicas']}")
     return lines
@@ -68,7 +83,7 @@ def _update_config(title: str, config: Json | None) -> list[str]:
     lines.append(f" Max failure ratio: {config.get('MaxFailureRatio', 0):g}")
     if title == "UpdateConfig" or config.get("Order"):
         noun = "Update" if title == "UpdateConfig" else "Rollback"
-        lines.append(f" {noun} order:      {config.get('Order', 'stop-first')}")
+        lines.append(f"{f' {noun} order:':20}{config.get('Order', 'stop-first')}")
     return lines
 
 
@@ -79,8 +94,53 @@ def _container(spec: Json) -> list[str]:
             lines.append(f" {name}:\t\t" + "".join(f"{word} " for word in spec[key]))
     if spec.get("Dir"):
         lines.append(f" Dir:\t\t{spec['Dir']}")
+    if spec.get("Init") is not None:
+        lines.append(f" Init:\t\t{str(spec['Init']).lower()}")
     if spec.get("User"):
         lines.append(f" User: {spec['User']}")
+    return lines + _rights(spec)
+
+
+def _rights(spec: Json) -> list[str]:
+    lines = []
+    add, drop = spec.get("CapabilityAdd") or (), spec.get("CapabilityDrop") or ()
+    if add or drop:
+        lines.append("Capabilities:")
+    lines += [f" Add: {', '.join(add)}"] if add else []
+    lines += [f" Drop: {', '.join(drop)}"] if drop else []
+    if spec.get("Sysctls"):
+        lines += ["SysCtls:", *(f" {key}: {value}" for key, value in sorted(spec["Sysctls"].items()))]
+    if spec.get("Ulimits"):
+        limits = sorted((each["Name"], f"{each['Soft']}:{each['Hard']}") for each in spec["Ulimits"])
+        lines += ["Ulimits:", *(f" {name}: {value}" for name, value in limits)]
+    return lines
+
+
+def _log_driver(driver: Json | None) -> list[str]:
+    if not driver:
+        return []
+    lines = ["Log Driver:", f" Name:\t\t{driver.get('Name', '')}"]
+    if driver.get("Options"):
+        lines += [
+            " LogOpts:",
+            *(f"  {key}:       {value}" for key, value in sorted(driver["Options"].items())),
+        ]
+    return [*lines, ""]
+
+
+def _health(check: Json | None) -> list[str]:
+    if not check:
+        return []
+    lines = [
+        " Healthcheck:",
+        f"  Interval = {format_duration(check.get('Interval', 0))}",
+        f"  Retries = {check.get('Retries', 0)}",
+        f"  StartPeriod =\t{format_duration(check.get('StartPeriod', 0))}",
+        f"  Timeout =\t{format_duration(check.get('Timeout', 0))}",
+    ]
+    if check.get("Test"):
+        lines += ["  Tests:", *(f"\t Test = {word}" for word in check["Test"])]
+        lines[-1] += " "
     return lines
 
 

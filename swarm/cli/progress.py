@@ -15,23 +15,29 @@ from typing import TextIO
 from swarm.api.client import Client
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
-from swarm.cli.converge import OVERALL, VERIFY, Convergence, Converging, Line
+from swarm.cli.converge import Convergence
+from swarm.cli.converge_lines import JOB, OVERALL, ROLLBACK, VERIFY, Converging, Line
 
 _POLL_S = 0.2
 _BAR_CELLS = 50
-_STEPS = 9
 _WIDE = 110
+_PLAIN = (OVERALL, VERIFY, ROLLBACK, JOB)
 
 
 def watch_service(
-    client: Client, service_id: str, *, quiet: bool = False, pause: Callable[[float], None] = time.sleep
+    client: Client,
+    service_id: str,
+    *,
+    quiet: bool = False,
+    is_rollback: bool = False,
+    pause: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until the service has converged.
+    """Wait until the service has converged; `is_rollback` if the user asked for one.
 
     Raises:
-        SwarmError: its update was paused, or the service is gone.
+        SwarmError: its update was paused or rolled back, its job failed, or the service is gone.
     """
-    convergence, clock = Convergence(), SystemClock()
+    convergence, clock = Convergence(is_rollback=is_rollback), SystemClock()
     display = _display(quiet=quiet)
     try:
         while True:
@@ -72,7 +78,7 @@ class PlainDisplay:
 
     def __call__(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            if line.current is not None or not (line.is_error or line.id in (OVERALL, VERIFY, "rollback")):
+            if not (line.is_error or line.id in _PLAIN):
                 continue
             # The count-down says nothing new each second.
             key = "waiting" if line.text.startswith("Waiting ") else line.text
@@ -101,6 +107,6 @@ class TerminalDisplay:
     def _text(self, line: Line) -> str:
         text = f"{line.id}: {line.text} "
         if line.current is not None and self._columns > _WIDE:
-            cells = line.current * _BAR_CELLS // _STEPS
+            cells = line.current * _BAR_CELLS // line.steps
             text += f"[{'=' * cells}>{' ' * (_BAR_CELLS - cells)}] "
         return text[: max(self._columns - 1, 1)]

@@ -142,12 +142,20 @@ def service_rows(services: Iterable[Json]) -> list[Row]:
 
 
 def mode_of(service: Json) -> str:
-    return "global" if "Global" in service["Spec"]["Mode"] else "replicated"
+    """As users write it."""
+    words = {"Global": "global", "ReplicatedJob": "replicated-job", "GlobalJob": "global-job"}
+    return next((words[key] for key in service["Spec"]["Mode"] if key in words), "replicated")
 
 
 def _replicas(service: Json) -> str:
     status = service.get("ServiceStatus") or {}
-    text = f"{status.get('RunningTasks', 0)}/{status.get('DesiredTasks', 0)}"
+    desired, completed = status.get("DesiredTasks", 0), status.get("CompletedTasks", 0)
+    text = f"{status.get('RunningTasks', 0)}/{desired}"
+    if mode_of(service) == "replicated-job":
+        total = service["Spec"]["Mode"]["ReplicatedJob"].get("TotalCompletions", 0)
+        return f"{text} ({completed}/{total} completed)"
+    if mode_of(service) == "global-job":
+        return f"{text} ({completed}/{desired + completed} completed)"
     most = (service["Spec"]["TaskTemplate"].get("Placement") or {}).get("MaxReplicas", 0)
     return f"{text} (max {most} per node)" if most and mode_of(service) == "replicated" else text
 

@@ -14,6 +14,7 @@ from swarm.api.present import RAFT, cluster_json
 from swarm.base.errors import AlreadyExists, InvalidArgument
 from swarm.base.log import Secret
 from swarm.model.docker_json import Json, decode
+from swarm.model.options import allowed
 from swarm.model.rotate import Authority, Rotate
 from swarm.model.specs import ClusterSpec
 from swarm.model.types import Availability
@@ -186,6 +187,7 @@ def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
         auto_lock_managers=_lock(encryption, current.auto_lock_managers),
     )
     validate_labels(spec.labels)
+    allowed(spec.labels)
     if spec.name != "default":
         raise InvalidArgument('the swarm\'s name must be "default"')
     if spec.node_cert_expiry < _MIN_CERT_EXPIRY:

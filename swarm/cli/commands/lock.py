@@ -11,6 +11,7 @@ from swarm.base.errors import SwarmError
 from swarm.cli.options import Parsed, connect
 from swarm.cli.values import parse_duration, parse_integer
 
+ALLOW_LABEL = "swarm.allow"
 _DURATION = Parsed("duration", parse_duration)
 _INTEGER = Parsed("int", parse_integer)
 _SETTINGS = {
@@ -87,11 +88,17 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
 @click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates, at least 1h")
 @click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
 @click.option("--task-history-limit", type=_INTEGER, help="Old tasks kept; all of them if negative")
+@click.option(
+    "--allow",
+    metavar="OPTION,...",
+    help="What containers may ask for: device, ipc-host, pid-host, privileged, security-opt, shm-size; "
+    "an empty text allows none of them",
+)
 @click.pass_context
-def update(ctx: click.Context, /, **flags: JsonValue) -> None:
+def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None:
     """Change settings of the swarm."""
     given = {name: value for name, value in flags.items() if value is not None}
-    if not given:
+    if not given and allow is None:
         click.echo(ctx.get_help())
         return
     with connect(ctx) as client:
@@ -101,6 +108,9 @@ def update(ctx: click.Context, /, **flags: JsonValue) -> None:
         for name, value in given.items():
             section, key = _SETTINGS[name]
             spec[section][key] = value
+        if allow is not None:
+            others = {key: value for key, value in (spec.get("Labels") or {}).items() if key != ALLOW_LABEL}
+            spec["Labels"] = others | ({ALLOW_LABEL: allow} if allow else {})
         client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
         click.echo("Swarm updated.")
         if given.get("autolock") and not was_locked:

@@ -50,7 +50,7 @@ def rollback(ctx: click.Context, /, name: str, **flags: bool) -> None:
     with connect(ctx) as client:
         service = find_service(client, name)
         _post(client, service, {}, rollback="previous")
-        _finish(client, service["ID"], name, flags)
+        _finish(client, service["ID"], name, {**flags, "rollback": True})
 
 
 def find_service(client: Client, name: str) -> Json:
@@ -100,4 +100,5 @@ def _finish(client: Client, service_id: str, name: str, given: Json) -> None:
     if not given.get("detach"):
         from swarm.cli.progress import watch_service
 
-        watch_service(client, service_id, quiet=bool(given.get("quiet")))
+        quiet, is_rollback = bool(given.get("quiet")), bool(given.get("rollback"))
+        watch_service(client, service_id, quiet=quiet, is_rollback=is_rollback)

@@ -25,10 +25,12 @@ pytestmark = [
 
 OURS = [sys.executable, "-m", "swarm.cli.main"]
 EVERY_FLAG = (
-    "--name full --cap-add NET_ADMIN --cap-add CAP_SYS_TIME --cap-drop all --constraint 'node.role == worker' "
-    "--container-label a=b --dns 1.2.3.4 --dns-option ndots:1 --dns-search ex.org --endpoint-mode dnsrr "
-    "--entrypoint \"sh -c 'x y'\" -e A=1 -e SET_HERE -e NOPE --generic-resource gpu=2 --generic-resource ssd=1 "
-    "--group 5 --health-cmd 'curl x' --health-interval 3s --health-retries 4 --health-start-interval 1s "
+    "--name full --cap-add NET_ADMIN --cap-add CAP_SYS_TIME --cap-drop all "
+    "--constraint 'node.role == worker' --container-label a=b --dns 1.2.3.4 --dns-option ndots:1 "
+    "--dns-search ex.org --endpoint-mode dnsrr "
+    "--entrypoint \"sh -c 'x y'\" -e A=1 -e SET_HERE -e NOPE --generic-resource gpu=2 "
+    "--generic-resource ssd=1 --group 5 --health-cmd 'curl x' --health-interval 3s "
+    "--health-retries 4 --health-start-interval 1s "
     "--health-start-period 9s --health-timeout 2s --host a.b:1.2.3.4 --host v6:::1 --hostname h1 --init "
     "-l x=y --limit-cpu 0.5 --limit-memory 512m --limit-pids 9 --log-driver json-file --log-opt max-size=1m "
     "--mount type=volume,src=v,dst=/v,volume-driver=local,volume-opt=a=b,volume-label=l=m,volume-nocopy,"
@@ -361,3 +363,23 @@ def test_every_flag_of_dockers_is_known(name: str, command: Any) -> None:
     known = {option for param in command.params for option in param.opts}
     assert theirs - known == set()
     assert set(re.findall(r"^\s+(-\w), ", text, re.MULTILINE)) - known == set()
+
+
+def test_the_pretty_form_is_dockers(api: FakeApi, host: str) -> None:
+    """But for the command, which Docker's leaves out."""
+    spec = copy.deepcopy(SPEC) | {"RollbackConfig": SPEC["UpdateConfig"]}
+    del spec["TaskTemplate"]["ContainerSpec"]["Command"]
+    serve_spec(api, spec)
+    environment = os.environ | {"DOCKER_HOST": host, "SWARM_HOST": host}
+    texts = [
+        subprocess.run(
+            [*program, "service", "inspect", "--pretty", "rich"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+        for program in (["docker"], OURS)
+    ]
+    assert texts[0] == texts[1]
