@@ -84,9 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     from swarm.base.errors import SwarmError
     from swarm.base.ids import new_id
     from swarm.model.generic_resources import parse_node_resources
+    from swarm.model.host_offer import HostOffer, parse_labels
     from swarm.node.files import Paths
     from swarm.node.node import Host
-    from swarm.worker.host import HostOffer, parse_labels
 
     log.configure(level=options.log_level)
     paths = Paths(state=options.state_dir, run=options.run_dir)

@@ -18,6 +18,7 @@ from swarm.base.log import get_logger
 from swarm.manager.manager import Manager
 from swarm.manager.members import is_manager
 from swarm.model.defaults import CLUSTER_PORT
+from swarm.model.host_offer import NO_OFFER, HostOffer
 from swarm.model.objects import Node
 from swarm.model.plan import Op
 from swarm.model.types import NodeRole
@@ -35,7 +36,7 @@ from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
-from swarm.worker.host import NO_OFFER, HostOffer, node_facts
+from swarm.worker.host import node_facts
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator

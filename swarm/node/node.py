@@ -32,6 +32,7 @@ from swarm.manager.events.feed import EventFeed
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT, JOIN_PORT
 from swarm.model.execs import ExecRunner
+from swarm.model.host_offer import NO_OFFER, HostOffer
 from swarm.model.join_token import parse_token
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken
 from swarm.model.types import NodeRole, TLSInfo
@@ -64,7 +65,6 @@ from swarm.secrets.unlock import Locked
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES, check_version
 from swarm.store.external import ExternalEtcd, check_usable
 from swarm.store.health import StoreState
-from swarm.worker.host import NO_OFFER, HostOffer
 from swarm.worker.images.store import ImageSettings, ImageStore
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.runtime.containers import Containers

@@ -30,6 +30,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.exclusive import BEAT_AT_LEAST_EVERY_S
+from swarm.model.host_offer import HostOffer
 from swarm.model.objects import Node
 from swarm.overlay.data_path import DataPath
 from swarm.proto import codec
@@ -41,7 +42,7 @@ from swarm.proto.rpc import certificate_problem, open_channel, translated
 from swarm.worker.assignments import Assignments
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
-from swarm.worker.host import HostOffer, describe_host
+from swarm.worker.host import describe_host
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter

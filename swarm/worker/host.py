@@ -5,42 +5,16 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from swarm import __version__
-from swarm.base.errors import InvalidArgument
-from swarm.model.types import EngineDescription, GenericResource, NodeDescription, Platform, Resources
+from swarm.model.host_offer import HostOffer
+from swarm.model.types import EngineDescription, NodeDescription, Platform, Resources
 from swarm.proto.identity import Identity
 from swarm.proto.roots import identity_info
 from swarm.worker.task_config import NodeFacts
 
 NANO = 10**9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HostOffer:
-    """What the host's owner says of it when swarmd starts."""
-
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """`engine.labels.…` of constraints and preferences."""
-    generic_resources: tuple[GenericResource, ...] = ()
-
-
-NO_OFFER = HostOffer()
-
-
-def parse_labels(texts: Iterable[str]) -> dict[str, str]:
-    """`swarmd --label KEY=VALUE`. Raises: InvalidArgument."""
-    labels: dict[str, str] = {}
-    for text in texts:
-        key, _, value = text.partition("=")
-        if not key.strip():
-            raise InvalidArgument(f"invalid label {text!r}: expected KEY=VALUE")
-        if labels.setdefault(key, value) != value:
-            raise InvalidArgument(f"conflicting labels for {key}={labels[key]} and {key}={value}")
-    return labels
 
 
 def describe_host(identity: Identity, data_path_address: str, offer: HostOffer) -> NodeDescription:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from swarm.base.ids import new_id
+from swarm.model.host_offer import HostOffer
 from swarm.model.objects import Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
@@ -16,7 +17,6 @@ from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
-from swarm.worker.host import HostOffer
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.reporter import Reporter

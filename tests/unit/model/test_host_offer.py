@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from swarm.base.errors import InvalidArgument
-from swarm.worker.host import parse_labels
+from swarm.model.host_offer import parse_labels
 
 
 def test_labels_of_a_host() -> None:
