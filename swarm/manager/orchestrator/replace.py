@@ -128,12 +128,13 @@ def _noted(work: Work, slot: Slot, plan: Plan) -> Plan:
     if not notes:
         return plan
     changed = {op.object.id: op.object for op in plan.ops if isinstance(op, Update)}
-    merged: list[Op] = [op for op in plan.ops if op.object.id not in notes]
+    ops: list[Op] = []
     for task in notes.values():
         latest = changed.get(task.id, task)
         assert isinstance(latest, Task)
-        merged.append(Update(object=_with_note(latest, rollout, work.now)))
-    return Plan.of(merged, plan.wake_at)
+        ops.append(Update(object=_with_note(latest, rollout, work.now)))
+    ops += (op for op in plan.ops if op.object.id not in notes)  # what is lowered goes before what is made
+    return Plan.of(ops, plan.wake_at)
 
 
 def _is_new_to_run(task: Task) -> bool:
