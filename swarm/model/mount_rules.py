@@ -9,10 +9,12 @@ import re
 from collections.abc import Iterable
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.container import Driver
 from swarm.model.types import Mount, MountType, VolumeOptions
 
 _VOLUME_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DRIVER_OPTIONS = frozenset({"device", "o", "type"})
 _PROPAGATIONS = frozenset({"", "private", "rprivate", "shared", "rshared", "slave", "rslave"})
 
 
@@ -71,10 +73,22 @@ def _validate_volume(name: str, options: VolumeOptions | None) -> None:
         raise InvalidArgument(f"invalid volume subpath {options.subpath!r}: must be a path inside the volume")
     if _CONTROL.search(options.subpath):
         raise InvalidArgument(f"invalid volume subpath {options.subpath!r}: control characters in the path")
-    if options.driver_config is not None and options.driver_config.name not in ("", "local"):
-        raise InvalidArgument(
-            f'volume driver "{options.driver_config.name}" is not available: nodes have only "local"'
-        )
+    if options.driver_config is not None:
+        _validate_driver(options.driver_config)
+
+
+def _validate_driver(driver: Driver) -> None:
+    if driver.name not in ("", "local"):
+        raise InvalidArgument(f'volume driver "{driver.name}" is not available: nodes have only "local"')
+    for key, value in driver.options.items():
+        if key not in _DRIVER_OPTIONS:
+            raise InvalidArgument(
+                f'invalid option: "{key}": the local volume driver knows device, o and type'
+            )
+        if _CONTROL.search(value):
+            raise InvalidArgument(f'invalid volume option "{key}": control characters in its value')
+    if driver.options and not driver.options.get("device"):
+        raise InvalidArgument('missing required option: "device": what the volume is to be')
 
 
 def _validate_tmpfs(mount: Mount) -> None:

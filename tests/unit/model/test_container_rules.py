@@ -12,10 +12,11 @@ from swarm.model import container_rules as rules
 from swarm.model.container import AppArmorOpts, Driver, HealthConfig, Privileges, SeccompOpts, Ulimit
 from swarm.model.container_rules import Device, read_device, read_host, read_security_options
 from swarm.model.log_driver import LogPolicy, log_policy
+from swarm.model.mount_rules import validate_mount
 from swarm.model.options import ContainerOptions
 from swarm.model.specs import ContainerSpec
 from swarm.model.task_template import check_templates
-from swarm.model.types import Mount
+from swarm.model.types import Mount, VolumeOptions
 
 
 def refused(check, *args, **more):
@@ -128,3 +129,15 @@ def test_templates_are_tried_with_an_imagined_task():
     assert check_templates(spec, {"x": "y"}).env == ("A=service.1.taskid", "B=y")
     for text in ("{{.Task.Nope}}", "{{.Service.Labels.x}}", "{{.Task.Slot", "{{.Env.PATH}}"):
         assert "expanding env" in refused(check_templates, ContainerSpec(env=(f"A={text}",)))
+
+
+def test_options_of_the_local_volume_driver():
+    def mount(**options):
+        driver = Driver(options=options)
+        return Mount(source="vol", target="/v", volume_options=VolumeOptions(driver_config=driver))
+
+    validate_mount(mount(type="nfs", o="addr=10.0.0.1", device=":/x"))
+    validate_mount(mount())
+    assert "knows device, o and type" in refused(validate_mount, mount(size="1", device="x"))
+    assert '"device"' in refused(validate_mount, mount(type="tmpfs"))
+    assert "control characters" in refused(validate_mount, mount(device="a\nb"))
