@@ -1,7 +1,8 @@
 """Whether a service has converged, and what to show meanwhile. Observations in, a view out; no clock, no IO.
 
 A service has converged when as many tasks run as it wants (on a global service: a task on every node that got
-one), and this has stayed so for the monitor period. An update that pauses or rolls back ends the wait.
+one), and this has stayed so for the monitor period; an update under way is waited for. One that pauses,
+or rolls back though nobody asked for it, is a failure.
 
 Source: docker/cli's behaviour on `service create` and `scale`, seen in its traffic and output.
 """
@@ -63,7 +64,8 @@ class Convergence:
             lines.append(Line(id=ROLLBACK, text=message))
         self._rolling_back = state.startswith("rollback") if state else self._rolling_back
         monitor_s = _monitor_s(service)
-        if self._since_s is not None and now_s - self._since_s >= monitor_s:
+        is_over = state not in ("updating", "rollback_started")
+        if is_over and self._since_s is not None and now_s - self._since_s >= monitor_s:
             return self._end(service, [])
         hopeless = _hopeless(service, tasks)
         if hopeless and not self._reached and not state:

@@ -1,4 +1,4 @@
-"""How far a job is: its lines, its end, and when it cannot end."""
+"""How far a job is and when it cannot end; how the wait for a rollback ends."""
 
 from __future__ import annotations
 
@@ -62,3 +62,28 @@ def test_a_job_that_is_not_tried_again_has_failed() -> None:
 def test_nobody_waits_for_a_schedule() -> None:
     service = job(REPLICATED, labels={"swarm.schedule": "@daily"}, status={})
     assert Convergence().handle(service, [], [], 0).done
+
+
+def rolled_back(state: str) -> dict[str, Any]:
+    spec = {"Name": "w", "Mode": {"Replicated": {"Replicas": 0}}, "UpdateConfig": {"Monitor": 1_000_000_000}}
+    message = "task t failed" if state == "rollback_started" else "rollback completed"
+    return {"ID": "s", "Spec": spec, "UpdateStatus": {"State": state, "Message": message}}
+
+
+def test_a_rollback_that_nobody_asked_for_is_waited_for_and_is_a_failure() -> None:
+    convergence = Convergence()
+    for now in range(5):
+        view = convergence.handle(rolled_back("rollback_started"), [], [], now)
+        assert not view.done
+    assert (
+        convergence.handle(rolled_back("rollback_completed"), [], [], 5).failure
+        == "service rolled back: task t failed"
+    )
+
+
+def test_a_rollback_that_was_asked_for_is_none() -> None:
+    convergence = Convergence(is_rollback=True)
+    convergence.handle(rolled_back("rollback_started"), [], [], 0)
+    view = convergence.handle(rolled_back("rollback_completed"), [], [], 5)
+    assert view.done
+    assert not view.failure
