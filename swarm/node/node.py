@@ -323,7 +323,7 @@ class Host:
             if not request.remote_addrs:
                 raise FailedPrecondition("at least 1 RemoteAddr is required to join")
             remote = ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
-            advertised = addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
+            advertised = await addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
             if request.advertise_addr:
                 local = await addresses.local_addresses()
                 advertised, _ = addresses.choose_advertised(request.advertise_addr, local)
@@ -331,7 +331,7 @@ class Host:
             key = self._pending_key()
             wanted = Application(token=token, key_pem=key, availability=request.availability)
             failpoint("node.join.keyed")
-            identity = await request_identity(remote, wanted)
+            identity = await request_identity(remote, wanted, self._clock)
             failpoint("node.join.answered")
             await self._clean_up()
             self._vault = create_vault(self._paths.identity)

@@ -80,7 +80,7 @@ class EtcdSettings:
     """`name=url,…` of all members when joining ones that exist; empty starts a cluster of one."""
     force_new_cluster: bool = False
     """Start with this member's data as the only member."""
-    cluster_token: str = "swarm"
+    cluster_token: str = "swarm"  # noqa: S105 - a name, not a secret
     """Of a new store: members of stores with different tokens do not hear each other."""
     quota_bytes: int = DEFAULT_QUOTA_BYTES
     """Size of the database from which on etcd refuses writes."""

@@ -147,7 +147,7 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
 
     async def join(host):
         try:
-            return await request_identity(here.join, host)
+            return await request_identity(here.join, host, CLOCK)
         except InvalidArgument as error:
             return str(error)
 
@@ -170,10 +170,14 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
 async def test_joining_again_does_not_change_a_role(here):
     key = new_key()
     one = await request_identity(
-        here.join, Application(token=here.token(), key_pem=key, availability="active")
+        here.join, Application(token=here.token(), key_pem=key, availability="active"), CLOCK
     )
     manager = Application(token=here.token("manager"), key_pem=key, availability="active")
-    assert (await request_identity(here.join, manager)).subject.role is one.subject.role is NodeRole.WORKER
+    assert (
+        (await request_identity(here.join, manager, CLOCK)).subject.role
+        is one.subject.role
+        is NodeRole.WORKER
+    )
 
 
 # --- another root, on a lab --------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ import pytest
 from aiohttp import web
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from swarm.base.errors import InvalidArgument, PermissionDenied, SwarmError, Unavailable
+from swarm.base.clock import FakeClock
+from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDenied, SwarmError, Unavailable
 from swarm.base.ids import NodeID, TaskID, new_id
 from swarm.manager.ca.join_server import WRONG_TOKENS, tls_context
 from swarm.manager.ca.root import create_root
@@ -51,8 +52,26 @@ def apply_with(token, key=None):
 # --- joining -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("minutes", [61, -61, 60 * 24 * 400])
+async def test_a_wrong_clock_is_refused_with_both_times(here, minutes):
+    clock = FakeClock(CLOCK.now() + timedelta(minutes=minutes))
+    nodes = here.store.view.list(Node)
+    with pytest.raises(FailedPrecondition) as refused:
+        await request_identity(here.join, apply_with(here.token()), clock)
+    assert f"this host's clock says {clock.now():%Y-%m-%d %H:%M:%S} UTC" in str(refused.value)
+    assert f"says {CLOCK.now():%Y-%m-%d %H:}" in str(refused.value)
+    assert "set the one that is wrong" in str(refused.value)
+    assert here.store.view.list(Node) == nodes
+
+
+@pytest.mark.parametrize("minutes", [59, -59])
+async def test_clocks_an_hour_apart_may_join(here, minutes):
+    clock = FakeClock(CLOCK.now() + timedelta(minutes=minutes))
+    await request_identity(here.join, apply_with(here.token()), clock)
+
+
 async def test_the_worker_s_token_gives_a_worker(here):
-    identity = await request_identity(here.join, apply_with(here.token()))
+    identity = await request_identity(here.join, apply_with(here.token()), CLOCK)
     subject = identity.subject
     node = here.store.view.get(Node, subject.node_id)
     assert subject.role is NodeRole.WORKER
@@ -61,18 +80,18 @@ async def test_the_worker_s_token_gives_a_worker(here):
 
 
 async def test_the_manager_s_token_gives_a_node_that_is_to_become_one(here):
-    subject = (await request_identity(here.join, apply_with(here.token("manager")))).subject
+    subject = (await request_identity(here.join, apply_with(here.token("manager")), CLOCK)).subject
     node = here.store.view.get(Node, subject.node_id)
     assert (node.spec.role, node.manager_status) == (NodeRole.MANAGER, None)
 
 
 async def test_a_replayed_join_gives_the_same_node(here):
     application = apply_with(here.token())
-    one = await request_identity(here.join, application)
-    two = await request_identity(here.join, application)
+    one = await request_identity(here.join, application, CLOCK)
+    two = await request_identity(here.join, application, CLOCK)
     assert one.subject.node_id == two.subject.node_id
     assert len(here.store.view.list(Node)) == 2
-    together = await asyncio.gather(*(request_identity(here.join, application) for _ in range(5)))
+    together = await asyncio.gather(*(request_identity(here.join, application, CLOCK) for _ in range(5)))
     assert {i.subject.node_id for i in together} == {one.subject.node_id}
 
 
@@ -80,10 +99,10 @@ async def test_wrong_tokens_change_nothing(here):
     revision = here.store.revision
     right = here.token()
     with pytest.raises(InvalidArgument, match="A valid join token is necessary"):
-        await request_identity(here.join, apply_with(replace(right, secret="0" * 25)))
+        await request_identity(here.join, apply_with(replace(right, secret="0" * 25)), CLOCK)
     async with site() as other:
         with pytest.raises(InvalidArgument, match="remote CA does not match fingerprint"):
-            await request_identity(here.join, apply_with(other.token()))
+            await request_identity(here.join, apply_with(other.token()), CLOCK)
     assert len(here.store.view.list(Node)) == 1
     assert here.store.revision - revision <= 10, "only the leader's beats were written"
 
@@ -92,9 +111,9 @@ async def test_guessing_is_throttled_and_stays_so_for_right_tokens(here):
     wrong = replace(here.token(), secret="0" * 25)
     for _ in range(WRONG_TOKENS):
         with pytest.raises(InvalidArgument):
-            await request_identity(here.join, apply_with(wrong))
+            await request_identity(here.join, apply_with(wrong), CLOCK)
     with pytest.raises(Unavailable, match="too many wrong join tokens"):
-        await request_identity(here.join, apply_with(here.token()))
+        await request_identity(here.join, apply_with(here.token()), CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +170,7 @@ async def test_a_man_in_the_middle_who_adds_his_own_root_learns_no_token(here):
     try:
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls_context(impostor)).start()
         with pytest.raises(Unavailable, match="is no manager of the token's cluster"):
-            await request_identity(f"127.0.0.1:{port}", apply_with(here.token()))
+            await request_identity(f"127.0.0.1:{port}", apply_with(here.token()), CLOCK)
     finally:
         await runner.cleanup()
     assert heard == []
@@ -161,7 +180,7 @@ async def test_nobody_listens():
     (port,) = free_ports(1)
     token = JoinToken("0" * 50, "0" * 25)
     with pytest.raises(Unavailable, match=f"cannot reach a manager at 127.0.0.1:{port}"):
-        await request_identity(f"127.0.0.1:{port}", apply_with(token))
+        await request_identity(f"127.0.0.1:{port}", apply_with(token), CLOCK)
 
 
 def unverified():

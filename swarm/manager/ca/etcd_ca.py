@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from swarm.manager.ca.root import ROOT_LIFE
-from swarm.proto.identity import BACKDATE, new_key, write_private
+from swarm.proto.identity import CLOCK_SKEW, new_key, write_private
 from swarm.store.etcd_process import EtcdFiles
 
 _CA_NAME = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "swarm-etcd-ca")])
@@ -73,7 +73,7 @@ def _builder(subject: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime) 
         .issuer_name(_CA_NAME)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
+        .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + ROOT_LIFE)
     )
 

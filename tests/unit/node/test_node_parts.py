@@ -90,7 +90,7 @@ def test_a_port_in_use_is_named():
 
 async def test_this_host_s_addresses():
     assert all(not a.interface.startswith(("lo", "swl")) for a in await local_addresses())
-    assert source_towards("127.0.0.1", 2377) == "127.0.0.1"
+    assert await source_towards("127.0.0.1", 2377) == "127.0.0.1"
 
 
 # --- founding ----------------------------------------------------------------------------------------------
