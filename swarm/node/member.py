@@ -72,7 +72,7 @@ class Member:
             network=self._network,
             nameservers=read_nameservers(),
         )
-        journal = Journal(around.paths.worker)
+        journal = Journal(around.paths.worker, around.vault)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)
         self.logs = LogPublisher(around.local.containers, self.tasks)
         parts = AgentParts(

@@ -34,12 +34,12 @@ class Vault:
             self._unlock_key = unlock_key
             log.info("lock.changed", closed=bool(unlock_key))
 
-    def seal(self, name: str, content: bytes) -> bytes:
-        return self._box.seal(name, content)
+    def seal(self, place: str, plain: bytes) -> bytes:
+        return self._box.seal(place, plain)
 
-    def open(self, name: str, sealed: bytes) -> bytes:
+    def open(self, place: str, sealed: bytes) -> bytes:
         """Raises: Unsealable."""
-        return self._box.open(name, sealed)
+        return self._box.open(place, sealed)
 
     def write(self, path: Path, content: bytes) -> None:
         """Replace `path` by the sealed content, atomically."""

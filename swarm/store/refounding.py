@@ -3,7 +3,8 @@
 `--force-new-cluster` throws away what the member's log has beyond the commit index that is on its disk. That
 index is written lazily: the data may contain more than the log that is left. Such a member works alone, but
 one that joins it replays the log, gets other revisions, and from then on other data, and nothing in etcd
-notices. So the member that is forced only serves to be read; its keys go to a new store, of which it is the founder.
+notices. So the member that is forced only serves to be read; its keys go to a new store, of which it is the
+founder.
 
 Invariant: the old data is whole until the new is. A kill at any moment: call again.
 Source: etcd v3.4 server/etcdserver/raft.go (restartAsStandaloneNode), wal.go (Save syncs votes, entries).

@@ -151,7 +151,7 @@ class Store:
         failed, revision = await self._attempt(txn)
         failpoint("store.commit.after")
         if failed:
-            raise _refusal(failed, ops)
+            raise self._refusal(failed, ops)
         await self._shown(revision)
         return revision
 
@@ -222,14 +222,14 @@ class Store:
     def _encode(self, op: Op, now: datetime) -> _Txn:
         item = op.object
         key = keys.object_key(type(item), item.id)
-        index = keys.index_keys(item)
+        index = self._claims(item)
         match op:
             case Create():
                 expected, held = 0, frozenset[str]()
             case Update() | Delete():
                 expected = item.meta.version.index
                 stored = self._objects.stored(type(item), item.id)
-                held = keys.index_keys(stored) if stored else frozenset()
+                held = self._claims(stored) if stored else frozenset()
         if isinstance(op, Delete):
             freed: list[Write] = [DeleteKey(key), *(DeleteKey(k) for k in held)]
             return _Txn((Compare(key, expected),), tuple(freed))
@@ -238,6 +238,25 @@ class Store:
         writes += [Put(k, item.id.encode()) for k in sorted(index - held)]
         writes += [DeleteKey(k) for k in sorted(held - index)]
         return _Txn((Compare(key, expected), *(Compare(k, 0) for k in sorted(index - held))), tuple(writes))
+
+    def _claims(self, item: StoredObject) -> frozenset[str]:
+        return frozenset(self._claim_key(claim) for claim in keys.claims(item))
+
+    def _claim_key(self, claim: str) -> str:
+        return keys.CLAIMS + self._box.blind(claim)
+
+    def _refusal(
+        self, failed: Sequence[str], ops: Sequence[Op]
+    ) -> AlreadyExists | OutOfSequence | LeadershipLost:
+        if keys.LEADER in failed:
+            return LeadershipLost("another manager leads")
+        for claim in sorted(claim for op in ops for claim in keys.claims(op.object)):
+            if self._claim_key(claim) in failed:
+                return AlreadyExists(keys.taken(claim))
+        created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
+        if created & set(failed):
+            return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+        return OutOfSequence()
 
     async def _shown(self, revision: int) -> None:
         try:
@@ -338,15 +357,3 @@ def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
         size += weight
     if chunk:
         yield chunk
-
-
-def _refusal(failed: Sequence[str], ops: Sequence[Op]) -> AlreadyExists | OutOfSequence | LeadershipLost:
-    if keys.LEADER in failed:
-        return LeadershipLost("another manager leads")
-    for key in failed:
-        if not _is_object(key):
-            return AlreadyExists(keys.taken(key))
-    created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
-    if created & set(failed):
-        return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
-    return OutOfSequence()

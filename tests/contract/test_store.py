@@ -156,7 +156,8 @@ async def test_what_is_stored_is_sealed_for_its_place(stores, kv):
     web = service("very-visible-name")
     await store.commit([Create(object=web)])
     items = (await kv.list(keys.OBJECTS)).items
-    assert all(b"very-visible-name" not in i.value for i in items)
+    everything = (await kv.list(keys.PREFIX)).items
+    assert all(b"very-visible-name" not in i.key.encode() + i.value for i in everything)
     with pytest.raises(Unsealable):
         Box(KEY).open("/swarm/objects/services/elsewhere", items[0].value)
     with pytest.raises(Unsealable):

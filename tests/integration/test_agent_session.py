@@ -12,6 +12,7 @@ from swarm.model.objects import Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeState
+from swarm.secrets.box import Box
 from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.journal import Journal
@@ -61,7 +62,7 @@ class Worker:
         self.controller = FakeController()
         self.network = FakeNetwork()
         self.left = NothingLeft()
-        self.journal = Journal(directory)
+        self.journal = Journal(directory, Box(bytes(32)))
         self.remembered: list[tuple[str, ...]] = []
         reporter = Reporter()
         self.tasks = Tasks(journal=self.journal, controller=self.controller, clock=CLOCK, report=reporter.put)

@@ -1,9 +1,10 @@
 """A container's directory: root file system mounted, files written, mounts resolved, config.json in place.
 
 In: a `ContainerConfig`. Out: `<state>/containers/<id>` as an OCI bundle, and `<run>/containers/<id>` for
-what must not survive a reboot (pid files, exit status, conmon's messages). Invariants: every step may be
-repeated after a kill -9 at any point; no path of the image is followed out of its root; what this module
-made for a container, `remove` takes away. Blocking: callers use `asyncio.to_thread`.
+what must not survive a reboot (pid files, exit status, conmon's messages) or get to a disk: config.json,
+which has the environment, and to which the bundle only links. Invariants: every step may be repeated after a
+kill -9 at any point; no path of the image is followed out of its root; what this module made for a container,
+`remove` takes away. Blocking: callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,10 @@ class BundlePaths:
     @property
     def log(self) -> Path:
         return self.bundle / "log"
+
+    @property
+    def config(self) -> Path:
+        return self.run / "config.json"
 
     @property
     def pid(self) -> Path:
@@ -132,7 +137,10 @@ class Bundles:
         resolved = Resolved(rootfs=paths.rootfs, user=user, mounts=mounts)
         known = self._filters.get(config.capabilities, "")
         text = json.dumps(oci_spec(config, resolved, self._host, seccomp_bpf=known))
-        _write(paths.bundle / "config.json", text)
+        _write(paths.config, text)
+        link = paths.bundle / paths.config.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(paths.config)
         return paths
 
     def keep_filter(self, capabilities: frozenset[str], compiled: str) -> None:

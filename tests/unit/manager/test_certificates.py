@@ -173,7 +173,7 @@ def test_the_throttle_s_memory_is_bounded():
 
 @pytest.mark.parametrize("behind", [-CLOCK_SKEW, timedelta(0), CLOCK_SKEW])
 def test_the_shortest_life_holds_by_a_clock_that_differs(root, behind):
-    """TLS takes a certificate all its life, by any clock that may join; the node's own life is what was asked."""
+    """TLS takes a certificate all its life by any clock that may join; its life is what was asked."""
     life = timedelta(hours=1)
     cert = issue(root, make_csr(new_key()), life=life)
     start, end = cert.not_valid_before_utc, cert.not_valid_after_utc

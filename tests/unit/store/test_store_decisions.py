@@ -112,12 +112,12 @@ def test_what_is_unique_in_a_cluster():
         PortConfig(target_port=81, published_port=81, publish_mode=PublishMode.HOST),
     )
     web = Service(id=ServiceID("s"), spec=ServiceSpec(name="web"), endpoint=Endpoint(ports=ports))
-    held = keys.index_keys(web)
-    assert held == {"/swarm/names/services/web", "/swarm/ports/tcp/8080", "/swarm/ports/udp/53"}
-    assert keys.index_keys(Network(id=NetworkID("n"), spec=NetworkSpec(name="web"))).isdisjoint(held)
-    assert keys.index_keys(Task(id=TaskID("t"))) == keys.index_keys(Node(id=ME)) == frozenset()
-    assert "port '8080' is already in use" in keys.taken("/swarm/ports/tcp/8080")
-    assert "service web already exists" in keys.taken("/swarm/names/services/web")
+    held = keys.claims(web)
+    assert held == {"names/services/web", "ports/tcp/8080", "ports/udp/53"}
+    assert keys.claims(Network(id=NetworkID("n"), spec=NetworkSpec(name="web"))).isdisjoint(held)
+    assert keys.claims(Task(id=TaskID("t"))) == keys.claims(Node(id=ME)) == frozenset()
+    assert "port '8080' is already in use" in keys.taken("ports/tcp/8080")
+    assert "service web already exists" in keys.taken("names/services/web")
 
 
 # --- the store's bounds ------------------------------------------------------------------------------------
