@@ -66,11 +66,11 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         key = read_csr(request.csr_pem)
         if node_id_for(key, cluster.id) != node.id:
             raise PermissionDenied("a node renews its certificate with the key it joined with")
-        role = NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
+        role = certified_role(node)
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
         return pb.RenewNodeCertificateResponse(
-            certificate_pem=sign(issuing(cluster.root_ca), key, grant, self._clock.now()),
+            certificate_pem=sign(issuing(cluster.root_ca, role), key, grant, self._clock.now()),
             root_pem=trusted_pem(cluster.root_ca),
         )
 
@@ -279,6 +279,11 @@ async def change_manager(
 def is_manager(node: Node) -> bool:
     """Wanted as a manager, or still one until it has been taken out of the store."""
     return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
+
+
+def certified_role(node: Node) -> NodeRole:
+    """What its certificate is to say."""
+    return NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
 
 
 def require_node(store: Store) -> Node:

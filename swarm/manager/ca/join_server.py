@@ -125,7 +125,7 @@ class JoinServer:
         """The role is that of the record: a node that asks again does not change it by another token."""
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=node.spec.role, cluster_id=cluster.id, life=life)
-        certificate = sign(issuing(cluster.root_ca), key, grant, self._clock.now())
+        certificate = sign(issuing(cluster.root_ca, node.spec.role), key, grant, self._clock.now())
         failpoint("join.reply")
         return {
             "node_id": node.id,

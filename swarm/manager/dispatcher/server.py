@@ -32,6 +32,7 @@ from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.dispatcher.hub import AssignmentHub
 from swarm.manager.dispatcher.sessions import Sessions
+from swarm.manager.members import certified_role
 from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
 from swarm.model.objects import (
@@ -278,7 +279,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         root_ca = self._cluster().root_ca
         if root_ca.ca_cert_pem:
             message.certificate.trust_pem = trusted_pem(root_ca)
-            message.certificate.issuer_pem = issuing(root_ca).ca_cert_pem
+            message.certificate.issuer_pem = issuing(root_ca, certified_role(node)).ca_cert_pem
             message.certificate.life.FromTimedelta(self._spec().node_cert_expiry)
         return message
 
