@@ -156,6 +156,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
     async def StoreStatus(self, request: pb.StoreStatusRequest, context: Context) -> pb.StoreStatusResponse:
         return await self._keeper.status()
 
+    async def HashStore(self, request: pb.HashStoreRequest, context: Context) -> pb.HashStoreResponse:
+        found = await self._keeper.hash(request.revision)
+        return pb.HashStoreResponse(hash=found.value, compact_revision=found.compact_revision)
+
     async def DefragmentStore(
         self, request: pb.DefragmentStoreRequest, context: Context
     ) -> pb.DefragmentStoreResponse:

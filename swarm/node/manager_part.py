@@ -39,7 +39,7 @@ from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
-from swarm.store.health import STARTING, Health
+from swarm.store.health import STARTING, Health, judge_damage
 from swarm.store.kv import KV
 from swarm.store.members import Members, MemberStatus
 from swarm.store.refounding import refound
@@ -87,6 +87,7 @@ class ManagerPart:
         self._etcd: EtcdProcess | None = None
         self.has_lost_place = False
         """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
+        self._damage: Callable[[], str] = lambda: ""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -101,7 +102,9 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
-        return self._manager.keeper.health if self._manager else STARTING
+        if self._manager is not None:
+            return self._manager.keeper.health
+        return judge_damage(self._damage()) or STARTING
 
     @property
     def manager(self) -> Manager | None:
@@ -134,7 +137,7 @@ class ManagerPart:
                 "no other manager has the state to repair this one from; its files are left as they are: "
                 "restore them from a backup"
             )
-        self._place = await self._ask_for_place(replace_member=True)
+        self._place = await self._patiently(lambda: self._ask_for_place(replace_member=True))
         self._served.clear()
         self._replaced.set()
         await self.serving()
@@ -254,22 +257,28 @@ class ManagerPart:
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
+        try:
+            await self._patiently(lambda: self._ask(leave))
+        except SwarmError as error:
+            log.info("store.not.left", reason=str(error))
+
+    async def _patiently(self, change: Callable[[], Awaitable[T]]) -> T:
+        """A change of the store's members, again while etcd finds one of them too new for it."""
         clock = self._needs.clock
         patient_until = clock.monotonic() + LEAVE_PATIENCE_S
         while True:
             try:
-                await self._ask(leave)
+                return await change()
             except SwarmError as error:
-                if TOO_NEW in str(error) and clock.monotonic() < patient_until:
-                    await asyncio.sleep(LEAVE_RETRY_S)
-                    continue
-                log.info("store.not.left", reason=str(error))
-            return
+                if TOO_NEW not in str(error) or clock.monotonic() >= patient_until:
+                    raise
+            await asyncio.sleep(LEAVE_RETRY_S)
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
         store = Store(kv, Box(secrets.data_key), needs.clock)
+        self._damage = lambda: store.damage
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:

@@ -119,8 +119,15 @@ class MemberFacts:
     """Left on the disk under the store."""
     silent_s: float
     """Since the mirror moved last."""
+    finding: str
+    """What speaks against this member's data, though etcd is content; empty for nothing."""
     commits_s: tuple[float, ...]
     """How long this manager's last writes took."""
+
+
+def judge_damage(finding: str) -> Health | None:
+    """What etcd itself has not found; None for an empty finding."""
+    return Health(state=StoreState.CORRUPT, message=f"{finding}: {_REPAIR}") if finding else None
 
 
 def judge(facts: MemberFacts) -> Health:
@@ -128,6 +135,8 @@ def judge(facts: MemberFacts) -> Health:
     if "CORRUPT" in facts.own_alarms:
         text = f"etcd found this member's data to differ from the others': {_REPAIR}"
         return Health(state=StoreState.CORRUPT, message=text)
+    if (damaged := judge_damage(facts.finding)) is not None:
+        return damaged
     if facts.free_bytes < DISK_LOW_BYTES:
         text = "the disk under the store is full, it will stop at its next larger write: free space there"
         return Health(state=StoreState.DISK_FULL, message=text)

@@ -5,6 +5,8 @@ every `RELIST_EVERY_S` the whole is listed again and the difference applied.
 Writes: `commit` is one transaction, all or nothing, each op compared with the version it was decided on;
 `apply` takes a plan of any size and drops the ops that lost. Both return when the mirror shows the write, so
 a caller reads what it wrote. A leader's writes carry its epoch and fail once another manager leads.
+A value that does not open means that this manager's copy is damaged: the mirror stands still then, as it
+does without a quorum, and `damage` says why.
 Invariant: the mirror never goes back to an older version of an object.
 """
 
@@ -18,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from swarm.base.clock import Clock
 from swarm.base.errors import (
@@ -34,7 +38,7 @@ from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.types import Version
 from swarm.model.view import ClusterView, Objects
 from swarm.proto import codec
-from swarm.secrets.box import Box
+from swarm.secrets.box import Box, Unsealable
 from swarm.store import keys
 from swarm.store.changes import Changes
 from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
@@ -42,6 +46,7 @@ from swarm.store.kv import Delete as DeleteKey
 
 RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
+DAMAGED_RETRY_S = 5.0
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 TXN_OPS = 100
@@ -71,6 +76,8 @@ class Store:
         self._moved = asyncio.Condition()
         self._heard = clock.monotonic()
         self._feeds: set[Changes] = set()
+        self.damage = ""
+        """Which stored value this manager cannot read; empty for none."""
 
     @property
     def view(self) -> ClusterView:
@@ -124,10 +131,14 @@ class Store:
         while True:
             try:
                 await self._relist()
-                backoff = 0.05
+                self.damage, backoff = "", 0.05
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
+            except (Unsealable, DecodeError) as error:
+                self.damage = str(error)
+                log.error("store.damaged", reason=self.damage)
+                await asyncio.sleep(DAMAGED_RETRY_S)
             except Unavailable as error:
                 log.warning("store.unavailable", reason=str(error), retry_s=backoff)
                 await asyncio.sleep(backoff)
@@ -293,10 +304,10 @@ class Store:
         for item in batch.puts:
             known = self._raw.get(item.key)
             if known is None or known.mod_revision < item.mod_revision:
+                self._decode(item)
                 self._raw[item.key] = (
                     KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
                 )
-                self._decode(item)
         for key in batch.deletes:
             if self._raw.pop(key, None) is not None:
                 self._forget(key)

@@ -21,7 +21,7 @@ from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDen
 from swarm.base.ids import NodeID, TaskID, new_id
 from swarm.manager.ca.join_server import WRONG_TOKENS, tls_context
 from swarm.manager.ca.root import create_root
-from swarm.manager.logbroker import LogOptions
+from swarm.manager.logbroker import LogOptions, _Listener
 from swarm.model.join_token import JoinToken
 from swarm.model.objects import JoinTokens, Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
@@ -455,6 +455,55 @@ async def test_a_node_that_goes_in_the_middle_is_named(here):
             stream.cancel()
             with pytest.raises(Unavailable, match=f"not available: {one.subject.node_id}"):
                 await anext(lines)
+
+
+async def test_who_follows_gets_the_rest_once_the_node_is_back_and_no_line_twice(here, monkeypatch):
+    monkeypatch.setattr("swarm.manager.logbroker.RESUME_EVERY_S", 0.05)
+    one = await here.member()
+    task = await a_task_of(here, one.subject.node_id)
+    broker = here.manager.logs
+
+    def at(second, text):
+        message = line(task, text)
+        message.timestamp.FromNanoseconds(second * 10**9 + 7)
+        return message
+
+    async def send(stub, wanted, *lines):
+        call = stub.PublishLogs()
+        await call.write(pb.PublishLogsMessage(subscription_id=wanted.id, messages=lines))
+        return call
+
+    async with open_channel(here.target, one) as channel:
+        stub, stream = await listen(channel, broker)
+        async with asyncio.timeout(10), broker.read_tasks([task], LogOptions(follow=True, tail=5)) as lines:
+            call = await send(stub, await stream.read(), at(1, b"a"), at(2, b"b"), at(2, b"c"))
+            assert [(await anext(lines)).text for _ in range(3)] == [b"a", b"b", b"c"]
+            call.cancel()
+            stream.cancel()
+            again = stub.ListenSubscriptions(pb.ListenSubscriptionsRequest())
+            wanted = await again.read()
+            assert wanted.options.since.ToSeconds() == 2
+            assert not wanted.options.HasField("tail")
+            call = await send(stub, wanted, at(2, b"b"), at(2, b"c"), at(2, b"d"), at(1, b"clock set back"))
+            assert [(await anext(lines)).text for _ in range(2)] == [b"d", b"clock set back"]
+            call.cancel()
+        again.cancel()
+
+
+async def test_that_a_reader_has_gone_is_told_also_to_a_node_with_much_to_read(here, monkeypatch):
+    monkeypatch.setattr("swarm.manager.logbroker.LISTENER_QUEUE", 1)
+    one = await here.member()
+    task = await a_task_of(here, one.subject.node_id)
+    listener = here.manager.logs._listeners[one.subject.node_id] = _Listener()
+    async with here.manager.logs.read_tasks([task], LogOptions()):
+        first = await listener.next()
+        async with here.manager.logs.read_tasks([task], LogOptions()):
+            pass  # never told: its opening and its end cancel out
+        assert listener.open(pb.SubscriptionMessage(id="other"))
+        assert not listener.open(pb.SubscriptionMessage(id="one too many"))
+    assert (await listener.next()).id == "other"
+    closing = await listener.next()
+    assert (closing.id, closing.close) == (first.id, True)
 
 
 def test_node_ids_are_not_taken_from_requests():

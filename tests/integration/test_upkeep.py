@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 
 import pytest
 
@@ -24,6 +25,26 @@ printf '\377\377\377\377' | dd of=$(ls /var/lib/swarm/etcd/data/member/wal/*.wal
     bs=1 seek=700 conv=notrunc 2>/dev/null
 kill -CONT $daemon
 """
+
+
+ALTER = r"""
+import os, pathlib, re, signal, subprocess
+pids = lambda *how: [int(p) for p in subprocess.run(["pgrep", *how], capture_output=True).stdout.split()]
+daemon, etcd = pids("-P", "1", "-f", "swarm.cli.swarmd"), pids("-x", "etcd")
+os.kill(daemon[0], signal.SIGSTOP)
+os.kill(etcd[0], signal.SIGKILL)
+file = pathlib.Path("/var/lib/swarm/etcd/data/member/snap/db")
+content, changed = bytearray(file.read_bytes()), 0
+for found in re.finditer(PATTERN, bytes(content), re.DOTALL):
+    content[found.start(1)] ^= 1
+    changed += 1
+assert changed
+file.write_bytes(content)
+os.kill(daemon[0], signal.SIGKILL)
+"""
+"""Changes etcd's database behind its back; the lab starts the daemon again."""
+CLAIM = rb"/swarm/claims/[0-9a-f]{64}.{0,24}?\*\x19([0-9a-z])"
+SEALED = rb"/swarm/objects/services/[0-9a-z]{25}.{0,24}?\*..\x01.{60}(.)"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +95,23 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [(CLAIM, "data differ from those of the other managers"), (SEALED, "does not open")]
+)
+def test_data_changed_behind_etcd_s_back_are_found_and_replaced(managers, pattern, said):
+    managers.output("h3", sys.executable, "-c", ALTER.replace("PATTERN", repr(pattern)))
+    managers.wait_daemon("h3")
+    found = wait_state(managers, "h3", "CORRUPT", timeout_s=60)
+    assert said in found["Message"]
+    assert managers.get("/services", "h1"), "the others serve"
+    managers.swarm("h3", "system", "repair", timeout=100)
+    wait_state(managers, "h3", "OK")
+    names = {name_of(s) for s in managers.get("/services", "h1")}
+    managers.wait_until(
+        lambda: {name_of(s) for s in managers.get("/services", "h3")} == names, "h3 reads it all"
+    )
 
 
 def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):
