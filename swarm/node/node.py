@@ -345,6 +345,7 @@ class Host:
                 managers=(f"{addresses.split_port(remote, JOIN_PORT)[0]}:{CLUSTER_PORT}",),
             )
             save_membership(self._paths, membership)
+            self._paths.pending_key.unlink()
             self._start(Member(self._surroundings(), membership))
             await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
 
@@ -431,7 +432,7 @@ class Host:
 
     def _pending_key(self) -> bytes:
         """The key of an attempt to join whose answer was lost: asking again with it gives the same node."""
-        path = self._paths.identity / "pending.key"
+        path = self._paths.pending_key
         with suppress(FileNotFoundError):
             return path.read_bytes()
         self._paths.identity.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.base.errors import Fatal, SwarmError
+from swarm.base.trees import remove_tree
 from swarm.model.types import Mount, MountType
 from swarm.worker.runtime import kernel
 from swarm.worker.runtime.spec import (
@@ -34,7 +35,6 @@ from swarm.worker.runtime.spec import (
     resolv_conf,
 )
 from swarm.worker.runtime.users import resolve_user
-from swarm.worker.trees import remove_tree
 from swarm.worker.volumes import VolumeStore
 
 _PREFLIGHT = ("dev", "proc", "sys", "etc")

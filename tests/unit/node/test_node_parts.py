@@ -164,6 +164,10 @@ def test_a_membership_is_kept_and_forgotten(paths):
     assert load_membership(paths) == MEMBERSHIP
     for kept in (paths.images, paths.volumes, paths.worker, paths.etcd):
         kept.mkdir(parents=True)
+    paths.pending_key.write_bytes(b"of a join under way")
+    forget_membership(paths)
+    assert [file.name for file in paths.identity.iterdir()] == [paths.pending_key.name]
+    paths.pending_key.unlink()
     forget_membership(paths)
     forget_membership(paths)
     assert load_membership(paths) is None
