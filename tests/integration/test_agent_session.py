@@ -91,7 +91,7 @@ async def here(monkeypatch):
     monkeypatch.setattr(agent_module, "describe_host", describe)
     async with site() as made:
         # The manager tells where it serves with the standard port; here it serves elsewhere.
-        monkeypatch.setattr("swarm.manager.dispatcher.server.CLUSTER_PORT", int(made.target.split(":")[1]))
+        monkeypatch.setattr("swarm.manager.dispatcher.messages.CLUSTER_PORT", int(made.target.split(":")[1]))
         yield made
 
 

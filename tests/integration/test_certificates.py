@@ -36,7 +36,7 @@ SHUT_OUT_S = 1.5
 @pytest.fixture
 async def here(monkeypatch):
     async with site() as made:
-        monkeypatch.setattr("swarm.manager.dispatcher.server.CLUSTER_PORT", int(made.target.split(":")[1]))
+        monkeypatch.setattr("swarm.manager.dispatcher.messages.CLUSTER_PORT", int(made.target.split(":")[1]))
         yield made
 
 
