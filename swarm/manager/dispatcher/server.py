@@ -24,7 +24,7 @@ from swarm.base.errors import (
     Unavailable,
 )
 from swarm.base.failpoint import failpoint
-from swarm.base.ids import ClusterID, IdSource, NodeID
+from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.backup import RESTORED, RESTORED_GRACE_S
 from swarm.manager.dispatcher.hub import AssignmentHub
