@@ -122,11 +122,8 @@ class Controller:
 
     def _stop_signal(self, task: Task) -> int:
         named = task.spec.container_spec.stop_signal
-        if not named:
-            try:
-                named = self._images.get(task.spec.container_spec.image).config.stop_signal
-            except SwarmError:
-                named = ""
+        if not named and (image := self._images.retained_by(task.id)) is not None:
+            named = image.config.stop_signal
         try:
             return parse_signal(named or "SIGTERM")
         except InvalidArgument:

@@ -47,5 +47,8 @@ class ContainerReferences:
     def users(self, image_id: str) -> tuple[str, ...]:
         return tuple(sorted(c for c, image in self._images.items() if image == image_id))
 
+    def image_id(self, container_id: str) -> str | None:
+        return self._images.get(container_id)
+
     def containers(self) -> tuple[str, ...]:
         return tuple(sorted(self._images))

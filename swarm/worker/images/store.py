@@ -148,6 +148,11 @@ class ImageStore:
         """Idempotent."""
         self._containers.remove(container_id)
 
+    def retained_by(self, container_id: str) -> Image | None:
+        """The image that the container was made from, whatever its name stands for now."""
+        image_id = self._containers.image_id(container_id)
+        return self._catalog.find(image_id) if image_id else None
+
     def retained(self) -> tuple[str, ...]:
         """The containers that hold an image: release those that no longer exist after a restart."""
         return self._containers.containers()
