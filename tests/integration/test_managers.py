@@ -68,6 +68,15 @@ class Managers(Cluster):
 
         return self.wait_until(there, f"{count} tasks of web run", timeout_s)
 
+    def wait_only_wanted(self):
+        """Until the hosts run what they are to run: one that comes back stops what was replaced meanwhile."""
+
+        def only_wanted():
+            running = {task: host for host, found in self.all_pids().items() for task in found}
+            return running == self.web()
+
+        self.wait_until(only_wanted, "the hosts run the tasks of web and nothing else")
+
     def label(self, via, value):
         """A small write; raises SwarmError when the manager cannot do it."""
         with self.client(via) as client:
@@ -128,6 +137,7 @@ def three(swarm):
     swarm.wait_managers(*MANAGERS, timeout_s=40.0)
     swarm.wait_ready()
     swarm.wait_web(8)
+    swarm.wait_only_wanted()
     return swarm
 
 
