@@ -282,7 +282,7 @@ class Host:
         save_secrets(self._paths, self._vault, secrets)
         failpoint("node.init.keyed")
         self._replace_identity(foundation.identity)
-        member = Member(self._surroundings(), membership, foundation.objects)
+        member = Member(self._surroundings(), membership, foundation.seed)
         await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
         failpoint("node.init.stored")
         save_membership(self._paths, member.membership)

@@ -80,8 +80,8 @@ class EtcdSettings:
     """`name=url,…` of all members when joining ones that exist; empty starts a cluster of one."""
     force_new_cluster: bool = False
     """Start with this member's data as the only member."""
-    cluster_token: str = "swarm"
-    """Of a new store: members of stores with different tokens do not hear each other."""
+    store_mark: str = "swarm"
+    """Of a new store (etcd's cluster token): members of stores with different ones do not hear each other."""
     quota_bytes: int = DEFAULT_QUOTA_BYTES
     """Size of the database from which on etcd refuses writes."""
 
@@ -246,7 +246,7 @@ def arguments(settings: EtcdSettings) -> list[str]:
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster={settings.initial_cluster or f'{settings.name}={peer}'}",
         f"--initial-cluster-state={'existing' if settings.initial_cluster else 'new'}",
-        f"--initial-cluster-token={settings.cluster_token}",
+        f"--initial-cluster-token={settings.store_mark}",
         *(["--force-new-cluster"] if settings.force_new_cluster else []),
         "--client-cert-auth",
         "--peer-client-cert-auth",
