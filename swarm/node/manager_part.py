@@ -220,6 +220,7 @@ class ManagerPart:
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
+            has_begun=membership.is_voter and self._seed is None,
             quota_bytes=needs.etcd_quota_bytes,
         )
         if membership.recover:

@@ -329,7 +329,9 @@ class Host:
                 advertised, _ = addresses.choose_advertised(request.advertise_addr, local)
             data_path = await self._data_path(request.data_path_addr, advertised)
             key = self._pending_key()
-            wanted = Application(token=token, key_pem=key, availability=request.availability)
+            wanted = Application(
+                token=token, key_pem=key, availability=request.availability, address=advertised
+            )
             failpoint("node.join.keyed")
             identity = await request_identity(remote, wanted)
             failpoint("node.join.answered")

@@ -61,7 +61,7 @@ async def _copy(settings: EtcdSettings, building: Path, mark: str) -> None:
     async with _running(old) as kv:
         found = await ContinuedKV(kv).list(keys.PREFIX)
     lasting = [item for item in found.items if _lasts(item.key)]
-    new = replace(settings, directory=building, initial_cluster="", store_mark=mark)
+    new = replace(settings, directory=building, initial_cluster="", store_mark=mark, has_begun=False)
     async with _running(new) as kv:
         await continue_after(kv, found.revision)
         for chunk in _chunks(lasting):

@@ -1,6 +1,6 @@
 """Who led and beat when, as a manager's etcd has it on record: `history_program.py [SINCE]`, on its host.
 
-Without SINCE: the present revision. With it, a line for each write:
+Without SINCE: the present epoch. With it, a line for each write:
 `epoch REVISION` or `beat EPOCH REVISION`.
 """
 
@@ -26,7 +26,8 @@ async def main(since: int) -> None:
         raw = await kv.revision()
         base = await ContinuedKV(kv).revision() - raw
         if not since:
-            print(raw + base)
+            leader = await ContinuedKV(kv).get(keys.LEADER)
+            print(leader.mod_revision if leader else 0)
             return
         stream = rpc_pb2_grpc.WatchStub(kv.channel).Watch()
         request = rpc_pb2.WatchCreateRequest(
