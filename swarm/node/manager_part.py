@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
@@ -52,7 +52,6 @@ LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
 """etcd lets no member go while another one, or itself, has been there for less than five seconds."""
 LEAVE_RETRY_S = 0.5
-TOO_NEW = "unhealthy cluster"
 
 T = TypeVar("T")
 
@@ -270,22 +269,26 @@ class ManagerPart:
         raise _Rebuild
 
     async def leave_store(self) -> None:
-        """Have another manager, if there is one, take this one out of the store; best effort."""
+        """Have another manager, if there is one, take this one out of the store; best effort.
+
+        Asked again while there is patience: the managers may have to elect a leader anew once this member is
+        out, before they can note it.
+        """
 
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
         clock = self._needs.clock
         patient_until = clock.monotonic() + LEAVE_PATIENCE_S
-        while True:
+        while self._needs.others():
             try:
                 await self._ask(leave)
+                return
             except SwarmError as error:
-                if TOO_NEW in str(error) and clock.monotonic() < patient_until:
-                    await asyncio.sleep(LEAVE_RETRY_S)
-                    continue
                 log.info("store.not.left", reason=str(error))
-            return
+                if isinstance(error, PermissionDenied) or clock.monotonic() >= patient_until:
+                    return
+            await asyncio.sleep(LEAVE_RETRY_S)
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
