@@ -56,7 +56,6 @@ test: setup ## Run all tests
 	$(BIN)/pytest
 
 chaos: setup ## Break a lab in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10
-	$(BIN)/pytest -m soak
 	$(BIN)/python -m tests.chaos.run
 
 demo: setup ## Show the main job on three lab hosts
