@@ -1,7 +1,7 @@
-"""Who led and beat when, as a manager's etcd has it on record: `history_program.py [SINCE]`, on its host.
+"""Who led and beat when, as a manager's etcd has it on record: `history_program.py [SINCE|beats]`.
 
-Without SINCE: the present epoch. With it, a line for each write:
-`epoch REVISION` or `beat EPOCH REVISION`.
+Run it on the manager's host. Without SINCE: the present epoch. With it, a line for each write:
+`epoch REVISION` or `beat EPOCH REVISION`. With `beats`: `NODE COUNT` for each manager that ever served.
 """
 
 from __future__ import annotations
@@ -51,5 +51,13 @@ def tell(item: kv_pb2.KeyValue, base: int) -> None:
         print("beat", epoch, item.mod_revision + base)
 
 
+async def tell_beats() -> None:
+    """How often each manager has beaten since it was started."""
+    async with asyncio.timeout(20), aclosing(EtcdKV(etcd_files(Paths().store_member).address())) as kv:
+        for item in (await kv.list(keys.MANAGERS)).items:
+            print(item.key.removeprefix(keys.MANAGERS), item.value.decode())
+
+
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 0))
+    argument = (*sys.argv[1:], "0")[0]
+    asyncio.run(tell_beats() if argument == "beats" else main(int(argument)))

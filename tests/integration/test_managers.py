@@ -110,6 +110,23 @@ class Managers(Cluster):
     def epoch(self, via):
         return int(self.output(via, sys.executable, str(HISTORY)))
 
+    def beats(self, via):
+        lines = self.output(via, sys.executable, str(HISTORY), "beats").splitlines()
+        counts = dict(line.split() for line in lines)
+        return [counts.get(self.nodes(via)[name]["ID"]) for name in MANAGERS]
+
+    def wait_heard(self, via="h1"):
+        """Until managers that were just started have heard each other: before, silence has to last longer.
+
+        In the first round each is seen to beat again, in the second each has seen all others do so.
+        """
+        for _ in range(2):
+            old = self.beats(via)
+            self.wait_until(
+                lambda old=old: all(a != b for a, b in zip(old, self.beats(via), strict=True)),
+                "every manager has beaten",
+            )
+
     def history(self, via, since):
         """(epochs, beats as (epoch, revision)) on record in the host's store from that epoch on."""
         told = self.output(via, sys.executable, str(HISTORY), str(since))
@@ -265,6 +282,7 @@ def test_all_daemons_restarted_at_once_move_nothing(three):
     three.on_all(three.wait_daemon)
     three.wait_managers(*MANAGERS, timeout_s=30.0)
     three.wait_ready(timeout_s=30.0)
+    three.wait_heard()
     assert three.web() == tasks
     assert three.all_pids() == before
 
