@@ -95,7 +95,7 @@ class ManagerPart:
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
         self.has_lost_place = False
-        """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
+        """`run` has ended since the others go on without this member: it enters anew if it is wanted again."""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -195,6 +195,7 @@ class ManagerPart:
                 self.has_lost_place = True
                 log.warning("store.place.lost", reason=str(errors.exceptions[0]))
             except* Expelled:
+                self.has_lost_place = True
                 log.error("role.lost", reason="the swarm has been recovered without this manager")
             except* _Rebuild:
                 assert self._place is not None, "it is set before the event"

@@ -93,7 +93,10 @@ class Managers(Cluster):
     def wait_worker(self, host):
         """Until the host itself has done with being a manager."""
         self.wait_until(
-            lambda: not self.get("/info", host)["Swarm"]["ControlAvailable"], f"{host} is a worker"
+            lambda: not self.get("/info", host)["Swarm"]["ControlAvailable"], f"{host} serves not"
+        )
+        self.wait_until(
+            lambda: self.run(host, "ls", "/var/lib/swarm/etcd").returncode != 0, f"{host} has wiped its store"
         )
 
     def wait_write(self, via, timeout_s, mark=""):
