@@ -95,7 +95,7 @@ class ManagerPart:
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
         self.has_lost_place = False
-        """`run` has ended since the others go on without this member: it enters anew if it is wanted again."""
+        """`run` has ended, as the others go on without this member: it enters anew if it is wanted again."""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
