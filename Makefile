@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT := etcd-server crun runc conmon skopeo nftables iproute2 procps kmod zstd busybox-static nginx-light docker-registry wrk python3-venv
+APT := etcd-server etcd-client crun runc conmon skopeo nftables iproute2 procps kmod zstd busybox-static nginx-light docker-registry wrk python3-venv
 PROTOS := $(sort $(wildcard swarm/proto/*.proto swarm/proto/etcd/*.proto))
 
 .DEFAULT_GOAL := help
@@ -56,7 +56,6 @@ test: setup ## Run all tests
 	$(BIN)/pytest
 
 chaos: setup ## Break a lab in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10
-	$(BIN)/pytest -m soak
 	$(BIN)/python -m tests.chaos.run
 
 demo: setup ## Show the main job on three lab hosts

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
@@ -36,6 +36,7 @@ from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.secrets.box import Box
+from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
@@ -46,11 +47,13 @@ from swarm.store.refounding import refound
 from swarm.store.store import Store
 
 CATCH_UP_EVERY_S = 0.3
+REFOUND_RETRY_S = 5.0
 LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
 """etcd lets no member go while another one, or itself, has been there for less than five seconds."""
 LEAVE_RETRY_S = 0.5
 TOO_NEW = "unhealthy cluster"
+"""etcd's words for a member that has not been there for long enough."""
 
 T = TypeVar("T")
 
@@ -73,20 +76,28 @@ class ManagerNeeds:
     etcd_quota_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a new cluster starts with; it is committed before anything is served."""
+
+    ops: tuple[Op, ...]
+    after_revision: int = 0
+    """Up to where the revisions of the cluster's former store went, if this one is restored."""
+
+
 class _Rebuild(Exception):
     """Ends the manager's part, so that it starts again with a new member of the store."""
 
 
 class ManagerPart:
-    def __init__(self, needs: ManagerNeeds, seed: Sequence[Op] = ()) -> None:
-        """`seed` is what a new cluster starts with; it is committed before anything is served."""
+    def __init__(self, needs: ManagerNeeds, seed: Seed | None = None) -> None:
         self._needs = needs
         self._seed = seed
         self._manager: Manager | None = None
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
         self.has_lost_place = False
-        """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
+        """`run` has ended, as the others go on without this member: it enters anew if it is wanted again."""
         self._damage: Callable[[], str] = lambda: ""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
@@ -137,7 +148,9 @@ class ManagerPart:
                 "no other manager has the state to repair this one from; its files are left as they are: "
                 "restore them from a backup"
             )
-        self._place = await self._patiently(lambda: self._ask_for_place(replace_member=True))
+        self._place = await self._patiently(
+            lambda: self._ask_for_place(replace_member=True), lambda error: TOO_NEW in str(error)
+        )
         self._served.clear()
         self._replaced.set()
         await self.serving()
@@ -189,6 +202,7 @@ class ManagerPart:
                 self.has_lost_place = True
                 log.warning("store.place.lost", reason=str(errors.exceptions[0]))
             except* Expelled:
+                self.has_lost_place = True
                 log.error("role.lost", reason="the swarm has been recovered without this manager")
             except* _Rebuild:
                 assert self._place is not None, "it is set before the event"
@@ -213,10 +227,11 @@ class ManagerPart:
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
+            has_begun=membership.is_voter and self._seed is None,
             quota_bytes=needs.etcd_quota_bytes,
         )
         if membership.recover:
-            await refound(settings, token=needs.new_id())
+            await self._refound(settings)
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
                 self._etcd = etcd = EtcdProcess(settings)
@@ -237,6 +252,16 @@ class ManagerPart:
         finally:
             self._manager = self._etcd = None
 
+    async def _refound(self, settings: EtcdSettings) -> None:
+        """Until it is done: a full disk may get room, and the old data is whole until then."""
+        while True:
+            try:
+                await refound(settings, mark=self._needs.new_id())
+                return
+            except* Unavailable as errors:
+                log.error("store.not.refounded", reason=str(errors.exceptions[0]))
+            await asyncio.sleep(REFOUND_RETRY_S)
+
     async def _run_external(self, external: ExternalEtcd, secrets: Secrets) -> None:
         """Over a store that others run: no process, no membership."""
         try:
@@ -252,39 +277,50 @@ class ManagerPart:
         raise _Rebuild
 
     async def leave_store(self) -> None:
-        """Have another manager, if there is one, take this one out of the store; best effort."""
+        """Have another manager, if there is one, take this one out of the store; best effort.
+
+        Asked again while there is patience: the managers may have to elect a leader anew once this member is
+        out, before they can note it.
+        """
 
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
         try:
-            await self._patiently(lambda: self._ask(leave))
+            await self._patiently(
+                lambda: self._ask(leave), lambda error: not isinstance(error, PermissionDenied)
+            )
         except SwarmError as error:
             log.info("store.not.left", reason=str(error))
 
-    async def _patiently(self, change: Callable[[], Awaitable[T]]) -> T:
-        """A change of the store's members, again while etcd finds one of them too new for it."""
+    async def _patiently(
+        self, change: Callable[[], Awaitable[T]], may_pass: Callable[[SwarmError], bool]
+    ) -> T | None:
+        """A change of the store's members, again while what keeps it may pass; None with nobody to ask."""
         clock = self._needs.clock
         patient_until = clock.monotonic() + LEAVE_PATIENCE_S
-        while True:
+        while self._needs.others():
             try:
                 return await change()
             except SwarmError as error:
-                if TOO_NEW not in str(error) or clock.monotonic() >= patient_until:
+                if not may_pass(error) or clock.monotonic() >= patient_until:
                     raise
             await asyncio.sleep(LEAVE_RETRY_S)
+        return None
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
-        store = Store(kv, Box(secrets.data_key), needs.clock)
+        if self._seed is not None and self._seed.after_revision:
+            await continue_after(kv, self._seed.after_revision)
+        store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
         self._damage = lambda: store.damage
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
             await self._recover(store, own.members)
-        if self._seed:
-            await self._sow(store, await own.members.status() if own else None)
+        if self._seed is not None:
+            await self._sow(store, self._seed, await own.members.status() if own else None)
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
@@ -306,11 +342,12 @@ class ManagerPart:
         self._manager = manager
         self._served.set()
 
-    async def _sow(self, store: Store, member: MemberStatus | None) -> None:
+    async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
-        ops = [_with_member(op, member) if member else op for op in self._seed]
+        ops = [_with_member(op, member) if member else op for op in seed.ops]
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
+        self._seed = None
 
     async def _follow_lock(self, store: Store) -> None:
         """Lock the keys on disk as the cluster's record says, now and whenever that changes."""

@@ -5,6 +5,7 @@
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
 /swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/base                       where the revisions of a store before this one ended; only if there was one
 
 etcd keeps keys in the clear: names and ports are hashed with the cluster's data key (`Box.blind`).
 """
@@ -20,6 +21,7 @@ CLAIMS = f"{PREFIX}claims/"
 LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
 MANAGERS = f"{PREFIX}managers/"
+BASE = f"{PREFIX}base"
 
 KINDS: dict[str, type[StoredObject]] = {
     "services": Service,
