@@ -69,10 +69,12 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         role = NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
-        return pb.RenewNodeCertificateResponse(
+        answer = pb.RenewNodeCertificateResponse(
             certificate_pem=sign(issuing(cluster.root_ca), key, grant, self._clock.now()),
             root_pem=trusted_pem(cluster.root_ca),
         )
+        failpoint("certificate.reply")
+        return answer
 
 
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):

@@ -300,8 +300,10 @@ class ManagerPart:
     async def _sow(self, store: Store, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
         ops = [_with_member(op, member) if member else op for op in self._seed]
+        failpoint("manager.sow.before")
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
+        failpoint("manager.sow.after")
 
     async def _follow_lock(self, store: Store) -> None:
         """Lock the keys on disk as the cluster's record says, now and whenever that changes."""

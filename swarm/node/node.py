@@ -223,6 +223,7 @@ class Host:
         async with self._changing:
             self._refuse_member()
             backup = await asyncio.to_thread(_open_backup, request)
+            failpoint("restore.opened")
             membership = await self._prepare_founder(request.place)
             return await self._found(membership, lambda address, now: found_again(backup, address, now))
 
@@ -239,20 +240,26 @@ class Host:
             text, kind = control.cluster().unlock_key, KeyKind.UNLOCK_KEY
         if not text:
             raise InvalidArgument(NO_BACKUP_KEY)
-        return seal_archive(write_backup(control.view, self._clock.now()), ArchiveKey(kind, text))
+        failpoint("backup.begin")
+        archive = seal_archive(write_backup(control.view, self._clock.now()), ArchiveKey(kind, text))
+        failpoint("backup.reply")
+        return archive
 
     async def unlock(self, key: Secret) -> None:
         """Go on where the restart stopped. Raises: AlreadyExists, InvalidArgument, WrongUnlockKey."""
         async with self._changing:
             if self._locked is None:
                 raise AlreadyExists("swarm is not locked")
+            failpoint("unlock.asked")
             self._wake(self._locked, key.reveal())
+            failpoint("unlock.opened")
             self._locked = None
             log.info("swarm.unlocked")
             try:
                 await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
             except Unavailable as error:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
+            failpoint("unlock.reply")
 
     async def _prepare_founder(self, request: InitRequest) -> Membership:
         if request.external_store is None:
