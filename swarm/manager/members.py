@@ -145,10 +145,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
-        node = require_node(self._store)
-        if node.manager_status is not None:
-            await remove_manager(self._store, self._members, node)
-        await change_manager(self._store, node.id, None, NodeRole.WORKER)
+        await leave_store(self._store, self._members, require_node(self._store))
         failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
 
@@ -246,6 +243,16 @@ def plan_recovery(view: ClusterView, me: NodeID, status: ManagerStatus) -> tuple
             spec = replace(node.spec, role=NodeRole.WORKER)
             ops.append(Update(object=replace(node, spec=spec, manager_status=None)))
     return tuple(ops)
+
+
+async def leave_store(store: Store, members: Members | None, node: Node) -> None:
+    """Let a manager go that wants to. The wish is written first: whoever leads finishes what is cut short.
+
+    Raises: Unavailable.
+    """
+    await change_manager(store, node.id, node.manager_status, NodeRole.WORKER)
+    failpoint("members.leave.wanted")
+    await remove_manager(store, members, node)
 
 
 async def remove_manager(store: Store, members: Members | None, node: Node) -> None:

@@ -25,20 +25,22 @@ FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 SMALL_DISK = "320m"
 """etcd alone takes 128 MB for its log before it has written anything."""
 
-_DAEMON = (
-    "sh",
-    "-c",
+_START = (
     f"if test -f {ENVIRONMENT}; then set -a; . {ENVIRONMENT}; set +a; fi;"
     f" if test -f {FAILPOINTS}; then SWARM_FAILPOINTS=$(cat {FAILPOINTS}); export SWARM_FAILPOINTS;"
-    f" rm {FAILPOINTS}; fi; exec {sys.executable} -m swarm.cli.swarmd",
+    f" rm {FAILPOINTS}; fi; exec {sys.executable} -m swarm.cli.swarmd"
 )
 
 
+def _daemon(quota: str) -> tuple[str, ...]:
+    return ("sh", "-c", f"{_START} --etcd-quota {quota}" if quota else _START)
+
+
 @contextmanager
-def chaos_lab(name: str, hosts: int = 3, small: str = "") -> Iterator[Lab]:
-    """The lab, up, no cluster yet. `small` names the host whose disk can be filled."""
+def chaos_lab(name: str, hosts: int = 3, small: str = "", quota: str = "") -> Iterator[Lab]:
+    """The lab, up, no cluster yet. `small` names the host with a small disk; `quota` is the stores'."""
     with Lab(name) as lab:
-        lab.up(hosts=hosts, daemon=_DAEMON)
+        lab.up(hosts=hosts, daemon=_daemon(quota))
         if not small:
             yield lab
             return
