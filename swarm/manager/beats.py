@@ -66,11 +66,13 @@ class ManagerBeats:
                 async with asyncio.timeout(BEAT_EVERY_S):
                     await self._store.write_raw((), (Put(keys.MANAGERS + self._me, str(count).encode()),))
             except (Unavailable, TimeoutError) as error:
-                self._commits.append(self._clock.monotonic() - began)
+                took_s = self._clock.monotonic() - began
                 log.info("beat.unwritten", reason=str(error))
+                await asyncio.sleep(BEAT_EVERY_S - took_s)  # at once, if all the time was spent waiting
             else:
-                self._commits.append(self._clock.monotonic() - began)
+                took_s = self._clock.monotonic() - began
                 await asyncio.sleep(BEAT_EVERY_S)
+            self._commits.append(took_s)
             is_deaf = self._store.silent_for_s > DEAF_AFTER_S
             self._look_at_all(anew=was_deaf or is_deaf)
             was_deaf = is_deaf

@@ -11,13 +11,15 @@ import errno
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
+from swarm.lab import network, programs
 from swarm.lab.host import environment, home
-from tests.chaos import chaos_lab
+from tests.chaos import chaos_lab, wire
 from tests.integration.cluster import Cluster
 
 Fault = Callable[[], AbstractContextManager[None]]
@@ -57,6 +59,9 @@ class Nemesis:
             f"{a} does not hear {b}": lambda: self.deafen(a, b),
             f"{a} loses {share} % of what it is sent": lambda: self.lose(a, share),
             f"etcd on {a} syncs in {delay} s": lambda: self.slow_sync(a, delay),
+            f"disk of {a} fails to sync": lambda: self.failing_sync(a),
+            f"{a} is 100 ms away": lambda: self.late(a, 0.05, 0.02),
+            f"{a} sends 1 Mbit/s": lambda: self.narrow(a, "1mbit"),
         }
         if self._small:
             faults[f"disk of {self._small} full"] = self.fill_disk
@@ -129,15 +134,22 @@ class Nemesis:
         finally:
             fill.unlink(missing_ok=True)
 
-    @contextmanager
-    def slow_sync(self, host: str, delay_s: float) -> Iterator[None]:
+    def slow_sync(self, host: str, delay_s: float) -> AbstractContextManager[None]:
         """Every fdatasync of etcd takes longer."""
+        return self._inject(host, f"delay_enter={int(delay_s * 1e6)}")
+
+    def failing_sync(self, host: str) -> AbstractContextManager[None]:
+        """Every fdatasync of the etcd that runs now fails, as on a disk that is dying."""
+        return self._inject(host, "error=EIO")
+
+    @contextmanager
+    def _inject(self, host: str, what: str) -> Iterator[None]:
         traced = self._etcd(host)
         if not traced:
             yield
             return
         argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", traced[0], "-e", "trace=fdatasync"]
-        argv += ["-e", f"inject=fdatasync:delay_enter={int(delay_s * 1e6)}"]
+        argv += ["-e", f"inject=fdatasync:{what}"]
         with subprocess.Popen(
             self._cluster.lab.entry(host, argv).command(),
             stdin=subprocess.DEVNULL,
@@ -152,6 +164,33 @@ class Nemesis:
                     tracer.wait(10)
                 except subprocess.TimeoutExpired:
                     tracer.kill()
+
+    @contextmanager
+    def late(self, host: str, delay_s: float, jitter_s: float) -> Iterator[None]:
+        """What leaves the host or comes to it is so much longer on its way."""
+        switch = network.switch_entry(self._cluster.lab.name)
+        argv = [*switch, sys.executable, "-m", wire.__name__, host, f"{delay_s:g}", f"{jitter_s:g}"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as carrier:
+            try:
+                assert carrier.stdout is not None
+                assert carrier.stdout.readline() == "ready\n"
+                links = (f"link set {host} nomaster", f"link set {wire.tap_name(host)} master bridge up")
+                programs.run([*switch, "ip", "-batch", "-"], feed="\n".join(links) + "\n")
+                yield
+            finally:
+                carrier.terminate()
+                carrier.wait(10)
+                programs.run([*switch, "ip", "link", "set", host, "master", "bridge"])
+
+    @contextmanager
+    def narrow(self, host: str, rate: str) -> Iterator[None]:
+        """The host sends no more than `rate`, in tc's words."""
+        shape = ("root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms")
+        self._cluster.output(host, "tc", "qdisc", "replace", "dev", "eth0", *shape)
+        try:
+            yield
+        finally:
+            self._cluster.run(host, "tc", "qdisc", "delete", "dev", "eth0", "root")
 
     @contextmanager
     def shift_clock(self, host: str, shift: str) -> Iterator[None]:
