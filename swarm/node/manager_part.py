@@ -202,8 +202,7 @@ class ManagerPart:
             await self._run_external(secrets.external, secrets)
             return
         assert secrets.store_ca is not None, "the store is our own"
-        address, now = membership.advertise_address, needs.clock.now()
-        files = certify_member(needs.paths.store_member, secrets.store_ca, address, now)
+        files = certify_member(needs.paths.store_member, secrets.store_ca, membership.advertise_address)
         settings = EtcdSettings(
             name=needs.identity().subject.node_id,
             directory=needs.paths.etcd,

@@ -20,7 +20,7 @@ from pathlib import Path
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
 from swarm.lab import demo_image
-from tests.chaos import chaos_lab, invariants
+from tests.chaos import chaos_lab, invariants, secrecy
 from tests.chaos.chaos_lab import chaos_lab as make_lab
 from tests.chaos.clients import ChaosClient, Keys, audited, working
 from tests.chaos.drills import drill
@@ -29,6 +29,8 @@ from tests.chaos.history import Recorder, load
 from tests.chaos.linearizable import Verdict, check
 from tests.chaos.nemesis import Nemesis, torment
 from tests.chaos.points import all_points, in_order
+from tests.chaos.watches import check_watches, watched
+from tests.chaos.watches import load as load_watch
 from tests.integration.cluster import Cluster
 
 CLOCK = SystemClock()
@@ -69,7 +71,7 @@ def soak(cluster: Cluster, campaign: Campaign) -> list[str]:
     try:
         ends = CLOCK.monotonic() + campaign.seconds
         auditing = audited(cluster, random.Random(campaign.seed + 1), broken, every_s=0.5)
-        with working(clients, pause_s=0.1), auditing:
+        with working(clients, pause_s=0.1), auditing, watched(cluster, campaign.directory):
             while CLOCK.monotonic() < ends:
                 with torment(nemesis, recorder.fault, chance.uniform(*campaign.hold_s)) as name:
                     campaign.say(f"  {name}")
@@ -79,7 +81,16 @@ def soak(cluster: Cluster, campaign: Campaign) -> list[str]:
         read_everything(cluster, recorder, path)
     finally:
         recorder.close()
-    return broken + judge(path, campaign.say)
+    broken += secrecy.check(cluster, secrecy.secrets_of(cluster))
+    return broken + judge(path, campaign.say) + judge_watches(campaign.directory, campaign.say)
+
+
+def judge_watches(directory: Path, say: Say) -> list[str]:
+    """I7."""
+    found = {path.stem: load_watch(path) for path in sorted(directory.glob("*.watch"))}
+    counts = {name: sum(len(r.events) for r in responses) for name, responses in found.items()}
+    say(f"  events by watch: {counts}")
+    return check_watches(found)
 
 
 def settle(cluster: Cluster) -> list[str]:

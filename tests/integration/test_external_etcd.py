@@ -22,8 +22,8 @@ class Etcds:
     def __init__(self, cluster, directory):
         self.cluster = cluster
         self.directory = directory
-        now, ca = SystemClock().now(), create_etcd_ca(SystemClock().now())
-        self.files = {h: certify_member(directory / h, ca, self._address(h), now) for h in cluster.hosts}
+        ca = create_etcd_ca(SystemClock().now())
+        self.files = {h: certify_member(directory / h, ca, self._address(h)) for h in cluster.hosts}
 
     @property
     def endpoints(self):
