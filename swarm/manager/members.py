@@ -250,18 +250,24 @@ async def leave_store(store: Store, members: Members | None, node: Node) -> None
 
     Raises: Unavailable.
     """
-    await change_manager(store, node.id, node.manager_status, NodeRole.WORKER)
+    try:
+        await change_manager(store, node.id, node.manager_status, NodeRole.WORKER)
+    except Unavailable as error:
+        # A full store takes no writes, but lets members go; and one that went unasked would cost the quorum.
+        log.info("leave.unwritten", node_id=node.id, reason=str(error))
     failpoint("members.leave.wanted")
-    await remove_manager(store, members, node)
+    await remove_manager(store, members, node, NodeRole.WORKER)
 
 
-async def remove_manager(store: Store, members: Members | None, node: Node) -> None:
+async def remove_manager(
+    store: Store, members: Members | None, node: Node, role: NodeRole | None = None
+) -> None:
     """Out of the store first, then out of the records. Raises: Unavailable."""
     if members is not None and node.manager_status is not None:
         failpoint("members.remove.before")
         await members.remove(int(node.manager_status.member_id, 16))
         failpoint("members.remove.removed")
-    await change_manager(store, node.id, None)
+    await change_manager(store, node.id, None, role)
     log.info("member.demoted", node_id=node.id)
 
 

@@ -48,9 +48,9 @@ from swarm.store.store import Store
 CATCH_UP_EVERY_S = 0.3
 LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
-"""etcd lets no member go while another one, or itself, has been there for less than five seconds."""
+"""etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
+member that goes without may take the quorum with it."""
 LEAVE_RETRY_S = 0.5
-TOO_NEW = "unhealthy cluster"
 
 T = TypeVar("T")
 
@@ -259,7 +259,7 @@ class ManagerPart:
             try:
                 await self._ask(leave)
             except SwarmError as error:
-                if TOO_NEW in str(error) and clock.monotonic() < patient_until:
+                if clock.monotonic() < patient_until:
                     await asyncio.sleep(LEAVE_RETRY_S)
                     continue
                 log.info("store.not.left", reason=str(error))

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
+from swarm.base.errors import SwarmError
 from swarm.lab import network, programs
 from swarm.lab.host import environment, home
 from tests.chaos import chaos_lab, wire
@@ -142,14 +143,18 @@ class Nemesis:
         """Every fdatasync of the etcd that runs now fails, as on a disk that is dying."""
         return self._inject(host, "error=EIO")
 
+    def lying_sync(self, host: str) -> AbstractContextManager[None]:
+        """Every sync of etcd succeeds, and is not done: what a test of lost writes must notice."""
+        return self._inject(host, "retval=0")
+
     @contextmanager
     def _inject(self, host: str, what: str) -> Iterator[None]:
         traced = self._etcd(host)
         if not traced:
             yield
             return
-        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", traced[0], "-e", "trace=fdatasync"]
-        argv += ["-e", f"inject=fdatasync:{what}"]
+        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", traced[0], "-e", "trace=fdatasync,fsync"]
+        argv += ["-e", f"inject=fdatasync,fsync:{what}"]
         with subprocess.Popen(
             self._cluster.lab.entry(host, argv).command(),
             stdin=subprocess.DEVNULL,
@@ -157,9 +162,20 @@ class Nemesis:
             env=environment(),
         ) as tracer:
             try:
+                traced_by = f"grep -q 'TracerPid:.*[1-9]' /proc/{traced[0]}/status"
+                self._cluster.wait_until(
+                    lambda: (
+                        self._cluster.run(
+                            host, "sh", "-c", f"! test -e /proc/{traced[0]} || {traced_by}"
+                        ).returncode
+                        == 0
+                    ),
+                    "strace holds etcd",
+                )
                 yield
             finally:
-                self._signal("TERM", host, self._pids(host, "-x", "strace"))
+                with suppress(SwarmError):  # it ended with its host
+                    self._signal("TERM", host, self._pids(host, "-x", "strace"))
                 try:
                     tracer.wait(10)
                 except subprocess.TimeoutExpired:

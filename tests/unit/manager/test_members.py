@@ -16,7 +16,9 @@ from swarm.model.objects import ManagerStatus, Node
 from swarm.model.plan import Create
 from swarm.model.specs import NodeSpec
 from swarm.model.types import NodeRole
+from swarm.store.etcd import FULL
 from swarm.store.members import Member
+from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import memory_store
 
 ME, LEAVER = NodeID("me"), NodeID("leaver")
@@ -76,3 +78,29 @@ async def test_a_leave_that_is_cut_short_is_finished_by_the_leader(store, point)
             await leading
     assert list(members.members) == [1]
     assert leaver(store).spec.role is NodeRole.WORKER
+
+
+class FullKV(MemoryKV):
+    """Its quota may be used up."""
+
+    is_full = False
+
+    async def txn(self, compares, writes):
+        if self.is_full:
+            raise Unavailable(FULL)
+        return await super().txn(compares, writes)
+
+
+async def test_a_full_store_lets_a_manager_go_and_has_it_written_down_when_it_asks_again():
+    kv, members = FullKV(), FakeMembers()
+    async with memory_store(FakeClock(), kv) as store:
+        status = ManagerStatus(addr="10.0.0.2:2377", member_id="2")
+        spec = NodeSpec(role=NodeRole.MANAGER)
+        await store.commit([Create(object=Node(id=LEAVER, spec=spec, manager_status=status))])
+        kv.is_full = True
+        with pytest.raises(Unavailable):
+            await leave_store(store, members, leaver(store))
+        assert list(members.members) == [1], "or what is left of it has no quorum"
+        kv.is_full = False
+        await leave_store(store, members, leaver(store))
+        assert (leaver(store).spec.role, leaver(store).manager_status) == (NodeRole.WORKER, None)
