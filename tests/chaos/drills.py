@@ -2,7 +2,7 @@
 
 In: a cluster of three managers at rest. Out: AssertionError with what was not kept; else the cluster at rest
 again. Invariant: a drill ends its faults, and a drill that passes leaves a cluster that the next one can use.
-Source: the tables of faults and criteria of the design (F8, F11, F12, F14, F22).
+Source: the tables of faults and criteria of the design (F8, F11, F12, F14, F22, I11).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from types import MappingProxyType
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
-from tests.chaos import chaos_lab, scenarios
+from tests.chaos import chaos_lab, scenarios, secrecy
 from tests.chaos.nemesis import Nemesis
 from tests.integration.cluster import Cluster
 
@@ -299,7 +299,7 @@ def expired_by_the_clock(ground: Ground) -> None:
             )
             jump("+0")
             chaos_lab.wait_settled(ground.cluster, len(ground.cluster.hosts), 90.0)
-    assert ground.cluster.get("/info", victim)["Swarm"]["NodeID"] == identity
+    assert scenarios.ask(ground.cluster, lambda c: c.get("/info", victim))["Swarm"]["NodeID"] == identity
 
 
 def seen_as(ground: Ground, host: str, via: str) -> str:
@@ -337,6 +337,24 @@ def all_locked(ground: Ground) -> None:
     cluster.wait_until(lambda: not cluster.get("/tasks"), "no task is left")
 
 
+def nothing_lies_open(ground: Ground) -> None:
+    """Tokens, the unlock key, private keys, a label: on no disk, in no log, in no process's words."""
+    cluster, canary = ground.cluster, f"canary{ground.chance.randrange(1 << 60):x}"
+    first = cluster.hosts[0]
+    note = ("--replicas", "0", "--label", f"note={canary}")  # whoever runs a task may know its service
+    cluster.swarm(first, "service", "create", "-d", "--name", "canary", *note, "web")
+    scenarios.lock(cluster)
+    cluster.swarm(first, "join-token", "--rotate", "manager")
+    found = secrecy.planted(cluster, first)
+    assert any(place.startswith("/var/lib/swarm/") for place in found), "a planted file was not found"
+    assert any(place.endswith("/environ") for place in found), "a planted variable was not found"
+    broken = secrecy.check(cluster, {**secrecy.secrets_of(cluster), "a label": canary})
+    assert not broken, broken
+    cluster.swarm(first, "update", "--autolock=false")
+    cluster.swarm(first, "service", "rm", "canary")
+    scenarios.wait_locks(cluster, "open")
+
+
 def _state(cluster: Cluster, host: str) -> str:
     found: str = cluster.get("/info", host)["Swarm"]["LocalNodeState"]
     return found
@@ -355,6 +373,7 @@ DRILLS: Mapping[str, Callable[[Ground], None]] = MappingProxyType(
             wrong_clock,
             expired_by_the_clock,
             all_locked,
+            nothing_lies_open,
         )
     }
 )

@@ -29,6 +29,7 @@ from tests.chaos.history import Recorder, load
 from tests.chaos.linearizable import Verdict, check
 from tests.chaos.nemesis import Nemesis, torment
 from tests.chaos.points import all_points, in_order
+from tests.chaos.power_loss import lose_power
 from tests.chaos.watches import check_watches, watched
 from tests.chaos.watches import load as load_watch
 from tests.integration.cluster import Cluster
@@ -175,6 +176,7 @@ def run(seed: int, minutes: float, name: str = "chaos", say: Say = print) -> lis
     say(f"failpoints, {len(points)} in all")
     broken = sweep(f"{name}-f", archive, points, directory, say, until(SHARE_OF_POINTS))
     say("drills")
+    broken += lose_power(f"{name}-p", archive, random.Random(seed), directory, say)
     broken += drill(f"{name}-d", archive, random.Random(seed), directory, say, until(SHARE_OF_DRILLS))
     seconds = max(minutes * 60 - (CLOCK.monotonic() - began), SOAK_LEAST_S) if minutes else SOAK_ALL_S
     say(f"faults at random, {seconds:.0f} s")

@@ -42,15 +42,16 @@ def insist(
         answer = cluster.lab.exec(host, command, timeout=INSIST_S, feed=feed)
         said = answer.stderr.strip() or answer.stdout.strip()
         assert "Traceback" not in said, f"{' '.join(command)}: {said}"
+        seen = ""
         for _ in range(10):
             try:
                 if done():
                     return
             except (SwarmError, OSError) as error:
-                said = f"{said}; {error}"
+                seen = str(error)
             time.sleep(ASK_AGAIN_S)
         assert CLOCK.monotonic() < deadline, (
-            f"not within {INSIST_S:g} s: {' '.join(command)} on {host}: {said}"
+            f"not within {INSIST_S:g} s: {' '.join(command)} on {host}: {said}; {seen}"
         )
 
 
