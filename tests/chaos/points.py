@@ -44,6 +44,7 @@ _PLACES = (
     Place(("cluster.", "authority.", "certificate.reply", "backup."), MANAGER, "secrets"),
     Place(("certificate.renewed", "identity.root."), WORKER, "secrets"),
     Place(("store.", "leader.", "dispatcher.", "manager.serving"), MANAGER, "services"),
+    Place(("journal.epoch.",), NEWCOMER, "membership"),
     Place(("agent.", "task.", "container.", "journal.", "images."), WORKER, "services"),
     Place(("members.", "join."), MANAGER, "membership"),
     Place(("",), NEWCOMER, "membership"),

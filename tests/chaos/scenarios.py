@@ -73,12 +73,21 @@ def found_pair(cluster: Cluster, archive: Path) -> None:
 
 
 def services(cluster: Cluster, archive: Path) -> None:
-    """An image, a service that is made, scaled, changed, and removed."""
+    """An image that goes and comes, a task that ends, a service that is made, scaled and removed."""
 
     def loaded() -> bool:
         return any("web:latest" in (i["RepoTags"] or ()) for i in cluster.get("/images/json", WORKER))
 
+    def ended() -> bool:
+        return any(t["Status"]["State"] == "complete" for t in cluster.tasks("once"))
+
+    insist(cluster, WORKER, ("image", "rm", "web"), lambda: not loaded())
     insist(cluster, WORKER, ("image", "load", "-i", str(archive)), loaded)
+    once = ("service", "create", "-d", "--name", "once", "--restart-condition", "none")
+    here = ("--constraint", f"node.hostname=={WORKER}", "web", "true")
+    insist(cluster, MANAGER, (*once, *here), lambda: cluster.get("/services/once", MANAGER))
+    cluster.wait_until(ended, "the task has ended", INSIST_S)
+    insist(cluster, MANAGER, ("service", "rm", "once"), lambda: not cluster.get("/services", MANAGER))
     create = ("service", "create", "-d", "--name", "s", "--replicas", "3", "--stop-grace-period", "1s")
     insist(cluster, MANAGER, (*create, "-p", "8080:80", "web"), lambda: _replicas(cluster) == 3)
     for count in (3, 5, 2):
