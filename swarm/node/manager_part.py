@@ -39,7 +39,7 @@ from swarm.secrets.box import Box
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
-from swarm.store.health import STARTING, Health
+from swarm.store.health import STARTING, Health, damaged
 from swarm.store.kv import KV
 from swarm.store.members import Members, MemberStatus
 from swarm.store.refounding import refound
@@ -85,6 +85,7 @@ class ManagerPart:
         self._manager: Manager | None = None
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
+        self._store: Store | None = None
         self.has_lost_place = False
         """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
         self._place: pb.JoinStoreResponse | None = None
@@ -101,6 +102,8 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
+        if self._store is not None and self._store.damage:
+            return damaged(self._store.damage)
         return self._manager.keeper.health if self._manager else STARTING
 
     @property
@@ -231,7 +234,7 @@ class ManagerPart:
                 )
                 await self._serve(group, kv, own, secrets)
         finally:
-            self._manager = self._etcd = None
+            self._manager = self._etcd = self._store = None
 
     async def _run_external(self, external: ExternalEtcd, secrets: Secrets) -> None:
         """Over a store that others run: no process, no membership."""
@@ -241,7 +244,7 @@ class ManagerPart:
                     await self._catch_up(None)
                 await self._serve(group, kv, None, secrets)
         finally:
-            self._manager = None
+            self._manager = self._store = None
 
     async def _until_replaced(self) -> None:
         await self._replaced.wait()
@@ -268,7 +271,7 @@ class ManagerPart:
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
-        store = Store(kv, Box(secrets.data_key), needs.clock)
+        self._store = store = Store(kv, Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
@@ -302,6 +305,7 @@ class ManagerPart:
         failpoint("manager.sow.before")
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
+        self._seed = ()  # a member that is replaced later gets all from the others
         failpoint("manager.sow.after")
 
     async def _follow_lock(self, store: Store) -> None:

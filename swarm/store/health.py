@@ -66,6 +66,7 @@ _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
             "crc mismatch", "walpb:", "wal: slice bounds", "file not found in wal", "invalid database",
             "failed to read wal", "failed to find database snapshot", "snap: ", "data corruption",
             "checksum mismatch", "unexpected eof", "found data inconsistency", "tocommit", "corrupt",
+            "slice bounds out of range", "index out of range", "bbolt.",
         ),
         StoreState.CORRUPT,
         f"the store's files in {{directory}} are damaged; they are not touched: {_REPAIR}",
@@ -94,6 +95,11 @@ def classify_exit(output: str, directory: str, free_bytes: int) -> Health:
         state=StoreState.FAILED,
         message=f"etcd ended and is started again ({last}); its log is {directory}/log",
     )
+
+
+def damaged(detail: str) -> Health:
+    """A member that runs, and holds what it was never given."""
+    return Health(state=StoreState.CORRUPT, message=f"the store's data is damaged here ({detail}): {_REPAIR}")
 
 
 def _is_mild(line: str) -> bool:

@@ -34,7 +34,7 @@ from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.types import Version
 from swarm.model.view import ClusterView, Objects
 from swarm.proto import codec
-from swarm.secrets.box import Box
+from swarm.secrets.box import Box, Unsealable
 from swarm.store import keys
 from swarm.store.changes import Changes
 from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
@@ -42,6 +42,7 @@ from swarm.store.kv import Delete as DeleteKey
 
 RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
+DAMAGED_RETRY_S = 2.0
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 TXN_OPS = 100
@@ -71,6 +72,12 @@ class Store:
         self._moved = asyncio.Condition()
         self._heard = clock.monotonic()
         self._feeds: set[Changes] = set()
+        self._damage = ""
+
+    @property
+    def damage(self) -> str:
+        """What cannot be read of what the member holds; the mirror stands still then. Empty when all can."""
+        return self._damage
 
     @property
     def view(self) -> ClusterView:
@@ -124,10 +131,14 @@ class Store:
         while True:
             try:
                 await self._relist()
-                backoff = 0.05
+                backoff, self._damage = 0.05, ""
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
+            except Unsealable as error:
+                self._damage = str(error)
+                log.error("store.damaged", reason=str(error))
+                await asyncio.sleep(DAMAGED_RETRY_S)
             except Unavailable as error:
                 log.warning("store.unavailable", reason=str(error), retry_s=backoff)
                 await asyncio.sleep(backoff)
@@ -274,10 +285,10 @@ class Store:
         for item in batch.puts:
             known = self._raw.get(item.key)
             if known is None or known.mod_revision < item.mod_revision:
+                self._decode(item)  # first: what cannot be read must not count as known
                 self._raw[item.key] = (
                     KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
                 )
-                self._decode(item)
         for key in batch.deletes:
             if self._raw.pop(key, None) is not None:
                 self._forget(key)

@@ -234,10 +234,40 @@ def damaged_log(ground: Ground) -> None:
     state = ground.cluster.wait_until(lambda: _settled(ground, victim), "its store's state", 60.0)
     if state == "CORRUPT":
         assert "swarm system repair" in ground.cluster.get("/system/info", victim)["Store"]["Message"]
-        ground.cluster.swarm(victim, "system", "repair", timeout=100.0)
+        repair(ground, victim)
     ground.cluster.wait_until(lambda: ground.store_state(victim) in ("OK", "SLOW"), "it is whole", 30.0)
     assert [s["ID"] for s in ground.cluster.get("/services", victim)] == [service]
     ground.cluster.swarm(other, "service", "rm", "kept")
+
+
+def damaged_database(ground: Ground) -> None:
+    """Bytes of the founder's database are wrong: etcd dies of it or goes on; swarmd says so and lives."""
+    victim, cluster = ground.cluster.hosts[0], ground.cluster
+    other = ground.others(victim)[0]
+    size = int(cluster.output(victim, "stat", "-c", "%s", f"{DISK}/snap/db"))
+    places = [ground.chance.randrange(8192, size) for _ in range(ground.chance.choice((8, 40, 400)))]
+    wrong = f"dd of={DISK}/snap/db bs=1 conv=notrunc 2>/dev/null seek"
+    script = Path(f"/tmp/{cluster.lab.name}.damage")
+    script.write_text("".join(f"printf '\\377' | {wrong}={place}\n" for place in places))
+    damage_log(ground, victim, f"sh {script}")
+    script.unlink()
+    daemon = cluster.daemon_pid(victim)
+    cluster.swarm(other, "service", "create", "-d", "--replicas", "0", "--name", "meanwhile", "web")
+    state = cluster.wait_until(lambda: _settled(ground, victim), "its store's state", 60.0)
+    if state == "CORRUPT":
+        repair(ground, victim)
+    cluster.wait_until(lambda: ground.store_state(victim) in ("OK", "SLOW"), "it is whole", 30.0)
+    same = [[s["ID"] for s in cluster.get("/services", host)] for host in (victim, other)]
+    assert same[0] == same[1] != [], same
+    assert cluster.daemon_pid(victim) == daemon, "swarmd has died of it"
+    cluster.swarm(other, "service", "rm", "meanwhile")
+
+
+def repair(ground: Ground, host: str) -> None:
+    """One command; again while etcd finds a member too young to change the others."""
+    scenarios.insist(
+        ground.cluster, host, ("system", "repair"), lambda: ground.store_state(host) in ("OK", "SLOW")
+    )
 
 
 def damage_log(ground: Ground, host: str, command: str) -> None:
@@ -370,6 +400,7 @@ DRILLS: Mapping[str, Callable[[Ground], None]] = MappingProxyType(
             slow_disk,
             dying_disk,
             damaged_log,
+            damaged_database,
             wrong_clock,
             expired_by_the_clock,
             all_locked,

@@ -68,7 +68,10 @@ async def carry(port: str, delay_s: float, jitter_s: float) -> None:
         outward = Late(cable.send, delay_s, jitter_s)
 
         def from_cable() -> None:
-            frame, address = cable.recvfrom(_FRAME)
+            try:
+                frame, address = cable.recvfrom(_FRAME)
+            except OSError:
+                return  # the port is gone with its host
             if address[2] != _PACKET_OUTGOING:
                 inward.take(frame)
 
@@ -78,6 +81,8 @@ async def carry(port: str, delay_s: float, jitter_s: float) -> None:
         loop.add_reader(tap, lambda: outward.take(os.read(tap, _FRAME)))
         print("ready", flush=True)
         await ended.wait()
+        loop.remove_reader(cable)
+        loop.remove_reader(tap)
 
 
 if __name__ == "__main__":

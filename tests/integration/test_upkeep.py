@@ -24,6 +24,15 @@ printf '\377\377\377\377' | dd of=$(ls /var/lib/swarm/etcd/data/member/wal/*.wal
     bs=1 seek=700 conv=notrunc 2>/dev/null
 kill -CONT $daemon
 """
+# All but the two pages that say what the others are.
+DAMAGE_DATABASE = r"""
+daemon=$(pgrep -P 1 -f swarm.cli.swarmd)
+kill -STOP $daemon
+kill -9 $(pgrep -x etcd)
+db=/var/lib/swarm/etcd/data/member/snap/db
+tr '\0' '\377' < /dev/zero | dd of=$db bs=4096 seek=2 count=14 conv=notrunc iflag=fullblock 2>/dev/null
+kill -CONT $daemon
+"""
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +83,17 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
+
+
+def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(managers):
+    daemon = managers.daemon_pid("h1")
+    managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
+    assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
+    said = managers.swarm("h1", "system", "repair", timeout=100)
+    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert {name_of(s) for s in managers.get("/services", "h1")} == {"kept", "meanwhile"}
+    assert managers.daemon_pid("h1") == daemon
+    wait_state(managers, "h1", "OK")
 
 
 def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):

@@ -42,6 +42,11 @@ def facts(**changes):
         ),
         ("snap: crc mismatch", StoreState.CORRUPT),
         (
+            "panic: runtime error: slice bounds out of range [::4278190227] with length 2147483647\n\n"
+            "goroutine 139 [running]:\ngo.etcd.io/bbolt.unsafeByteSlice(...)",
+            StoreState.CORRUPT,
+        ),
+        (
             '{"level":"warn","msg":"lost TCP streaming connection","error":"unexpected EOF"}\n'
             '{"level":"fatal","msg":"failed to save Raft hard state","error":"input/output error"}',
             StoreState.FAILED,
