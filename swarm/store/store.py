@@ -135,7 +135,7 @@ class Store:
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
-            except Unsealable as error:
+            except (Unsealable, UnicodeDecodeError) as error:
                 self._damage = str(error)
                 log.error("store.damaged", reason=str(error))
                 await asyncio.sleep(DAMAGED_RETRY_S)

@@ -279,6 +279,7 @@ def damage_log(ground: Ground, host: str, command: str) -> None:
         "daemon=$(pgrep -P 1 -f swarm.cli.swarmd); kill -STOP $daemon; kill -9 $(pgrep -x etcd);"
         f" log=$(ls {DISK}/wal/*.wal | head -1); {command}; kill -CONT $daemon",
     )
+    ground.cluster.wait_until(lambda: ground.store_state(host) not in ("OK", "SLOW"), "it is noticed", 10.0)
 
 
 def _flip(offset: int) -> str:

@@ -150,9 +150,26 @@ async def test_a_plan_is_written_in_transactions_that_etcd_takes():
     assert max(weight for _, weight in kv.weights) <= 1024 * 1024 + 64 * 1024
 
 
+class TornKV(MemoryKV):
+    """May hold a key that is no text, as a damaged database does."""
+
+    is_torn = False
+
+    async def watch(self, prefix, start_revision):
+        async for batch in super().watch(prefix, start_revision):
+            if self.is_torn:
+                b"\xff".decode()
+            yield batch
+
+    async def list(self, prefix):
+        if self.is_torn:
+            b"\xff".decode()
+        return await super().list(prefix)
+
+
 async def test_what_cannot_be_read_stops_the_mirror_and_not_the_program(monkeypatch):
     monkeypatch.setattr("swarm.store.store.DAMAGED_RETRY_S", 0.0)
-    kv, box = MemoryKV(), Box(new_data_key())
+    kv, box = TornKV(), Box(new_data_key())
     async with memory_store(FakeClock(), kv, box) as store:
         service = Service(id=ServiceID(new_id()), spec=ServiceSpec(name="s"))
         await store.commit([Create(object=service)])
@@ -162,6 +179,11 @@ async def test_what_cannot_be_read_stops_the_mirror_and_not_the_program(monkeypa
         await until(lambda: store.damage)
         assert store.view.get(Service, service.id) is not None, "what was known before"
         await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: not store.damage)
+        kv.is_torn = True
+        await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: store.damage)
+        kv.is_torn = False
         await until(lambda: not store.damage)
         assert store.view.get(Service, service.id).meta.version.index > sound.mod_revision
 
