@@ -66,13 +66,11 @@ class ManagerBeats:
                 async with asyncio.timeout(BEAT_EVERY_S):
                     await self._store.write_raw((), (Put(keys.MANAGERS + self._me, str(count).encode()),))
             except (Unavailable, TimeoutError) as error:
-                took_s = self._clock.monotonic() - began
                 log.info("beat.unwritten", reason=str(error))
-                await asyncio.sleep(BEAT_EVERY_S - took_s)  # at once, if all the time was spent waiting
-            else:
-                took_s = self._clock.monotonic() - began
+            took = self._clock.monotonic() - began
+            self._commits.append(took)
+            if took < BEAT_EVERY_S:
                 await asyncio.sleep(BEAT_EVERY_S)
-            self._commits.append(took_s)
             is_deaf = self._store.silent_for_s > DEAF_AFTER_S
             self._look_at_all(anew=was_deaf or is_deaf)
             was_deaf = is_deaf

@@ -12,9 +12,10 @@ from swarm.base.ids import ClusterID, IdSource, NetworkID
 from swarm.manager.backup import Backup, certify_restorer, plan_restore
 from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign
 from swarm.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node
-from swarm.model.plan import Create, Op
+from swarm.model.plan import Create
 from swarm.model.specs import NetworkSpec, NodeSpec
 from swarm.model.types import NodeRole
+from swarm.node.manager_part import Seed
 from swarm.proto.identity import Identity, make_csr, new_key
 from swarm.secrets.unlock import new_unlock_key
 
@@ -24,7 +25,7 @@ DEFAULT_POOL = "10.0.0.0/8"
 @dataclass(frozen=True, slots=True)
 class Foundation:
     identity: Identity
-    objects: tuple[Op, ...]
+    seed: Seed
     unlock_key: str
     """What locks the founder's keys on its disk; empty for no lock."""
 
@@ -60,14 +61,15 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         spec=NodeSpec(role=NodeRole.MANAGER, availability=request.availability),
         manager_status=ManagerStatus(addr=join_address),
     )
-    return Foundation(identity, tuple(Create(object=o) for o in (cluster, ingress, node)), unlock_key)
+    objects = tuple(Create(object=o) for o in (cluster, ingress, node))
+    return Foundation(identity, Seed(objects), unlock_key)
 
 
 def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
     """Everything to store at `swarm system restore`."""
     identity = certify_restorer(backup, now)
     objects = plan_restore(backup, identity, join_address, now)
-    return Foundation(identity, objects, backup.cluster.unlock_key)
+    return Foundation(identity, Seed(objects, after_revision=backup.revision), backup.cluster.unlock_key)
 
 
 def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4Network]:

@@ -25,6 +25,8 @@ class Application:
     token: JoinToken
     key_pem: bytes
     availability: str
+    address: str
+    """Where this host would serve as a manager."""
 
 
 async def request_identity(remote: str, application: Application) -> Identity:
@@ -82,6 +84,7 @@ async def _apply(
         "token": str(application.token),
         "csr": make_csr(application.key_pem).decode(),
         "availability": application.availability,
+        "address": application.address,
     }
     async with session.post(
         f"https://{remote}/v1/join", json=body, ssl=verified, server_hostname=MANAGER_NAME

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
@@ -36,6 +36,7 @@ from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.secrets.box import Box
+from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
@@ -46,6 +47,7 @@ from swarm.store.refounding import refound
 from swarm.store.store import Store
 
 CATCH_UP_EVERY_S = 0.3
+REFOUND_RETRY_S = 5.0
 LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
 """etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
@@ -73,13 +75,21 @@ class ManagerNeeds:
     etcd_quota_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a new cluster starts with; it is committed before anything is served."""
+
+    ops: tuple[Op, ...]
+    after_revision: int = 0
+    """Up to where the revisions of the cluster's former store went, if this one is restored."""
+
+
 class _Rebuild(Exception):
     """Ends the manager's part, so that it starts again with a new member of the store."""
 
 
 class ManagerPart:
-    def __init__(self, needs: ManagerNeeds, seed: Sequence[Op] = ()) -> None:
-        """`seed` is what a new cluster starts with; it is committed before anything is served."""
+    def __init__(self, needs: ManagerNeeds, seed: Seed | None = None) -> None:
         self._needs = needs
         self._seed = seed
         self._manager: Manager | None = None
@@ -87,7 +97,7 @@ class ManagerPart:
         self._etcd: EtcdProcess | None = None
         self._store: Store | None = None
         self.has_lost_place = False
-        """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
+        """`run` has ended, as the others go on without this member: it enters anew if it is wanted again."""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -189,6 +199,7 @@ class ManagerPart:
                 self.has_lost_place = True
                 log.warning("store.place.lost", reason=str(errors.exceptions[0]))
             except* Expelled:
+                self.has_lost_place = True
                 log.error("role.lost", reason="the swarm has been recovered without this manager")
             except* _Rebuild:
                 assert self._place is not None, "it is set before the event"
@@ -212,10 +223,11 @@ class ManagerPart:
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
+            has_begun=membership.is_voter and self._seed is None,
             quota_bytes=needs.etcd_quota_bytes,
         )
         if membership.recover:
-            await refound(settings, token=needs.new_id())
+            await self._refound(settings)
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
                 self._etcd = etcd = EtcdProcess(settings)
@@ -236,6 +248,16 @@ class ManagerPart:
         finally:
             self._manager = self._etcd = self._store = None
 
+    async def _refound(self, settings: EtcdSettings) -> None:
+        """Until it is done: a full disk may get room, and the old data is whole until then."""
+        while True:
+            try:
+                await refound(settings, mark=self._needs.new_id())
+                return
+            except* Unavailable as errors:
+                log.error("store.not.refounded", reason=str(errors.exceptions[0]))
+            await asyncio.sleep(REFOUND_RETRY_S)
+
     async def _run_external(self, external: ExternalEtcd, secrets: Secrets) -> None:
         """Over a store that others run: no process, no membership."""
         try:
@@ -251,33 +273,39 @@ class ManagerPart:
         raise _Rebuild
 
     async def leave_store(self) -> None:
-        """Have another manager, if there is one, take this one out of the store; best effort."""
+        """Have another manager, if there is one, take this one out of the store; best effort.
+
+        Asked again while there is patience: the managers may have to elect a leader anew once this member is
+        out, before they can note it.
+        """
 
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
         clock = self._needs.clock
         patient_until = clock.monotonic() + LEAVE_PATIENCE_S
-        while True:
+        while self._needs.others():
             try:
                 await self._ask(leave)
+                return
             except SwarmError as error:
-                if clock.monotonic() < patient_until:
-                    await asyncio.sleep(LEAVE_RETRY_S)
-                    continue
                 log.info("store.not.left", reason=str(error))
-            return
+                if isinstance(error, PermissionDenied) or clock.monotonic() >= patient_until:
+                    return
+            await asyncio.sleep(LEAVE_RETRY_S)
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
-        self._store = store = Store(kv, Box(secrets.data_key), needs.clock)
+        if self._seed is not None and self._seed.after_revision:
+            await continue_after(kv, self._seed.after_revision)
+        self._store = store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
             await self._recover(store, own.members)
-        if self._seed:
-            await self._sow(store, await own.members.status() if own else None)
+        if self._seed is not None:
+            await self._sow(store, self._seed, await own.members.status() if own else None)
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
@@ -299,13 +327,13 @@ class ManagerPart:
         self._manager = manager
         self._served.set()
 
-    async def _sow(self, store: Store, member: MemberStatus | None) -> None:
+    async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
-        ops = [_with_member(op, member) if member else op for op in self._seed]
+        ops = [_with_member(op, member) if member else op for op in seed.ops]
         failpoint("manager.sow.before")
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
-        self._seed = ()  # a member that is replaced later gets all from the others
+        self._seed = None  # a member that is replaced later gets all from the others
         failpoint("manager.sow.after")
 
     async def _follow_lock(self, store: Store) -> None:

@@ -289,7 +289,7 @@ class Host:
         save_secrets(self._paths, self._vault, secrets)
         failpoint("node.init.keyed")
         self._replace_identity(foundation.identity)
-        member = Member(self._surroundings(), membership, foundation.objects)
+        member = Member(self._surroundings(), membership, foundation.seed)
         await self._begin(member, START_TIMEOUT_S, "the cluster did not start in time; see swarmd's log")
         failpoint("node.init.stored")
         save_membership(self._paths, member.membership)
@@ -336,7 +336,9 @@ class Host:
                 advertised, _ = addresses.choose_advertised(request.advertise_addr, local)
             data_path = await self._data_path(request.data_path_addr, advertised)
             key = self._pending_key()
-            wanted = Application(token=token, key_pem=key, availability=request.availability)
+            wanted = Application(
+                token=token, key_pem=key, availability=request.availability, address=advertised
+            )
             failpoint("node.join.keyed")
             identity = await request_identity(remote, wanted)
             failpoint("node.join.answered")

@@ -50,6 +50,13 @@ STARTING = Health(state=StoreState.STARTING, message="the store is starting")
 
 _REPAIR = "if other managers are up, `swarm system repair` on this node replaces it from them"
 
+
+def missing(directory: str) -> Health:
+    """A member that had data and has none would vote as if it had never voted: it must not start."""
+    text = f"the store's files in {directory} are missing: {_REPAIR}"
+    return Health(state=StoreState.CORRUPT, message=text)
+
+
 _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
     (
         ("no space left on device", "disk quota exceeded"),

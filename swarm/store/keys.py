@@ -5,7 +5,8 @@
 /swarm/ports/<protocol>/<port>    the service that publishes the port in ingress mode: makes ports unique
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
-    /swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/base                       where the revisions of a store before this one ended; only if there was one
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ OBJECTS = f"{PREFIX}objects/"
 LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
 MANAGERS = f"{PREFIX}managers/"
+BASE = f"{PREFIX}base"
 
 KINDS: dict[str, type[StoredObject]] = {
     "services": Service,

@@ -87,7 +87,7 @@ async def site():
         ports = free_ports(2)
         join = f"127.0.0.1:{ports[0]}"
         foundation = found_cluster(InitRequest(), join, CLOCK.now(), new_id)
-        await store.commit(foundation.objects)
+        await store.commit(foundation.seed.ops)
         listen = Listen(address="127.0.0.1", join_port=ports[0], cluster_port=ports[1])
         parts = ManagerParts(
             store=store,

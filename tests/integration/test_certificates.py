@@ -143,7 +143,7 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
     request = TokenRequest(role=NodeRole.WORKER, uses=2, labels={"zone": "a"})
     token = await here.manager.control.create_token(request)
     text = replace(here.token(), secret=token.secret)
-    hosts = [Application(token=text, key_pem=new_key(), availability="active") for _ in range(4)]
+    hosts = [Application(token=text, key_pem=new_key(), availability="active", address="") for _ in range(4)]
 
     async def join(host):
         try:
@@ -170,9 +170,9 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
 async def test_joining_again_does_not_change_a_role(here):
     key = new_key()
     one = await request_identity(
-        here.join, Application(token=here.token(), key_pem=key, availability="active")
+        here.join, Application(token=here.token(), key_pem=key, availability="active", address="")
     )
-    manager = Application(token=here.token("manager"), key_pem=key, availability="active")
+    manager = Application(token=here.token("manager"), key_pem=key, availability="active", address="")
     assert (await request_identity(here.join, manager)).subject.role is one.subject.role is NodeRole.WORKER
 
 

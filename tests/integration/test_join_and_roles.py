@@ -44,8 +44,8 @@ async def here():
         yield made
 
 
-def apply_with(token, key=None):
-    return Application(token=token, key_pem=key or new_key(), availability="active")
+def apply_with(token, key=None, address="192.0.2.9"):
+    return Application(token=token, key_pem=key or new_key(), availability="active", address=address)
 
 
 # --- joining -----------------------------------------------------------------------------------------------
@@ -58,6 +58,14 @@ async def test_the_worker_s_token_gives_a_worker(here):
     assert subject.role is NodeRole.WORKER
     assert subject.cluster_id == here.cluster.id
     assert (node.spec.role, node.status.state) == (NodeRole.WORKER, NodeState.UNKNOWN)
+
+
+async def test_a_second_manager_at_a_manager_s_address_is_refused_and_nothing_written(here):
+    before = here.store.revision
+    with pytest.raises(InvalidArgument, match=r"is a manager at 127\.0\.0\.1 already.*swarm node rm --force"):
+        await request_identity(here.join, apply_with(here.token("manager"), address="127.0.0.1"))
+    assert here.store.revision == before
+    assert await request_identity(here.join, apply_with(here.token("worker"), address="127.0.0.1"))
 
 
 async def test_the_manager_s_token_gives_a_node_that_is_to_become_one(here):

@@ -352,30 +352,30 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             )
             return replace(node, status=status)
 
-        log.warning("node.down", node_id=node_id)
         try:
-            await self._change_node(node_id, down)
+            if await self._change_node(node_id, down):
+                log.warning("node.down", node_id=node_id)
         except NotFound:
             return
         except Unavailable as error:
             log.warning("node.down.unwritten", node_id=node_id, reason=str(error))
             self._sessions.expect(node_id, self._clock.monotonic())
 
-    async def _change_node(self, node_id: NodeID, change: Callable[[Node], Node | None]) -> None:
-        """Write what `change` makes of the node, which is nothing when it returns None."""
+    async def _change_node(self, node_id: NodeID, change: Callable[[Node], Node | None]) -> bool:
+        """Write what `change` makes of the node, which is nothing when it returns None; whether it was."""
         for _ in range(WRITE_TRIES):
             node = self._store.view.get(Node, node_id)
             if node is None:
                 raise NotFound("node", node_id)
             changed = change(node)
             if changed is None:
-                return
+                return False
             try:
                 await self._store.commit([Update(object=changed)])
             except OutOfSequence:
                 await asyncio.sleep(RACE_S)
             else:
-                return
+                return True
         raise Unavailable(f"node {node_id} kept changing; try again")
 
     async def _follow_nodes(self) -> None:

@@ -337,6 +337,12 @@ def followed(assignments, *, forgets):
     return epochs
 
 
+def test_a_write_of_an_epoch_that_is_over_is_caught():
+    assert not invariants.check_fenced([9, 4], [(4, 5), (4, 8), (9, 10), (9, 20)])
+    (sentence,) = invariants.check_fenced([4, 9], [(4, 5), (9, 10), (4, 11)])
+    assert sentence == "epoch 4 wrote at 11, after 9 had begun"
+
+
 def test_an_agent_that_forgets_the_epoch_is_caught():
     assert not invariants.check_epochs(followed(Assignments(), forgets=False))
     assert invariants.check_epochs(followed(Assignments(), forgets=True))

@@ -98,7 +98,7 @@ async def test_this_host_s_addresses():
 
 def found(**request):
     foundation = found_cluster(InitRequest(**request), "192.0.2.1:2377", NOW, SequentialIds("x"))
-    return foundation, {type(op.object): op.object for op in foundation.objects}
+    return foundation, {type(op.object): op.object for op in foundation.seed.ops}
 
 
 def test_what_a_cluster_starts_with():
