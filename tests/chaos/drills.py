@@ -252,7 +252,8 @@ def damaged_database(ground: Ground) -> None:
     damage_log(ground, victim, f"sh {script}")
     script.unlink()
     daemon = cluster.daemon_pid(victim)
-    cluster.swarm(other, "service", "create", "-d", "--replicas", "0", "--name", "meanwhile", "web")
+    create = ("service", "create", "-d", "--replicas", "0", "--name", "meanwhile", "web")
+    scenarios.insist(cluster, other, create, lambda: cluster.get("/services/meanwhile", other))
     state = cluster.wait_until(lambda: _settled(ground, victim), "its store's state", 60.0)
     if state == "CORRUPT":
         repair(ground, victim)

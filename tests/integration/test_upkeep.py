@@ -64,6 +64,10 @@ def wait_state(cluster, host, *states, timeout_s=30.0):
     return cluster.wait_until(reached, f"the store of {host} is {' or '.join(states)}", timeout_s)
 
 
+def names_on(cluster, host):
+    return {name_of(s) for s in cluster.get("/services", host)}
+
+
 def name_of(service):
     return service["Spec"]["Name"]
 
@@ -83,17 +87,6 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
-
-
-def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(managers):
-    daemon = managers.daemon_pid("h1")
-    managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
-    assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
-    said = managers.swarm("h1", "system", "repair", timeout=100)
-    assert said == "The store of this manager has been rebuilt from the other managers.\n"
-    assert {name_of(s) for s in managers.get("/services", "h1")} == {"kept", "meanwhile"}
-    assert managers.daemon_pid("h1") == daemon
-    wait_state(managers, "h1", "OK")
 
 
 def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):
@@ -148,3 +141,15 @@ def test_a_full_disk_stops_one_manager_only_and_heals_when_there_is_room(manager
         lambda: {name_of(s) for s in managers.get("/services", "h2")} == names, "h2 has caught up", 20.0
     )
     managers.wait_running("kept", 2)
+
+
+# Last: it may move the lead of the store to h2, whose disk another test fills.
+def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(managers):
+    daemon = managers.daemon_pid("h1")
+    managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
+    assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
+    said = managers.swarm("h1", "system", "repair", timeout=100)
+    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert names_on(managers, "h1") == names_on(managers, "h2")
+    assert managers.daemon_pid("h1") == daemon
+    wait_state(managers, "h1", "OK")
