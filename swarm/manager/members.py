@@ -69,10 +69,12 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         role = certified_role(node)
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
-        return pb.RenewNodeCertificateResponse(
+        answer = pb.RenewNodeCertificateResponse(
             certificate_pem=sign(issuing(cluster.root_ca, role), key, grant, self._clock.now()),
             root_pem=trusted_pem(cluster.root_ca),
         )
+        failpoint("certificate.reply")
+        return answer
 
 
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):
@@ -143,10 +145,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
-        node = require_node(self._store)
-        if node.manager_status is not None:
-            await remove_manager(self._store, self._members, node)
-        await change_manager(self._store, node.id, None, NodeRole.WORKER)
+        await leave_store(self._store, self._members, require_node(self._store))
         failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
 
@@ -250,13 +249,29 @@ def plan_recovery(view: ClusterView, me: NodeID, status: ManagerStatus) -> tuple
     return tuple(ops)
 
 
-async def remove_manager(store: Store, members: Members | None, node: Node) -> None:
+async def leave_store(store: Store, members: Members | None, node: Node) -> None:
+    """Let a manager go that wants to. The wish is written first: whoever leads finishes what is cut short.
+
+    Raises: Unavailable.
+    """
+    try:
+        await change_manager(store, node.id, node.manager_status, NodeRole.WORKER)
+    except Unavailable as error:
+        # A full store takes no writes, but lets members go; and one that went unasked would cost the quorum.
+        log.info("leave.unwritten", node_id=node.id, reason=str(error))
+    failpoint("members.leave.wanted")
+    await remove_manager(store, members, node, NodeRole.WORKER)
+
+
+async def remove_manager(
+    store: Store, members: Members | None, node: Node, role: NodeRole | None = None
+) -> None:
     """Out of the store first, then out of the records. Raises: Unavailable."""
     if members is not None and node.manager_status is not None:
         failpoint("members.remove.before")
         await members.remove(int(node.manager_status.member_id, 16))
         failpoint("members.remove.removed")
-    await change_manager(store, node.id, None)
+    await change_manager(store, node.id, None, role)
     log.info("member.demoted", node_id=node.id)
 
 

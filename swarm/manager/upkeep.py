@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.beats import ManagerBeats
@@ -131,7 +132,9 @@ class StoreKeeper:
         if self._own is None:
             raise FailedPrecondition("this manager runs no member of the store")
         async with self._defragmenting:
+            failpoint("upkeep.defragment.before")
             await self._own.members.defragment()
+            failpoint("upkeep.defragment.after")
             log.info("store.defragmented")
 
     async def hash(self, revision: int) -> StoreHash:
@@ -233,7 +236,9 @@ class StoreKeeper:
 
     async def _disarm(self, own: OwnMember, alarms: tuple[Alarm, ...], members: tuple[Member, ...]) -> None:
         for alarm in plan_disarm(alarms, await self._uses(members), [m.id for m in members]):
+            failpoint("upkeep.disarm.before")
             await own.members.disarm(alarm)
+            failpoint("upkeep.disarm.after")
             log.warning("store.alarm.cleared", kind=alarm.kind, member=f"{alarm.member_id:x}")
 
     async def _uses(self, members: tuple[Member, ...]) -> tuple[MemberUse, ...]:
@@ -281,6 +286,8 @@ async def _defragment(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.Defragmen
 async def _compact(compactor: Compactor, revision: int) -> None:
     """Another compaction may have been there first: that is as good."""
     try:
+        failpoint("upkeep.compact.before")
         await compactor.compact(revision)
+        failpoint("upkeep.compact.after")
     except Unavailable as error:
         log.info("store.not.compacted", reason=str(error))

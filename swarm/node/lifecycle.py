@@ -129,6 +129,7 @@ class Lifecycle:
         async with self._changing:
             self._refuse_member()
             backup = await asyncio.to_thread(_open_backup, request)
+            failpoint("restore.opened")
             membership = await prepare_founder(request.place)
             return await self._found(membership, lambda address, now: found_again(backup, address, now))
 
@@ -137,13 +138,16 @@ class Lifecycle:
         async with self._changing:
             if self._locked is None:
                 raise AlreadyExists("swarm is not locked")
+            failpoint("unlock.asked")
             self._wake(self._locked, key.reveal())
+            failpoint("unlock.opened")
             self._locked = None
             log.info("swarm.unlocked")
             try:
                 await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
             except Unavailable as error:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
+            failpoint("unlock.reply")
 
     async def _found(
         self,

@@ -50,7 +50,8 @@ CATCH_UP_EVERY_S = 0.3
 REFOUND_RETRY_S = 5.0
 LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
-"""etcd lets no member go while another one, or itself, has been there for less than five seconds."""
+"""etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
+member that goes without may take the quorum with it."""
 LEAVE_RETRY_S = 0.5
 TOO_NEW = "unhealthy cluster"
 """etcd's words for a member that has not been there for long enough."""
@@ -96,9 +97,9 @@ class ManagerPart:
         self._manager: Manager | None = None
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
+        self._store: Store | None = None
         self.has_lost_place = False
         """`run` has ended, as the others go on without this member: it enters anew if it is wanted again."""
-        self._damage: Callable[[], str] = lambda: ""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -113,9 +114,10 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
-        if self._manager is not None:
-            return self._manager.keeper.health
-        return judge_damage(self._damage()) or STARTING
+        finding = judge_damage(self._store.damage) if self._store is not None else None
+        if finding is not None:
+            return finding
+        return self._manager.keeper.health if self._manager else STARTING
 
     @property
     def manager(self) -> Manager | None:
@@ -219,8 +221,7 @@ class ManagerPart:
             await self._run_external(secrets.external, secrets)
             return
         assert secrets.store_ca is not None, "the store is our own"
-        address, now = membership.advertise_address, needs.clock.now()
-        files = certify_member(needs.paths.store_member, secrets.store_ca, address, now)
+        files = certify_member(needs.paths.store_member, secrets.store_ca, membership.advertise_address)
         settings = EtcdSettings(
             name=needs.identity().subject.node_id,
             directory=needs.paths.etcd,
@@ -250,7 +251,7 @@ class ManagerPart:
                 )
                 await self._serve(group, kv, own, secrets)
         finally:
-            self._manager = self._etcd = None
+            self._manager = self._etcd = self._store = None
 
     async def _refound(self, settings: EtcdSettings) -> None:
         """Until it is done: a full disk may get room, and the old data is whole until then."""
@@ -270,7 +271,7 @@ class ManagerPart:
                     await self._catch_up(None)
                 await self._serve(group, kv, None, secrets)
         finally:
-            self._manager = None
+            self._manager = self._store = None
 
     async def _until_replaced(self) -> None:
         await self._replaced.wait()
@@ -313,8 +314,7 @@ class ManagerPart:
         membership = needs.membership()
         if self._seed is not None and self._seed.after_revision:
             await continue_after(kv, self._seed.after_revision)
-        store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
-        self._damage = lambda: store.damage
+        self._store = store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
@@ -345,9 +345,11 @@ class ManagerPart:
     async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
         ops = [_with_member(op, member) if member else op for op in seed.ops]
+        failpoint("manager.sow.before")
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
-        self._seed = None
+        self._seed = None  # a member that is replaced later gets all from the others
+        failpoint("manager.sow.after")
 
     async def _follow_lock(self, store: Store) -> None:
         """Lock the keys on disk as the cluster's record says, now and whenever that changes."""

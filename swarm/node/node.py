@@ -11,6 +11,7 @@ from swarm.base.errors import (
     InvalidArgument,
     Unavailable,
 )
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import Secret
 from swarm.manager.backup import write_backup
@@ -161,7 +162,10 @@ class Host:
             text, kind = control.cluster().unlock_key, KeyKind.UNLOCK_KEY
         if not text:
             raise InvalidArgument(NO_BACKUP_KEY)
-        return seal_archive(write_backup(control.view, self._clock.now()), ArchiveKey(kind, text))
+        failpoint("backup.begin")
+        archive = seal_archive(write_backup(control.view, self._clock.now()), ArchiveKey(kind, text))
+        failpoint("backup.reply")
+        return archive
 
     async def init(self, request: InitRequest) -> NodeID:
         return await self._lifecycle.init(request)

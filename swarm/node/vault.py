@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.proto.identity import write_private
 from swarm.secrets.box import Box, Unsealable
@@ -30,7 +31,9 @@ class Vault:
     def lock_with(self, unlock_key: str) -> None:
         """From now on the lock takes this key, or none when it is empty. Atomic: the old lock, or the new."""
         if unlock_key != self._unlock_key:
+            failpoint("lock.change.before")
             write_private(self._file, make_lock(self._locker, unlock_key))
+            failpoint("lock.change.after")
             self._unlock_key = unlock_key
             log.info("lock.changed", closed=bool(unlock_key))
 

@@ -129,6 +129,7 @@ def save_identity(directory: Path, identity: Identity, seal_key: Callable[[str, 
     write_private(directory / _KEY, seal_key(_KEY, identity.key_pem))
     failpoint("identity.key.saved")
     write_private(directory / _ROOT, identity.root_pem)
+    failpoint("identity.root.saved")
     write_private(directory / _CERT, identity.cert_pem)
     failpoint("identity.cert.saved")
 

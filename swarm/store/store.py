@@ -135,7 +135,7 @@ class Store:
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
-            except (Unsealable, DecodeError) as error:
+            except (Unsealable, DecodeError, UnicodeDecodeError) as error:
                 self.damage = str(error)
                 log.error("store.damaged", reason=self.damage)
                 await asyncio.sleep(DAMAGED_RETRY_S)
@@ -304,7 +304,7 @@ class Store:
         for item in batch.puts:
             known = self._raw.get(item.key)
             if known is None or known.mod_revision < item.mod_revision:
-                self._decode(item)
+                self._decode(item)  # first: what cannot be read must not count as known
                 self._raw[item.key] = (
                     KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
                 )

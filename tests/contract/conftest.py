@@ -24,7 +24,7 @@ async def etcd(tmp_path_factory):
     for name, port in zip(("ETCD_CLIENT_PORT", "ETCD_PEER_PORT"), free_ports(2), strict=True):
         patch.setattr(etcd_process, name, port)
     now = SystemClock().now()
-    files = certify_member(directory / "pki", create_etcd_ca(now), "127.0.0.1", now)
+    files = certify_member(directory / "pki", create_etcd_ca(now), "127.0.0.1")
     process = EtcdProcess(
         EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
     )

@@ -23,8 +23,8 @@ class Etcds:
         self.cluster = cluster
         self.hosts = hosts
         self.directory = directory
-        now, ca = SystemClock().now(), create_etcd_ca(SystemClock().now())
-        self.files = {h: certify_member(directory / h, ca, self._address(h), now) for h in hosts}
+        ca = create_etcd_ca(SystemClock().now())
+        self.files = {h: certify_member(directory / h, ca, self._address(h)) for h in hosts}
 
     @property
     def endpoints(self):

@@ -35,7 +35,7 @@ async def etcd(tmp_path, monkeypatch):
         monkeypatch.setattr(etcd_process, name, port)
     now = SystemClock().now()
     pki = tmp_path / "pki"
-    files = certify_member(pki, create_etcd_ca(now), "127.0.0.1", now)
+    files = certify_member(pki, create_etcd_ca(now), "127.0.0.1")
     settings = EtcdSettings(name="n1", directory=tmp_path / "etcd", peer_address="127.0.0.1", files=files)
     process = EtcdProcess(settings)
     running = asyncio.ensure_future(process.run())

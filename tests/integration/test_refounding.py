@@ -44,7 +44,7 @@ class Site:
         self._patch = patch
         now = SystemClock().now()
         self.pki = directory / "pki"
-        self.files = certify_member(self.pki, create_etcd_ca(now), "127.0.0.1", now)
+        self.files = certify_member(self.pki, create_etcd_ca(now), "127.0.0.1")
         self.ports = {}
         self._running = {}
 

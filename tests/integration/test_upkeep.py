@@ -25,6 +25,15 @@ printf '\377\377\377\377' | dd of=$(ls /var/lib/swarm/etcd/data/member/wal/*.wal
     bs=1 seek=700 conv=notrunc 2>/dev/null
 kill -CONT $daemon
 """
+# All but the two pages that say what the others are.
+DAMAGE_DATABASE = r"""
+daemon=$(pgrep -P 1 -f swarm.cli.swarmd)
+kill -STOP $daemon
+kill -9 $(pgrep -x etcd)
+db=/var/lib/swarm/etcd/data/member/snap/db
+tr '\0' '\377' < /dev/zero | dd of=$db bs=4096 seek=2 count=14 conv=notrunc iflag=fullblock 2>/dev/null
+kill -CONT $daemon
+"""
 
 
 ALTER = r"""
@@ -74,6 +83,10 @@ def wait_state(cluster, host, *states, timeout_s=30.0):
         return found if found["State"] in states else None
 
     return cluster.wait_until(reached, f"the store of {host} is {' or '.join(states)}", timeout_s)
+
+
+def names_on(cluster, host):
+    return {name_of(s) for s in cluster.get("/services", host)}
 
 
 def name_of(service):
@@ -166,3 +179,15 @@ def test_a_full_disk_stops_one_manager_only_and_heals_when_there_is_room(manager
         lambda: {name_of(s) for s in managers.get("/services", "h2")} == names, "h2 has caught up", 20.0
     )
     managers.wait_running("kept", 2)
+
+
+# Last: it may move the lead of the store to h2, whose disk another test fills.
+def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(managers):
+    daemon = managers.daemon_pid("h1")
+    managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
+    assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
+    said = managers.swarm("h1", "system", "repair", timeout=100)
+    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert names_on(managers, "h1") == names_on(managers, "h2")
+    assert managers.daemon_pid("h1") == daemon
+    wait_state(managers, "h1", "OK")

@@ -42,6 +42,20 @@ def facts(**changes):
             StoreState.CORRUPT,
         ),
         ("snap: crc mismatch", StoreState.CORRUPT),
+        (
+            "panic: runtime error: slice bounds out of range [::4278190227] with length 2147483647\n\n"
+            "goroutine 139 [running]:\ngo.etcd.io/bbolt.unsafeByteSlice(...)",
+            StoreState.CORRUPT,
+        ),
+        (
+            '{"level":"warn","msg":"lost TCP streaming connection","error":"unexpected EOF"}\n'
+            '{"level":"fatal","msg":"failed to save Raft hard state","error":"input/output error"}',
+            StoreState.FAILED,
+        ),
+        (
+            '{"level":"warn","msg":"lost TCP streaming connection","error":"unexpected EOF"}',
+            StoreState.FAILED,
+        ),
         ("the member has been permanently removed from the cluster", StoreState.REMOVED),
         ("listen tcp 10.0.0.1:2381: bind: address already in use", StoreState.PORT_IN_USE),
         ("something new", StoreState.FAILED),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from swarm.secrets.box import Box, Unsealable, new_data_key
 from swarm.store import keys
 from swarm.store.election import SILENT_FOR_S, Action, Observation, decide
 from swarm.store.etcd_process import judge_version
+from swarm.store.kv import Put
 from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import lead, memory_store
 
@@ -145,3 +148,47 @@ async def test_a_plan_is_written_in_transactions_that_etcd_takes():
         assert await store.apply([*large, *small], epoch=epoch) == 310
     assert max(count for count, _ in kv.weights) <= 100
     assert max(weight for _, weight in kv.weights) <= 1024 * 1024 + 64 * 1024
+
+
+class TornKV(MemoryKV):
+    """May hold a key that is no text, as a damaged database does."""
+
+    is_torn = False
+
+    async def watch(self, prefix, start_revision):
+        async for batch in super().watch(prefix, start_revision):
+            if self.is_torn:
+                b"\xff".decode()
+            yield batch
+
+    async def list(self, prefix):
+        if self.is_torn:
+            b"\xff".decode()
+        return await super().list(prefix)
+
+
+async def test_what_cannot_be_read_stops_the_mirror_and_not_the_program(monkeypatch):
+    monkeypatch.setattr("swarm.store.store.DAMAGED_RETRY_S", 0.0)
+    kv, box = TornKV(), Box(new_data_key())
+    async with memory_store(FakeClock(), kv, box) as store:
+        service = Service(id=ServiceID(new_id()), spec=ServiceSpec(name="s"))
+        await store.commit([Create(object=service)])
+        key = keys.object_key(Service, service.id)
+        sound = await kv.get(key)
+        await kv.txn([], [Put(key, b"\xff" + sound.value[1:])])
+        await until(lambda: store.damage)
+        assert store.view.get(Service, service.id) is not None, "what was known before"
+        await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: not store.damage)
+        kv.is_torn = True
+        await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: store.damage)
+        kv.is_torn = False
+        await until(lambda: not store.damage)
+        assert store.view.get(Service, service.id).meta.version.index > sound.mod_revision
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)
