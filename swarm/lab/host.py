@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 import socket
 import subprocess
@@ -23,6 +22,7 @@ from typing import IO
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import FailedPrecondition, SwarmError
+from swarm.base.trees import remove_tree
 from swarm.lab import cgroups, names, network, record
 from swarm.lab.record import Record
 
@@ -252,5 +252,4 @@ def remove(lab: str) -> None:
     """End all that a lab runs and remove all it left but its run directory, knowing its name only."""
     cgroups.clear(lab)
     network.remove(lab)
-    if record.disk_dir(lab).exists():
-        shutil.rmtree(record.disk_dir(lab))
+    remove_tree(record.disk_dir(lab))

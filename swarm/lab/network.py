@@ -108,6 +108,11 @@ def remove(lab: str) -> None:
     _nft(f"add {table}\ndelete {table}\n")
 
 
+def switch_entry(lab: str) -> list[str]:
+    """What goes before a command that is to run in the switch's network namespace."""
+    return _inside(_switch_pid(lab))
+
+
 def _switch_pid(lab: str) -> int:
     pids = cgroups.processes(lab, names.SWITCH)
     if not pids:

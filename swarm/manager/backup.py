@@ -38,6 +38,11 @@ class Backup:
     objects: tuple[StoredObject, ...] = field(repr=False)
 
     @property
+    def revision(self) -> int:
+        """The highest version of what it holds."""
+        return max(item.meta.version.index for item in self.objects)
+
+    @property
     def cluster(self) -> Cluster:
         """Raises: InvalidArgument when it holds none, or several."""
         found = [item for item in self.objects if isinstance(item, Cluster)]

@@ -79,12 +79,13 @@ class ManagerBeats:
                         (), (Put(keys.MANAGERS + self._me, str(count).encode()),)
                     )
             except (Unavailable, TimeoutError) as error:
-                self._commits.append(self._clock.monotonic() - began)
                 log.info("beat.unwritten", reason=str(error))
             else:
-                self._commits.append(self._clock.monotonic() - began)
                 if revision is not None:
                     self._written.append((revision, began))
+            took = self._clock.monotonic() - began
+            self._commits.append(took)
+            if took < BEAT_EVERY_S:
                 await asyncio.sleep(BEAT_EVERY_S)
             is_deaf = self._store.silent_for_s > DEAF_AFTER_S
             self._look_at_all(anew=was_deaf or is_deaf)

@@ -1,7 +1,8 @@
 """Logs of tasks, wherever they run: a reader subscribes here, the nodes concerned publish into its queue.
 
 The queue is bounded; a slow reader slows the agents' streams down (they read from files) and costs no memory.
-A node that cannot be reached stops nobody else's lines (moby#37336): it is named at the end.
+A node that cannot be reached stops nobody else's lines (moby#37336): it is named at the end. Who follows gets
+the lines of a node whose session broke or moved from where they stopped, as soon as it is back.
 Source: SwarmKit manager/logbroker.
 """
 
@@ -10,13 +11,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from swarm.base.errors import InvalidArgument, NotFound, PermissionDenied, SwarmError, Unavailable
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.base.log import get_logger
+from swarm.manager.log_position import LogPosition
 from swarm.model.objects import Node, Task
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeState
@@ -27,6 +29,7 @@ from swarm.store.store import Store
 
 QUEUE_LINES = 1000
 LISTENER_QUEUE = 100
+RESUME_EVERY_S = 0.5
 STREAMS = ("stdout", "stderr")
 
 log = get_logger("logbroker")
@@ -66,12 +69,23 @@ class _Reader:
     options: LogOptions
     is_endless: bool
     remote: Remote | None
+    """None for a reader that is another manager: that one goes on by itself."""
     group: asyncio.TaskGroup | None = None
     background: list[asyncio.Task[None]] = field(default_factory=list)
     lines: asyncio.Queue[LogLine | None] = field(default_factory=lambda: asyncio.Queue(QUEUE_LINES))
     seen: set[str] = field(default_factory=set)
     open: set[str] = field(default_factory=set)
     missing: set[NodeID] = field(default_factory=set)
+    position: LogPosition = field(default_factory=LogPosition)
+
+    @property
+    def resumes(self) -> bool:
+        return self.options.follow and self.remote is not None
+
+    async def take(self, line: pb.LogMessage, tasks: Mapping[str, Task]) -> None:
+        found = _read(line, tasks)
+        if self.position.is_new(line):
+            await self.lines.put(found)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` for as long as there is a reader."""
@@ -81,23 +95,43 @@ class _Reader:
     def is_done(self) -> bool:
         return not self.open and not self.is_endless and self.lines.empty()
 
-    def lose(self, subscription_id: str, node_id: NodeID) -> None:
-        """The node has gone before it had sent everything."""
-        if subscription_id in self.open:
-            self.missing.add(node_id)
-            self.close(subscription_id)
-
     def close(self, subscription_id: str) -> None:
         self.open.discard(subscription_id)
         if not self.lines.full():
             self.lines.put_nowait(None)
 
 
+class _Listener:
+    """What a node is to be told. Openings are bounded; closings are not lost, and are fewer than openings."""
+
+    def __init__(self) -> None:
+        self._messages: dict[str, pb.SubscriptionMessage] = {}
+        self._news = asyncio.Event()
+
+    def open(self, message: pb.SubscriptionMessage) -> bool:
+        if len(self._messages) >= LISTENER_QUEUE:
+            return False
+        self._messages[message.id] = message
+        self._news.set()
+        return True
+
+    def close(self, subscription_id: str) -> None:
+        if self._messages.pop(subscription_id, None) is None:
+            self._messages[subscription_id] = pb.SubscriptionMessage(id=subscription_id, close=True)
+            self._news.set()
+
+    async def next(self) -> pb.SubscriptionMessage:
+        while not self._messages:
+            self._news.clear()
+            await self._news.wait()
+        return self._messages.pop(next(iter(self._messages)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Subscription:
     id: str
     node_id: NodeID
-    listener: asyncio.Queue[pb.SubscriptionMessage]
+    listener: _Listener
     tasks: dict[str, Task]
     reader: _Reader
 
@@ -109,7 +143,7 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         self._new_id = new_id
         self._remote = remote
         self._subscriptions: dict[str, _Subscription] = {}
-        self._listeners: dict[NodeID, asyncio.Queue[pb.SubscriptionMessage]] = {}
+        self._listeners: dict[NodeID, _Listener] = {}
 
     @asynccontextmanager
     async def read_tasks(
@@ -155,23 +189,24 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         self, request: pb.ListenSubscriptionsRequest, context: Context
     ) -> AsyncIterator[pb.SubscriptionMessage]:
         node_id = caller().node_id
-        queue: asyncio.Queue[pb.SubscriptionMessage] = asyncio.Queue(LISTENER_QUEUE)
-        self._listeners[node_id] = queue
+        listener = _Listener()
+        self._listeners[node_id] = listener
         try:
             while True:
-                yield await queue.get()
+                yield await listener.next()
         finally:
-            if self._listeners.get(node_id) is queue:
+            if self._listeners.get(node_id) is listener:
                 del self._listeners[node_id]
             for subscription in list(self._subscriptions.values()):
-                if subscription.listener is queue:
-                    subscription.reader.lose(subscription.id, node_id)
+                if subscription.listener is listener:
+                    self._lose(subscription)
 
     async def PublishLogs(
         self, request: AsyncIterator[pb.PublishLogsMessage], context: Context
     ) -> pb.PublishLogsResponse:
         node_id = caller().node_id
         subscription: _Subscription | None = None
+        is_whole = False
         try:
             async for message in request:
                 found = self._subscriptions.get(message.subscription_id)
@@ -181,10 +216,13 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                     raise PermissionDenied("cannot publish logs of a task not assigned this node")
                 subscription = found
                 for line in message.messages:
-                    await subscription.reader.lines.put(_read(line, subscription.tasks))
+                    await subscription.reader.take(line, subscription.tasks)
+                is_whole = message.close
         finally:
-            if subscription is not None:
+            if subscription is not None and is_whole:
                 subscription.reader.close(subscription.id)
+            elif subscription is not None:
+                self._lose(subscription)
         return pb.PublishLogsResponse()
 
     async def _lines(self, reader: _Reader) -> AsyncIterator[LogLine]:
@@ -211,26 +249,70 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
                 reader.seen.add(task.id)
                 by_node.setdefault(task.node_id, {})[task.id] = task
         for node_id, of_node in by_node.items():
-            listener = self._listeners.get(node_id)
-            if listener is None:
-                self._read_elsewhere(reader, node_id, of_node)
-                continue
-            subscription = _Subscription(self._new_id(), node_id, listener, of_node, reader)
-            if _tell(subscription, _message(subscription)):
-                self._subscriptions[subscription.id] = subscription
-                reader.open.add(subscription.id)
-            else:
-                reader.missing.add(node_id)
+            if not self._begin(reader, node_id, of_node, reader.options):
+                self._lack(reader, node_id, of_node)
 
-    def _read_elsewhere(self, reader: _Reader, node_id: NodeID, tasks: dict[str, Task]) -> None:
-        node = self._store.view.get(Node, node_id)
-        if reader.remote is None or node is None or node.status.state is not NodeState.READY:
+    def _begin(self, reader: _Reader, node_id: NodeID, tasks: dict[str, Task], options: LogOptions) -> bool:
+        """Have the node send the lines of the tasks; False while it cannot be reached."""
+        listener = self._listeners.get(node_id)
+        if listener is None:
+            return self._read_elsewhere(reader, node_id, tasks, options)
+        subscription = _Subscription(self._new_id(), node_id, listener, tasks, reader)
+        if not listener.open(_message(subscription, options)):
+            log.warning("logs.listener.full", node_id=node_id)
+            return False
+        self._subscriptions[subscription.id] = subscription
+        reader.open.add(subscription.id)
+        return True
+
+    def _lose(self, subscription: _Subscription) -> None:
+        """The node has gone before it had sent everything."""
+        reader = subscription.reader
+        if self._subscriptions.pop(subscription.id, None) is None or subscription.id not in reader.open:
+            return
+        self._lack(reader, subscription.node_id, subscription.tasks)
+        reader.close(subscription.id)
+
+    def _lack(self, reader: _Reader, node_id: NodeID, tasks: dict[str, Task]) -> None:
+        if not reader.resumes:
             reader.missing.add(node_id)
             return
+        waiting_id = self._new_id()
+        reader.open.add(waiting_id)
+        reader.start(self._resume(reader, waiting_id, node_id, tasks))
+
+    async def _resume(
+        self, reader: _Reader, waiting_id: str, node_id: NodeID, tasks: dict[str, Task]
+    ) -> None:
+        """Go on with the tasks' lines once the node can be reached, wherever its session is then."""
+        known = {task_id: task for task_id, task in tasks.items() if reader.position.since((task_id,))}
+        fresh = {task_id: task for task_id, task in tasks.items() if task_id not in known}
+        again = replace(reader.options, tail=None, since=reader.position.since(known))
+        parts = [part for part in ((known, again), (fresh, reader.options)) if part[0]]
+        try:
+            while parts:
+                await asyncio.sleep(RESUME_EVERY_S)
+                if self._store.view.get(Node, node_id) is None:
+                    reader.missing.add(node_id)
+                    return
+                of_part, options = parts[0]
+                reader.position.resume(of_part)
+                if self._begin(reader, node_id, of_part, options):
+                    parts.pop(0)
+        finally:
+            reader.close(waiting_id)
+
+    def _read_elsewhere(
+        self, reader: _Reader, node_id: NodeID, tasks: dict[str, Task], options: LogOptions
+    ) -> bool:
+        node = self._store.view.get(Node, node_id)
+        if reader.remote is None or node is None or node.status.state is not NodeState.READY:
+            return False
         subscription_id = self._new_id()
         reader.open.add(subscription_id)
-        lines = reader.remote(node.status.manager_id, tasks, reader.options)
+        lines = reader.remote(node.status.manager_id, tasks, options)
         reader.start(self._relay(reader, subscription_id, lines, tasks))
+        return True
 
     async def _relay(
         self,
@@ -242,26 +324,17 @@ class LogBroker(dispatcher_pb2_grpc.LogBrokerServicer):
         try:
             async with aclosing(lines):
                 async for line in lines:
-                    await reader.lines.put(_read(line, tasks))
+                    await reader.take(line, tasks)
         except SwarmError as error:
             log.info("logs.relay.ended", reason=str(error))
-            reader.missing.update(task.node_id for task in tasks.values())
+            self._lack(reader, next(iter(tasks.values())).node_id, tasks)
         finally:
             reader.close(subscription_id)
 
     def _unsubscribe(self, reader: _Reader) -> None:
         for subscription in [s for s in self._subscriptions.values() if s.reader is reader]:
             del self._subscriptions[subscription.id]
-            _tell(subscription, pb.SubscriptionMessage(id=subscription.id, close=True))
-
-
-def _tell(subscription: _Subscription, message: pb.SubscriptionMessage) -> bool:
-    try:
-        subscription.listener.put_nowait(message)
-    except asyncio.QueueFull:
-        log.warning("logs.listener.full", node_id=subscription.node_id)
-        return False
-    return True
+            subscription.listener.close(subscription.id)
 
 
 def wire_line(line: LogLine) -> pb.LogMessage:
@@ -300,6 +373,6 @@ def _read(line: pb.LogMessage, tasks: Mapping[str, Task]) -> LogLine:
     )
 
 
-def _message(subscription: _Subscription) -> pb.SubscriptionMessage:
-    wanted = wire_options(subscription.reader.options)
+def _message(subscription: _Subscription, options: LogOptions) -> pb.SubscriptionMessage:
+    wanted = wire_options(options)
     return pb.SubscriptionMessage(id=subscription.id, task_ids=subscription.tasks, options=wanted)

@@ -154,6 +154,8 @@ class Manager:
 
     def _may_lead(self) -> bool:
         node = self._store.view.get(Node, self._me)
+        if not self.keeper.is_trustworthy:
+            return False
         return node is not None and node.spec.role is NodeRole.MANAGER and node.manager_status is not None
 
     async def _hand_raft_on(self) -> None:

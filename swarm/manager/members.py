@@ -75,13 +75,15 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         key = read_csr(request.csr_pem)
         if node_id_for(key, cluster.id) != node.id:
             raise PermissionDenied("a node renews its certificate with the key it joined with")
-        role = NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
+        role = certified_role(node)
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
-        return pb.RenewNodeCertificateResponse(
-            certificate_pem=sign(issuing(cluster.root_ca), key, grant, self._clock.now()),
+        answer = pb.RenewNodeCertificateResponse(
+            certificate_pem=sign(issuing(cluster.root_ca, role), key, grant, self._clock.now()),
             root_pem=trusted_pem(cluster.root_ca),
         )
+        failpoint("certificate.reply")
+        return answer
 
 
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):
@@ -153,10 +155,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
-        node = require_node(self._store)
-        if node.manager_status is not None:
-            await remove_manager(self._store, self._members, node)
-        await change_manager(self._store, node.id, None, NodeRole.WORKER)
+        await leave_store(self._store, self._members, require_node(self._store))
         failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
 
@@ -165,6 +164,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
     async def StoreStatus(self, request: pb.StoreStatusRequest, context: Context) -> pb.StoreStatusResponse:
         return await self._keeper.status()
+
+    async def HashStore(self, request: pb.HashStoreRequest, context: Context) -> pb.HashStoreResponse:
+        found = await self._keeper.hash(request.revision)
+        return pb.HashStoreResponse(hash=found.value, compact_revision=found.compact_revision)
 
     async def DefragmentStore(
         self, request: pb.DefragmentStoreRequest, context: Context
@@ -261,13 +264,29 @@ def plan_recovery(view: ClusterView, me: NodeID, status: ManagerStatus) -> tuple
     return tuple(ops)
 
 
-async def remove_manager(store: Store, members: Members | None, node: Node) -> None:
+async def leave_store(store: Store, members: Members | None, node: Node) -> None:
+    """Let a manager go that wants to. The wish is written first: whoever leads finishes what is cut short.
+
+    Raises: Unavailable.
+    """
+    try:
+        await change_manager(store, node.id, node.manager_status, NodeRole.WORKER)
+    except Unavailable as error:
+        # A full store takes no writes, but lets members go; and one that went unasked would cost the quorum.
+        log.info("leave.unwritten", node_id=node.id, reason=str(error))
+    failpoint("members.leave.wanted")
+    await remove_manager(store, members, node, NodeRole.WORKER)
+
+
+async def remove_manager(
+    store: Store, members: Members | None, node: Node, role: NodeRole | None = None
+) -> None:
     """Out of the store first, then out of the records. Raises: Unavailable."""
     if members is not None and node.manager_status is not None:
         failpoint("members.remove.before")
         await members.remove(int(node.manager_status.member_id, 16))
         failpoint("members.remove.removed")
-    await change_manager(store, node.id, None)
+    await change_manager(store, node.id, None, role)
     log.info("member.demoted", node_id=node.id)
 
 
@@ -294,6 +313,11 @@ async def change_manager(
 def is_manager(node: Node) -> bool:
     """Wanted as a manager, or still one until it has been taken out of the store."""
     return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
+
+
+def certified_role(node: Node) -> NodeRole:
+    """What its certificate is to say."""
+    return NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
 
 
 def require_node(store: Store) -> Node:

@@ -14,9 +14,11 @@ from typing import Protocol, TypeVar
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.beats import ManagerBeats
+from swarm.manager.store_check import MINORITY, StoreCheck, StoreHash, compare
 from swarm.manager.upkeep_plan import MemberUse, is_pressed, plan_disarm, plan_turns
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Node
@@ -25,7 +27,7 @@ from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.proto.rpc import open_channel, translated
 from swarm.store.health import STARTING, Health, MemberFacts, StoreState, judge
-from swarm.store.members import Alarm, Member, Members, MemberStatus
+from swarm.store.members import HASH_S, Alarm, Member, Members, MemberStatus
 from swarm.store.store import Store
 
 T = TypeVar("T")
@@ -88,11 +90,17 @@ class StoreKeeper:
         self._health = STARTING
         self._defragmenting = asyncio.Lock()
         self._pressed_at = float("-inf")
+        self._check = StoreCheck(clock.monotonic())
 
     @property
     def health(self) -> Health:
         """As of the last look."""
         return self._health
+
+    @property
+    def is_trustworthy(self) -> bool:
+        """Whether nothing speaks against what this manager reads: it may decide then."""
+        return not self._store.damage and self._check.finding != MINORITY
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -101,6 +109,8 @@ class StoreKeeper:
                 await self._look()
                 if self._own is not None and self._health.state is not StoreState.NO_QUORUM:
                     await self._keep(self._own)
+                    if self._check.is_due(self._clock.monotonic()):
+                        await self._compare(self._own)
             except (SwarmError, TimeoutError) as error:
                 log.info("upkeep.postponed", reason=str(error))
             await asyncio.sleep(LOOK_EVERY_S)
@@ -122,8 +132,16 @@ class StoreKeeper:
         if self._own is None:
             raise FailedPrecondition("this manager runs no member of the store")
         async with self._defragmenting:
+            failpoint("upkeep.defragment.before")
             await self._own.members.defragment()
+            failpoint("upkeep.defragment.after")
             log.info("store.defragmented")
+
+    async def hash(self, revision: int) -> StoreHash:
+        """Of this manager's own member. Raises: Unavailable; FailedPrecondition when it runs none."""
+        if self._own is None:
+            raise FailedPrecondition("this manager runs no member of the store")
+        return StoreHash(*await self._own.members.hash(revision))
 
     async def report(self) -> tuple[MemberReport, ...]:
         """All members, each asked now; those that do not answer in time have no status."""
@@ -157,6 +175,7 @@ class StoreKeeper:
             own_alarms=tuple(a.kind for a in alarms if status is not None and a.member_id == status.id),
             free_bytes=self._own.free_bytes() if self._own else sys.maxsize,
             silent_s=self._store.silent_for_s,
+            finding=self._store.damage or self._check.finding,
             commits_s=self._beats.commits_s,
         )
         self._note(judge(facts))
@@ -166,6 +185,30 @@ class StoreKeeper:
         if health.state is not self._health.state:
             log.warning("store.state", was=self._health.state, now=health.state, reason=health.message)
         self._health = health
+
+    async def _compare(self, own: OwnMember) -> None:
+        """With the members that vote: a learner may lack what it has not got yet."""
+        outcome = None
+        try:
+            revision = await own.compactor.revision()
+            mine = await self.hash(revision)
+            others = [m.name for m in await own.members.list() if m.name != self._me and not m.is_learner]
+            found = await asyncio.gather(*(self._hash_of(name, revision) for name in others))
+            outcome = compare(mine, [hashed for hashed in found if hashed is not None])
+        finally:
+            self._check.take(outcome, self._clock.monotonic())
+        if outcome:
+            log.warning("store.differs", revision=revision, reason=outcome)
+
+    async def _hash_of(self, node_id: str, revision: int) -> StoreHash | None:
+        async def ask(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.HashStoreResponse:
+            return await stub.HashStore(pb.HashStoreRequest(revision=revision), timeout=HASH_S)
+
+        try:
+            answer = await self._ask(node_id, ask)
+        except SwarmError:
+            return None
+        return StoreHash(answer.hash, answer.compact_revision)
 
     # --- all members, by the manager whose member leads raft -------------------------------------------
 
@@ -193,7 +236,9 @@ class StoreKeeper:
 
     async def _disarm(self, own: OwnMember, alarms: tuple[Alarm, ...], members: tuple[Member, ...]) -> None:
         for alarm in plan_disarm(alarms, await self._uses(members), [m.id for m in members]):
+            failpoint("upkeep.disarm.before")
             await own.members.disarm(alarm)
+            failpoint("upkeep.disarm.after")
             log.warning("store.alarm.cleared", kind=alarm.kind, member=f"{alarm.member_id:x}")
 
     async def _uses(self, members: tuple[Member, ...]) -> tuple[MemberUse, ...]:
@@ -241,6 +286,8 @@ async def _defragment(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.Defragmen
 async def _compact(compactor: Compactor, revision: int) -> None:
     """Another compaction may have been there first: that is as good."""
     try:
+        failpoint("upkeep.compact.before")
         await compactor.compact(revision)
+        failpoint("upkeep.compact.after")
     except Unavailable as error:
         log.info("store.not.compacted", reason=str(error))

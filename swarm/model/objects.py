@@ -182,11 +182,14 @@ class LimitedToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RootRotation:
-    """The way to another root: first every node trusts it, then it issues, then the old one goes."""
+    """The way to another root: trusted first, it issues for workers, for managers, then the old one goes."""
 
     ca_key_pem: bytes = b""
     ca_cert_pem: bytes = b""
     is_issuing: bool = False
+    """For workers: every node that is up trusts it."""
+    is_trusted: bool = False
+    """By every node: it issues for managers, too."""
     given_up_pem: bytes = b""
     """Roots of rotations that this one replaced: nodes may still hold certificates of theirs."""
 

@@ -91,12 +91,16 @@ def split_port(text: str, default: int) -> tuple[str, int]:
     return host, int(port)
 
 
-def source_towards(host: str, port: int) -> str:
+async def source_towards(host: str, port: int) -> str:
     """The address of ours that packets to `host` carry. Raises: Unavailable when there is no way there."""
     try:
+        async with asyncio.timeout(TIMEOUT_S):
+            found = await asyncio.get_running_loop().getaddrinfo(host, port, family=socket.AF_INET)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-            probe.connect((host, port))
+            probe.connect(found[0][4])
             return str(probe.getsockname()[0])
+    except TimeoutError:
+        raise Unavailable(f"cannot reach a manager at {host}:{port}: its name is not resolved") from None
     except OSError as error:
         raise Unavailable(f"cannot reach a manager at {host}:{port}: {error.strerror}") from error
 

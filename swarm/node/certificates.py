@@ -89,10 +89,9 @@ class Renewer:
         share = random.uniform(0.5, 0.8)  # noqa: S311 - spreads the renewals of many nodes
         backoff = RETRY_FIRST_S
         while True:
-            left = renewal_time(self._identity().subject, share) - self._clock.now()
-            if left > timedelta(0) and self._meets():
+            if not self._is_due(share):
                 backoff = RETRY_FIRST_S
-                await self._sleep(left)
+                await self._sleep(self._left(share))
                 continue
             try:
                 self._replace(await renew(self._managers(), self._identity()))
@@ -101,11 +100,17 @@ class Renewer:
                 log.warning("certificate.not.renewed", reason=str(error), expires=expires)
             else:
                 log.info("certificate.renewed", expires=str(self._identity().subject.not_after))
-                if self._meets():
+                if not self._is_due(share):
                     continue
-            # A manager may not have seen yet what another one has told.
+            # A manager may not have seen yet what another one has told, or this clock is ahead of theirs.
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, RETRY_S)
+
+    def _is_due(self, share: float) -> bool:
+        return self._left(share) <= timedelta(0) or not self._meets()
+
+    def _left(self, share: float) -> timedelta:
+        return renewal_time(self._identity().subject, share) - self._clock.now()
 
     def _meets(self) -> bool:
         return self._terms is None or meets(self._identity(), self._terms)

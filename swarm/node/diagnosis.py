@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from swarm.api.diagnosis import Capability, RuntimeReport, StoreMember, StoreReport, SystemReport
 from swarm.base.errors import NotManager, SwarmError, Unavailable
+from swarm.manager.ca.rotation import list_blocking
 from swarm.manager.manager import Manager
 from swarm.manager.upkeep import MemberReport
 from swarm.model.objects import Node
@@ -63,9 +64,12 @@ class Diagnosis:
     def warnings(self) -> tuple[str, ...]:
         member = self._member()
         health = member.store_health if member is not None else None
-        if health is None or not health.message:
-            return ()
-        return (f"WARNING: the swarm's store is {health.state}: {health.message}",)
+        found = []
+        if health is not None and health.message:
+            found.append(f"WARNING: the swarm's store is {health.state}: {health.message}")
+        if member is not None and member.manager is not None:
+            found += [_blocks_rotation(node) for node in list_blocking(member.manager.view)]
+        return tuple(found)
 
     async def repair(self) -> None:
         member = self._member()
@@ -76,6 +80,13 @@ class Diagnosis:
                 await member.repair()
         except TimeoutError:
             raise Unavailable(REPAIRING) from None
+
+
+def _blocks_rotation(node: Node) -> str:
+    return (
+        f"WARNING: the rotation of the root CA waits for {node.description.hostname or node.id}, which is "
+        f"down: bring it back, or remove it with: swarm node rm {node.id}"
+    )
 
 
 async def _store(member: Member) -> StoreReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -31,6 +32,11 @@ class Paths:
     @property
     def manager(self) -> Path:
         return self.state / "manager"
+
+    @property
+    def pending_key(self) -> Path:
+        """The key of an attempt to join whose answer may have been lost."""
+        return self.identity / "pending.key"
 
     @property
     def data_key(self) -> Path:
@@ -118,8 +124,17 @@ def save_membership(paths: Paths, membership: Membership) -> None:
 
 
 def forget_membership(paths: Paths) -> None:
-    """Wipe everything of the cluster; images and volumes stay. The membership goes first."""
+    """Wipe everything of the cluster; images and volumes stay. The membership goes first.
+
+    What an attempt to join has begun stays, too: asking again with its key gives the same node.
+    """
     (paths.identity / "membership.json").unlink(missing_ok=True)
     failpoint("membership.forget.unlinked")
-    for folder in (paths.identity, paths.manager, paths.store_member, paths.etcd, paths.worker):
+    if paths.identity.is_dir():
+        for file in paths.identity.iterdir():
+            if file != paths.pending_key:
+                file.unlink()
+        with suppress(OSError):
+            paths.identity.rmdir()
+    for folder in (paths.manager, paths.store_member, paths.etcd, paths.worker):
         shutil.rmtree(folder, ignore_errors=True)

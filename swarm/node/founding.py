@@ -1,4 +1,7 @@
-"""What a new cluster starts with, or one restored from a backup: CA, tokens, objects, the first manager."""
+"""What a new cluster starts with, or one restored from a backup: CA, tokens, objects, the first manager.
+
+And what the first manager needs of its host: addresses, free ports, an etcd.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from swarm.api.backend import InitRequest
-from swarm.base.errors import InvalidArgument
+from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ClusterID, IdSource, NetworkID
 from swarm.manager.backup import Backup, certify_restorer, plan_restore
 from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign
+from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT
 from swarm.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node
-from swarm.model.plan import Create, Op
+from swarm.model.plan import Create
 from swarm.model.specs import NetworkSpec, NodeSpec
 from swarm.model.types import NodeRole
+from swarm.node import addresses
+from swarm.node.files import Membership
+from swarm.node.manager_part import Seed
 from swarm.proto.identity import Identity, make_csr, new_key
 from swarm.secrets.unlock import new_unlock_key
+from swarm.store.etcd_process import check_version
 
 DEFAULT_POOL = "10.0.0.0/8"
 
@@ -24,7 +32,7 @@ DEFAULT_POOL = "10.0.0.0/8"
 @dataclass(frozen=True, slots=True)
 class Foundation:
     identity: Identity
-    objects: tuple[Op, ...]
+    seed: Seed
     unlock_key: str
     """What locks the founder's keys on its disk; empty for no lock."""
 
@@ -60,14 +68,15 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         spec=NodeSpec(role=NodeRole.MANAGER, availability=request.availability),
         manager_status=ManagerStatus(addr=join_address),
     )
-    return Foundation(identity, tuple(Create(object=o) for o in (cluster, ingress, node)), unlock_key)
+    objects = tuple(Create(object=o) for o in (cluster, ingress, node))
+    return Foundation(identity, Seed(objects), unlock_key)
 
 
 def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
     """Everything to store at `swarm system restore`."""
     identity = certify_restorer(backup, now)
     objects = plan_restore(backup, identity, join_address, now)
-    return Foundation(identity, objects, backup.cluster.unlock_key)
+    return Foundation(identity, Seed(objects, after_revision=backup.revision), backup.cluster.unlock_key)
 
 
 def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4Network]:
@@ -89,3 +98,39 @@ def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4
             )
         checked.append(pool)
     return [] if checked == [ipaddress.IPv4Network(DEFAULT_POOL)] else checked
+
+
+async def prepare_founder(request: InitRequest) -> Membership:
+    """What the founder of a cluster is, once its addresses and ports have been found usable."""
+    if request.external_store is None:
+        await check_version()
+    membership = await _founder(request)
+    ports = (membership.join_port, CLUSTER_PORT)
+    addresses.ensure_free(membership.listen_address, ports)
+    if request.external_store is not None:
+        return membership
+    addresses.ensure_free(membership.advertise_address, (ETCD_PEER_PORT,))
+    addresses.ensure_free("127.0.0.1", (ETCD_CLIENT_PORT,))
+    return membership
+
+
+async def _founder(request: InitRequest) -> Membership:
+    local = await addresses.local_addresses()
+    advertised, port = addresses.choose_advertised(request.advertise_addr, local)
+    if advertised not in {a.address for a in local}:
+        raise FailedPrecondition(f"advertise address {advertised} is not an address of this host")
+    return Membership(
+        role=NodeRole.MANAGER,
+        advertise_address=advertised,
+        data_path_address=await choose_data_path(request.data_path_addr, advertised),
+        listen_address=addresses.choose_listen(request.listen_addr),
+        join_port=port,
+        managers=(f"{advertised}:{CLUSTER_PORT}",),
+    )
+
+
+async def choose_data_path(wanted: str, advertised: str) -> str:
+    """The address that tasks' traffic uses: the advertised one unless another is wanted."""
+    if not wanted:
+        return advertised
+    return addresses.choose_advertised(wanted, await addresses.local_addresses())[0]

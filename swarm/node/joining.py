@@ -1,18 +1,25 @@
-"""How a host asks for membership: root certificate first, checked against the token, then the secret."""
+"""How a host asks for membership: root certificate first, checked against the token, then the secret.
+
+A clock that is wrong would make every certificate look expired or not valid yet, which TLS does not explain:
+the manager's time, of its first answer, is compared before anything that could fail for it.
+"""
 
 from __future__ import annotations
 
 import os
 import ssl
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from swarm.base.errors import InvalidArgument, SwarmError, Unavailable
+from swarm.base.clock import Clock
+from swarm.base.errors import FailedPrecondition, InvalidArgument, SwarmError, Unavailable
 from swarm.model.join_token import JoinToken, root_digest
-from swarm.proto.identity import MANAGER_NAME, Identity, make_csr
+from swarm.proto.identity import CLOCK_SKEW, MANAGER_NAME, Identity, make_csr
 
 TIMEOUT_S = 10.0
 LIMIT_BYTES = 64 * 1024
@@ -25,24 +32,29 @@ class Application:
     token: JoinToken
     key_pem: bytes
     availability: str
+    address: str
+    """Where this host would serve as a manager."""
 
 
-async def request_identity(remote: str, application: Application) -> Identity:
+async def request_identity(remote: str, application: Application, clock: Clock) -> Identity:
     """A certificate from the manager at `remote` (host:port).
 
     Raises:
         Unavailable: nobody answers there.
         InvalidArgument: the token is not this cluster's; nothing was told then, or it was refused.
+        FailedPrecondition: this host's clock and the manager's are too far apart; nothing was told.
     """
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         try:
-            root = await _root(session, remote)
+            root, told = await _root(session, remote)
             if root is None or _digest(root) != application.token.root_digest:
                 raise InvalidArgument(
                     f"remote CA does not match fingerprint: the token is of another cluster than the manager "
                     f"at {remote}, or of before its CA changed; get one with: swarm join-token worker"
                 )
+            if told is not None:
+                _check_clock(clock.now(), told, remote)
             # Only this one certificate: the answer may hold more, which the token does not vouch for.
             root_pem = root.public_bytes(serialization.Encoding.PEM)
             return await _apply(session, remote, root_pem, application)
@@ -58,8 +70,10 @@ async def request_identity(remote: str, application: Application) -> Identity:
             ) from error
 
 
-async def _root(session: aiohttp.ClientSession, remote: str) -> x509.Certificate | None:
-    """The root as the peer tells it, worth nothing until its digest has been checked; None if it is none."""
+async def _root(
+    session: aiohttp.ClientSession, remote: str
+) -> tuple[x509.Certificate | None, datetime | None]:
+    """The root and the time as the peer tells them: worth nothing until the digest has been checked."""
     unverified = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unverified.check_hostname = False
     unverified.verify_mode = ssl.CERT_NONE
@@ -67,10 +81,11 @@ async def _root(session: aiohttp.ClientSession, remote: str) -> x509.Certificate
         if response.status != 200:
             raise Unavailable(f"{remote} does not serve a cluster (HTTP status {response.status})")
         content = await response.content.read(LIMIT_BYTES)
+        told = _read_date(response.headers.get("Date", ""))
     try:
-        return x509.load_pem_x509_certificate(content)
+        return x509.load_pem_x509_certificate(content), told
     except ValueError:
-        return None
+        return None, told
 
 
 async def _apply(
@@ -82,6 +97,7 @@ async def _apply(
         "token": str(application.token),
         "csr": make_csr(application.key_pem).decode(),
         "availability": application.availability,
+        "address": application.address,
     }
     async with session.post(
         f"https://{remote}/v1/join", json=body, ssl=verified, server_hostname=MANAGER_NAME
@@ -93,6 +109,22 @@ async def _apply(
             key_pem=application.key_pem,
             cert_pem=str(answer["certificate"]).encode(),
             root_pem=str(answer["roots"]).encode(),
+        )
+
+
+def _read_date(header: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(header).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _check_clock(here: datetime, there: datetime, remote: str) -> None:
+    if abs(here - there) > CLOCK_SKEW:
+        raise FailedPrecondition(
+            f"this host's clock says {here:%Y-%m-%d %H:%M:%S} UTC, that of the manager at {remote} says "
+            f"{there:%Y-%m-%d %H:%M:%S} UTC: set the one that is wrong (at most an hour may lie between "
+            "them), then join again"
         )
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
@@ -36,21 +36,25 @@ from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.secrets.box import Box
+from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
-from swarm.store.health import STARTING, Health
+from swarm.store.health import STARTING, Health, judge_damage
 from swarm.store.kv import KV
 from swarm.store.members import Members, MemberStatus
 from swarm.store.refounding import refound
 from swarm.store.store import Store
 
 CATCH_UP_EVERY_S = 0.3
+REFOUND_RETRY_S = 5.0
 LEAVE_TIMEOUT_S = 5.0
 LEAVE_PATIENCE_S = 8.0
-"""etcd lets no member go while another one, or itself, has been there for less than five seconds."""
+"""etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
+member that goes without may take the quorum with it."""
 LEAVE_RETRY_S = 0.5
 TOO_NEW = "unhealthy cluster"
+"""etcd's words for a member that has not been there for long enough."""
 
 T = TypeVar("T")
 
@@ -73,20 +77,29 @@ class ManagerNeeds:
     etcd_quota_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """What a new cluster starts with; it is committed before anything is served."""
+
+    ops: tuple[Op, ...]
+    after_revision: int = 0
+    """Up to where the revisions of the cluster's former store went, if this one is restored."""
+
+
 class _Rebuild(Exception):
     """Ends the manager's part, so that it starts again with a new member of the store."""
 
 
 class ManagerPart:
-    def __init__(self, needs: ManagerNeeds, seed: Sequence[Op] = ()) -> None:
-        """`seed` is what a new cluster starts with; it is committed before anything is served."""
+    def __init__(self, needs: ManagerNeeds, seed: Seed | None = None) -> None:
         self._needs = needs
         self._seed = seed
         self._manager: Manager | None = None
         self._served = asyncio.Event()
         self._etcd: EtcdProcess | None = None
+        self._store: Store | None = None
         self.has_lost_place = False
-        """`run` has ended since the others took this member out: it enters anew if it is still wanted."""
+        """`run` has ended, as the others go on without this member: it enters anew if it is wanted again."""
         self._place: pb.JoinStoreResponse | None = None
         self._replaced = asyncio.Event()
         self._external: ExternalEtcd | None = None
@@ -101,6 +114,9 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
+        finding = judge_damage(self._store.damage) if self._store is not None else None
+        if finding is not None:
+            return finding
         return self._manager.keeper.health if self._manager else STARTING
 
     @property
@@ -134,7 +150,9 @@ class ManagerPart:
                 "no other manager has the state to repair this one from; its files are left as they are: "
                 "restore them from a backup"
             )
-        self._place = await self._ask_for_place(replace_member=True)
+        self._place = await self._patiently(
+            lambda: self._ask_for_place(replace_member=True), lambda error: TOO_NEW in str(error)
+        )
         self._served.clear()
         self._replaced.set()
         await self.serving()
@@ -186,6 +204,7 @@ class ManagerPart:
                 self.has_lost_place = True
                 log.warning("store.place.lost", reason=str(errors.exceptions[0]))
             except* Expelled:
+                self.has_lost_place = True
                 log.error("role.lost", reason="the swarm has been recovered without this manager")
             except* _Rebuild:
                 assert self._place is not None, "it is set before the event"
@@ -202,18 +221,18 @@ class ManagerPart:
             await self._run_external(secrets.external, secrets)
             return
         assert secrets.store_ca is not None, "the store is our own"
-        address, now = membership.advertise_address, needs.clock.now()
-        files = certify_member(needs.paths.store_member, secrets.store_ca, address, now)
+        files = certify_member(needs.paths.store_member, secrets.store_ca, membership.advertise_address)
         settings = EtcdSettings(
             name=needs.identity().subject.node_id,
             directory=needs.paths.etcd,
             peer_address=membership.advertise_address,
             files=files,
             initial_cluster=membership.initial_cluster,
+            has_begun=membership.is_voter and self._seed is None,
             quota_bytes=needs.etcd_quota_bytes,
         )
         if membership.recover:
-            await refound(settings, token=needs.new_id())
+            await self._refound(settings)
         try:
             async with aclosing(EtcdKV(files.address())) as kv, asyncio.TaskGroup() as group:
                 self._etcd = etcd = EtcdProcess(settings)
@@ -232,7 +251,17 @@ class ManagerPart:
                 )
                 await self._serve(group, kv, own, secrets)
         finally:
-            self._manager = self._etcd = None
+            self._manager = self._etcd = self._store = None
+
+    async def _refound(self, settings: EtcdSettings) -> None:
+        """Until it is done: a full disk may get room, and the old data is whole until then."""
+        while True:
+            try:
+                await refound(settings, mark=self._needs.new_id())
+                return
+            except* Unavailable as errors:
+                log.error("store.not.refounded", reason=str(errors.exceptions[0]))
+            await asyncio.sleep(REFOUND_RETRY_S)
 
     async def _run_external(self, external: ExternalEtcd, secrets: Secrets) -> None:
         """Over a store that others run: no process, no membership."""
@@ -242,40 +271,56 @@ class ManagerPart:
                     await self._catch_up(None)
                 await self._serve(group, kv, None, secrets)
         finally:
-            self._manager = None
+            self._manager = self._store = None
 
     async def _until_replaced(self) -> None:
         await self._replaced.wait()
         raise _Rebuild
 
     async def leave_store(self) -> None:
-        """Have another manager, if there is one, take this one out of the store; best effort."""
+        """Have another manager, if there is one, take this one out of the store; best effort.
+
+        Asked again while there is patience: the managers may have to elect a leader anew once this member is
+        out, before they can note it.
+        """
 
         async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
             return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
 
+        try:
+            await self._patiently(
+                lambda: self._ask(leave), lambda error: not isinstance(error, PermissionDenied)
+            )
+        except SwarmError as error:
+            log.info("store.not.left", reason=str(error))
+
+    async def _patiently(
+        self, change: Callable[[], Awaitable[T]], may_pass: Callable[[SwarmError], bool]
+    ) -> T | None:
+        """A change of the store's members, again while what keeps it may pass; None with nobody to ask."""
         clock = self._needs.clock
         patient_until = clock.monotonic() + LEAVE_PATIENCE_S
-        while True:
+        while self._needs.others():
             try:
-                await self._ask(leave)
+                return await change()
             except SwarmError as error:
-                if TOO_NEW in str(error) and clock.monotonic() < patient_until:
-                    await asyncio.sleep(LEAVE_RETRY_S)
-                    continue
-                log.info("store.not.left", reason=str(error))
-            return
+                if not may_pass(error) or clock.monotonic() >= patient_until:
+                    raise
+            await asyncio.sleep(LEAVE_RETRY_S)
+        return None
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
         membership = needs.membership()
-        store = Store(kv, Box(secrets.data_key), needs.clock)
+        if self._seed is not None and self._seed.after_revision:
+            await continue_after(kv, self._seed.after_revision)
+        self._store = store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
             await self._recover(store, own.members)
-        if self._seed:
-            await self._sow(store, await own.members.status() if own else None)
+        if self._seed is not None:
+            await self._sow(store, self._seed, await own.members.status() if own else None)
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
@@ -297,11 +342,14 @@ class ManagerPart:
         self._manager = manager
         self._served.set()
 
-    async def _sow(self, store: Store, member: MemberStatus | None) -> None:
+    async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
-        ops = [_with_member(op, member) if member else op for op in self._seed]
+        ops = [_with_member(op, member) if member else op for op in seed.ops]
+        failpoint("manager.sow.before")
         if await store.apply(ops) != len(ops):
             raise Unavailable("the new cluster's store is not empty; see swarmd's log")
+        self._seed = None  # a member that is replaced later gets all from the others
+        failpoint("manager.sow.after")
 
     async def _follow_lock(self, store: Store) -> None:
         """Lock the keys on disk as the cluster's record says, now and whenever that changes."""

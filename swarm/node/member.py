@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from swarm.base.clock import Clock
@@ -20,12 +20,11 @@ from swarm.manager.members import is_manager
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.host_offer import NO_OFFER, HostOffer
 from swarm.model.objects import Node
-from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import Renewer, renew
 from swarm.node.engine import LocalParts
 from swarm.node.files import Membership, Paths, save_membership
-from swarm.node.manager_part import ManagerNeeds, ManagerPart
+from swarm.node.manager_part import ManagerNeeds, ManagerPart, Seed
 from swarm.node.vault import Vault
 from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
@@ -67,8 +66,8 @@ class Surroundings:
 
 
 class Member:
-    def __init__(self, around: Surroundings, membership: Membership, seed: Sequence[Op] = ()) -> None:
-        """`seed` is what a new cluster starts with; it is committed before anything is served."""
+    def __init__(self, around: Surroundings, membership: Membership, seed: Seed | None = None) -> None:
+        """`seed` is for a new cluster."""
         self._around = around
         self._membership = membership
         self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
@@ -82,7 +81,7 @@ class Member:
             fence=fence,
             prober=Prober(around.local.containers, around.clock),
         )
-        journal = Journal(around.paths.worker)
+        journal = Journal(around.paths.worker, around.vault)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)
         self.logs = LogPublisher(around.local.containers, self.tasks)
         self.execs = Execs(around.local.containers, self.tasks)

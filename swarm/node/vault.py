@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.proto.identity import write_private
 from swarm.secrets.box import Box, Unsealable
@@ -30,16 +31,18 @@ class Vault:
     def lock_with(self, unlock_key: str) -> None:
         """From now on the lock takes this key, or none when it is empty. Atomic: the old lock, or the new."""
         if unlock_key != self._unlock_key:
+            failpoint("lock.change.before")
             write_private(self._file, make_lock(self._locker, unlock_key))
+            failpoint("lock.change.after")
             self._unlock_key = unlock_key
             log.info("lock.changed", closed=bool(unlock_key))
 
-    def seal(self, name: str, content: bytes) -> bytes:
-        return self._box.seal(name, content)
+    def seal(self, place: str, plain: bytes) -> bytes:
+        return self._box.seal(place, plain)
 
-    def open(self, name: str, sealed: bytes) -> bytes:
+    def open(self, place: str, sealed: bytes) -> bytes:
         """Raises: Unsealable."""
-        return self._box.open(name, sealed)
+        return self._box.open(place, sealed)
 
     def write(self, path: Path, content: bytes) -> None:
         """Replace `path` by the sealed content, atomically."""

@@ -22,8 +22,9 @@ from swarm.base.ids import ClusterID, NodeID
 from swarm.model.types import NodeRole
 
 MANAGER_NAME = "swarm-manager"
-BACKDATE = timedelta(hours=1)
-"""Certificates are dated back by so much against clocks that differ (SwarmKit ca/certificates.go)."""
+CLOCK_SKEW = timedelta(hours=1)
+"""Clocks may differ by so much: certificates begin so much earlier (SwarmKit ca/certificates.go) and end so
+much later than they say, for TLS. Managers hold a node to the end of its life by their own clock."""
 _KEY, _CERT, _ROOT = "node.key", "node.crt", "root.crt"
 
 
@@ -36,12 +37,13 @@ class Subject:
     cluster_id: ClusterID
     not_before: datetime
     not_after: datetime
+    """When its holder is shut out; TLS would take it for `CLOCK_SKEW` longer."""
     issuer_id: bytes
     """Which root's key signed it."""
 
     @property
     def issued_at(self) -> datetime:
-        return self.not_before + BACKDATE
+        return self.not_before + CLOCK_SKEW
 
     @property
     def life(self) -> timedelta:
@@ -101,7 +103,7 @@ def read_subject(cert_pem: bytes) -> Subject:
         NodeRole(unit.removeprefix("swarm-")),
         ClusterID(attribute(NameOID.ORGANIZATION_NAME)),
         cert.not_valid_before_utc,
-        cert.not_valid_after_utc,
+        cert.not_valid_after_utc - CLOCK_SKEW,
         issuer or b"",
     )
 
@@ -127,6 +129,7 @@ def save_identity(directory: Path, identity: Identity, seal_key: Callable[[str, 
     write_private(directory / _KEY, seal_key(_KEY, identity.key_pem))
     failpoint("identity.key.saved")
     write_private(directory / _ROOT, identity.root_pem)
+    failpoint("identity.root.saved")
     write_private(directory / _CERT, identity.cert_pem)
     failpoint("identity.cert.saved")
 

@@ -8,6 +8,7 @@ Invariant: `open_sealed(k, seal(k, v)) == v`, and no other key, place or byte op
 
 from __future__ import annotations
 
+import hmac
 import secrets
 
 from cryptography.exceptions import InvalidTag
@@ -22,6 +23,7 @@ _FORMAT = b"\x01"
 _SALT = 32
 _NONCE = 12
 _INFO = b"swarm record v1"
+_BLIND_INFO = b"swarm claim v1"
 
 
 class Unsealable(SwarmError):
@@ -37,6 +39,8 @@ class Box:
 
     def __init__(self, data_key: bytes) -> None:
         self._data_key = data_key
+        derivation = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=_BLIND_INFO)
+        self._blind_key = derivation.derive(data_key)
 
     def seal(self, place: str, plain: bytes) -> bytes:
         salt, nonce = secrets.token_bytes(_SALT), secrets.token_bytes(_NONCE)
@@ -52,6 +56,10 @@ class Box:
             return self._cipher(salt).decrypt(nonce, sealed[1 + _SALT + _NONCE :], place.encode())
         except InvalidTag:
             raise Unsealable(f"the stored value at {place} does not open with this cluster's key") from None
+
+    def blind(self, word: str) -> str:
+        """The same for the same word and key, and telling nothing of it without the key."""
+        return hmac.digest(self._blind_key, word.encode(), "sha256").hex()
 
     def _cipher(self, salt: bytes) -> AESGCM:
         derived = HKDF(algorithm=hashes.SHA256(), length=32, salt=salt, info=_INFO).derive(self._data_key)

@@ -63,7 +63,8 @@ class Election:
     ) -> None:
         """`lead(epoch)` runs while this manager leads and is cancelled when it no longer does.
 
-        A manager that is to be demoted may not lead: it gives the seat up and does not run for it.
+        A manager that is to be demoted, or whose data are damaged, may not lead: it gives the seat up and
+        does not run for it.
         """
         self._store = store
         self._clock = clock
@@ -130,7 +131,7 @@ class Election:
         while True:
             await asyncio.sleep(BEAT_EVERY_S)
             if not self._may_lead():
-                raise LeadershipLost("this manager is to be demoted")
+                raise LeadershipLost("this manager is to be demoted, or its data are damaged")
             count += 1
             try:
                 async with asyncio.timeout(SILENT_FOR_S):

@@ -22,7 +22,7 @@ from swarm.base.errors import FailedPrecondition, Unavailable
 from swarm.base.log import get_logger
 from swarm.model.defaults import ETCD_CLIENT_PORT, ETCD_PEER_PORT
 from swarm.store.etcd import EtcdAddress, EtcdKV
-from swarm.store.health import Health, StoreState, classify_exit, may_start
+from swarm.store.health import Health, StoreState, classify_exit, may_start, missing
 from swarm.store.members import Members
 
 START_TIMEOUT_S = 20.0
@@ -80,8 +80,10 @@ class EtcdSettings:
     """`name=url,…` of all members when joining ones that exist; empty starts a cluster of one."""
     force_new_cluster: bool = False
     """Start with this member's data as the only member."""
-    cluster_token: str = "swarm"
-    """Of a new store: members of stores with different tokens do not hear each other."""
+    store_mark: str = "swarm"
+    """Of a new store (etcd's cluster token): members of stores with different ones do not hear each other."""
+    has_begun: bool = False
+    """It has had data: without any it is not started."""
     quota_bytes: int = DEFAULT_QUOTA_BYTES
     """Size of the database from which on etcd refuses writes."""
 
@@ -184,6 +186,9 @@ class EtcdProcess:
         """Run the child until it ends and say why it did; returns whether it served meanwhile."""
         directory = self._settings.directory
         served, begun_at = False, 0
+        if self._settings.has_begun and not (directory / "data" / "member").exists():
+            self._problem = missing(str(directory))
+            return served
         try:
             async with _locked(directory) as lock:
                 begun_at = _begin_log(directory / "log")
@@ -246,7 +251,7 @@ def arguments(settings: EtcdSettings) -> list[str]:
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster={settings.initial_cluster or f'{settings.name}={peer}'}",
         f"--initial-cluster-state={'existing' if settings.initial_cluster else 'new'}",
-        f"--initial-cluster-token={settings.cluster_token}",
+        f"--initial-cluster-token={settings.store_mark}",
         *(["--force-new-cluster"] if settings.force_new_cluster else []),
         "--client-cert-auth",
         "--peer-client-cert-auth",

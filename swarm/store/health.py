@@ -50,6 +50,13 @@ STARTING = Health(state=StoreState.STARTING, message="the store is starting")
 
 _REPAIR = "if other managers are up, `swarm system repair` on this node replaces it from them"
 
+
+def missing(directory: str) -> Health:
+    """A member that had data and has none would vote as if it had never voted: it must not start."""
+    text = f"the store's files in {directory} are missing: {_REPAIR}"
+    return Health(state=StoreState.CORRUPT, message=text)
+
+
 _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
     (
         ("no space left on device", "disk quota exceeded"),
@@ -66,6 +73,7 @@ _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
             "crc mismatch", "walpb:", "wal: slice bounds", "file not found in wal", "invalid database",
             "failed to read wal", "failed to find database snapshot", "snap: ", "data corruption",
             "checksum mismatch", "unexpected eof", "found data inconsistency", "tocommit", "corrupt",
+            "slice bounds out of range", "index out of range", "bbolt.",
         ),
         StoreState.CORRUPT,
         f"the store's files in {{directory}} are damaged; they are not touched: {_REPAIR}",
@@ -83,17 +91,22 @@ def classify_exit(output: str, directory: str, free_bytes: int) -> Health:
     if free_bytes < DISK_LOW_BYTES:  # it may not even have been able to write why, or wrote half a record
         return Health(state=StoreState.DISK_FULL, message=_EXITS[0][2].format(directory=directory))
     lines = output.strip().splitlines()
-    lowered = output.lower()
     for words, state, sentence in _EXITS:
-        found = next((word for word in words if word in lowered), None)
-        if found is not None:
-            detail = next((line for line in lines if found in line.lower()), "")
+        # A peer that goes leaves warnings of broken streams, which read like broken files.
+        telling = [line for line in lines if state is not StoreState.CORRUPT or not _is_mild(line)]
+        detail = next((line for line in telling if any(word in line.lower() for word in words)), None)
+        if detail is not None:
             return Health(state=state, message=sentence.format(directory=directory, detail=_short(detail)))
     last = _short(lines[-1]) if lines else "it said nothing"
     return Health(
         state=StoreState.FAILED,
         message=f"etcd ended and is started again ({last}); its log is {directory}/log",
     )
+
+
+def _is_mild(line: str) -> bool:
+    """Whether etcd went on after it had written this."""
+    return any(f'"level":"{level}"' in line for level in ("debug", "info", "warn"))
 
 
 def _short(line: str) -> str:
@@ -119,8 +132,15 @@ class MemberFacts:
     """Left on the disk under the store."""
     silent_s: float
     """Since the mirror moved last."""
+    finding: str
+    """What speaks against this member's data, though etcd is content; empty for nothing."""
     commits_s: tuple[float, ...]
     """How long this manager's last writes took."""
+
+
+def judge_damage(finding: str) -> Health | None:
+    """What etcd itself has not found; None for an empty finding."""
+    return Health(state=StoreState.CORRUPT, message=f"{finding}: {_REPAIR}") if finding else None
 
 
 def judge(facts: MemberFacts) -> Health:
@@ -128,6 +148,8 @@ def judge(facts: MemberFacts) -> Health:
     if "CORRUPT" in facts.own_alarms:
         text = f"etcd found this member's data to differ from the others': {_REPAIR}"
         return Health(state=StoreState.CORRUPT, message=text)
+    if (damaged := judge_damage(facts.finding)) is not None:
+        return damaged
     if facts.free_bytes < DISK_LOW_BYTES:
         text = "the disk under the store is full, it will stop at its next larger write: free space there"
         return Health(state=StoreState.DISK_FULL, message=text)

@@ -1,11 +1,13 @@
 """Where things are in the key-value service. All keys of a cluster start with `/swarm/`.
 
 /swarm/objects/<kind>/<id>        the object, sealed
-/swarm/names/<kind>/<name>        the id that has the name: makes names unique
-/swarm/ports/<protocol>/<port>    the service that publishes the port in ingress mode: makes ports unique
+/swarm/claims/<hash>              the id of the object that has a name or an ingress port: makes them unique
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
-    /swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/base                       where the revisions of a store before this one ended; only if there was one
+
+etcd keeps keys in the clear: names and ports are hashed with the cluster's data key (`Box.blind`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ from swarm.model.types import PublishMode
 
 PREFIX = "/swarm/"
 OBJECTS = f"{PREFIX}objects/"
+CLAIMS = f"{PREFIX}claims/"
 LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
 MANAGERS = f"{PREFIX}managers/"
+BASE = f"{PREFIX}base"
 
 KINDS: dict[str, type[StoredObject]] = {
     "services": Service,
@@ -42,31 +46,31 @@ def parse_object_key(key: str) -> tuple[type[StoredObject], str] | None:
     return (kind, object_id) if kind else None
 
 
-def index_keys(item: StoredObject) -> frozenset[str]:
-    """The keys that an object holds alone in the cluster."""
+def claims(item: StoredObject) -> frozenset[str]:
+    """What an object holds alone in the cluster: `names/<kind>/<name>`, `ports/<protocol>/<port>`."""
     match item:
         case Service():
             ports = (
-                f"{PREFIX}ports/{p.protocol}/{p.published_port}"
+                f"ports/{p.protocol}/{p.published_port}"
                 for p in item.endpoint.ports
                 if p.publish_mode is PublishMode.INGRESS
             )
-            return frozenset({f"{PREFIX}names/services/{item.spec.name}", *ports})
+            return frozenset({f"names/services/{item.spec.name}", *ports})
         case Network():
-            return frozenset({f"{PREFIX}names/networks/{item.spec.name}"})
+            return frozenset({f"names/networks/{item.spec.name}"})
         case Cluster():
-            return frozenset({f"{PREFIX}names/clusters/{item.spec.name}"})
+            return frozenset({f"names/clusters/{item.spec.name}"})
         case Task() | Node():
             return frozenset()
 
 
-def taken(key: str) -> str:
-    """What to tell the user whose write lost the race for an index key."""
-    _, _, kind, *rest = key.split("/")
+def taken(claim: str) -> str:
+    """What to tell the user whose write lost the race for a claim."""
+    kind, _, rest = claim.partition("/")
     if kind == "ports":
-        protocol, port = rest
+        protocol, _, port = rest.partition("/")
         return f"port '{port}' is already in use by another service as an ingress port ({protocol})"
-    folder, name = rest
+    folder, _, name = rest.partition("/")
     noun = folder.removesuffix("s")
     return (
         f"rpc error: code = AlreadyExists desc = name conflicts with an existing object: "

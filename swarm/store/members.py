@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 TIMEOUT_S = 5.0
 DEFRAGMENT_S = 60.0
+HASH_S = 30.0
+"""It reads the whole database."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,15 @@ class Members:
             alarm=rpc_pb2.AlarmType.Value(alarm.kind),
         )
         await _call(self._maintenance.Alarm(request, timeout=TIMEOUT_S))
+
+    async def hash(self, revision: int) -> tuple[int, int]:
+        """(hash of all keys up to the revision, compacted revision) of the local member.
+
+        Raises: Unavailable, also while the member has not come so far.
+        """
+        request = rpc_pb2.HashKVRequest(revision=revision)
+        found = await _call(self._maintenance.HashKV(request, timeout=HASH_S))
+        return found.hash, found.compact_revision
 
     async def defragment(self) -> None:
         """Rewrite the local member's database without its holes; it answers nobody meanwhile."""

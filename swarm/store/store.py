@@ -5,6 +5,8 @@ every `RELIST_EVERY_S` the whole is listed again and the difference applied.
 Writes: `commit` is one transaction, all or nothing, each op compared with the version it was decided on;
 `apply` takes a plan of any size and drops the ops that lost. Both return when the mirror shows the write, so
 a caller reads what it wrote. A leader's writes carry its epoch and fail once another manager leads.
+A value that does not open means that this manager's copy is damaged: the mirror stands still then, as it
+does without a quorum, and `damage` says why.
 Invariant: the mirror never goes back to an older version of an object.
 """
 
@@ -18,6 +20,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from google.protobuf.message import DecodeError
 
 from swarm.base.clock import Clock
 from swarm.base.errors import (
@@ -34,7 +38,7 @@ from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.types import Version
 from swarm.model.view import ClusterView, Objects
 from swarm.proto import codec
-from swarm.secrets.box import Box
+from swarm.secrets.box import Box, Unsealable
 from swarm.store import keys
 from swarm.store.changes import Change, Changes, LeaderWritten, Listener, Written
 from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
@@ -42,6 +46,7 @@ from swarm.store.kv import Delete as DeleteKey
 
 RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
+DAMAGED_RETRY_S = 5.0
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 TXN_OPS = 100
@@ -72,6 +77,8 @@ class Store:
         self._heard = clock.monotonic()
         self._feeds: set[Changes] = set()
         self._listeners: list[Listener] = []
+        self.damage = ""
+        """Which stored value this manager cannot read; empty for none."""
 
     @property
     def view(self) -> ClusterView:
@@ -134,10 +141,14 @@ class Store:
         while True:
             try:
                 await self._relist()
-                backoff = 0.05
+                self.damage, backoff = "", 0.05
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
+            except (Unsealable, DecodeError, UnicodeDecodeError) as error:
+                self.damage = str(error)
+                log.error("store.damaged", reason=self.damage)
+                await asyncio.sleep(DAMAGED_RETRY_S)
             except Unavailable as error:
                 log.warning("store.unavailable", reason=str(error), retry_s=backoff)
                 await asyncio.sleep(backoff)
@@ -161,7 +172,7 @@ class Store:
         failed, revision = await self._attempt(txn)
         failpoint("store.commit.after")
         if failed:
-            raise _refusal(failed, ops)
+            raise self._refusal(failed, ops)
         await self._shown(revision)
         return revision
 
@@ -232,14 +243,14 @@ class Store:
     def _encode(self, op: Op, now: datetime) -> _Txn:
         item = op.object
         key = keys.object_key(type(item), item.id)
-        index = keys.index_keys(item)
+        index = self._claims(item)
         match op:
             case Create():
                 expected, held = 0, frozenset[str]()
             case Update() | Delete():
                 expected = item.meta.version.index
                 stored = self._objects.stored(type(item), item.id)
-                held = keys.index_keys(stored) if stored else frozenset()
+                held = self._claims(stored) if stored else frozenset()
         if isinstance(op, Delete):
             freed: list[Write] = [DeleteKey(key), *(DeleteKey(k) for k in held)]
             return _Txn((Compare(key, expected),), tuple(freed))
@@ -248,6 +259,25 @@ class Store:
         writes += [Put(k, item.id.encode()) for k in sorted(index - held)]
         writes += [DeleteKey(k) for k in sorted(held - index)]
         return _Txn((Compare(key, expected), *(Compare(k, 0) for k in sorted(index - held))), tuple(writes))
+
+    def _claims(self, item: StoredObject) -> frozenset[str]:
+        return frozenset(self._claim_key(claim) for claim in keys.claims(item))
+
+    def _claim_key(self, claim: str) -> str:
+        return keys.CLAIMS + self._box.blind(claim)
+
+    def _refusal(
+        self, failed: Sequence[str], ops: Sequence[Op]
+    ) -> AlreadyExists | OutOfSequence | LeadershipLost:
+        if keys.LEADER in failed:
+            return LeadershipLost("another manager leads")
+        for claim in sorted(claim for op in ops for claim in keys.claims(op.object)):
+            if self._claim_key(claim) in failed:
+                return AlreadyExists(keys.taken(claim))
+        created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
+        if created & set(failed):
+            return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+        return OutOfSequence()
 
     async def _shown(self, revision: int) -> None:
         try:
@@ -287,8 +317,9 @@ class Store:
             known = self._raw.get(item.key)
             if known is not None and known.mod_revision >= item.mod_revision:
                 continue
+            change = self._keep(item)  # first: what cannot be read must not count as known
             written.extend(_leader_written(known, item))
-            if (change := self._keep(item)) is not None:
+            if change is not None:
                 written.append(Written(item.mod_revision, item.key, change))
         for item in batch.deletes:
             written.extend(_leader_written(self._raw.get(item.key), item))
@@ -365,15 +396,3 @@ def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
         size += weight
     if chunk:
         yield chunk
-
-
-def _refusal(failed: Sequence[str], ops: Sequence[Op]) -> AlreadyExists | OutOfSequence | LeadershipLost:
-    if keys.LEADER in failed:
-        return LeadershipLost("another manager leads")
-    for key in failed:
-        if not _is_object(key):
-            return AlreadyExists(keys.taken(key))
-    created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
-    if created & set(failed):
-        return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
-    return OutOfSequence()

@@ -3,13 +3,15 @@
 One file a task, replaced atomically. Nothing is fsynced: what a power cut takes, the container has gone with,
 and the managers' record tells the rest; a file that cannot be read counts as none and is removed. On a full
 disk tasks go on: what could not be written is told by the managers again. The highest leader epoch seen is
-kept too, so that a deposed leader's assignments stay refused after a restart.
+kept too, so that a deposed leader's assignments stay refused after a restart. Tasks hold environments and
+commands: each is sealed under its id, by the key that also seals the node's own.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -18,12 +20,22 @@ from swarm.base.log import get_logger
 from swarm.model.container import PullOptions
 from swarm.model.objects import Task
 from swarm.proto import codec
+from swarm.secrets.box import Unsealable
 
 log = get_logger("journal")
 
 
+class Seal(Protocol):
+    def seal(self, place: str, plain: bytes) -> bytes: ...
+
+    def open(self, place: str, sealed: bytes) -> bytes:
+        """Raises: Unsealable."""
+        ...
+
+
 class Journal:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, seal: Seal) -> None:
+        self._seal = seal
         self._tasks = directory / "tasks"
         self._epoch = directory / "epoch"
         self._generation = directory / "generation"
@@ -37,15 +49,16 @@ class Journal:
                 path.unlink()
                 continue
             try:
-                tasks[path.name] = _read(path)
-            except (DecodeError, ValueError) as error:
+                tasks[path.name] = self._read(path)
+            except (Unsealable, DecodeError, ValueError) as error:
                 log.warning("journal.unreadable", task_id=path.name, reason=str(error))
                 path.unlink()
         return tasks
 
     def save(self, task: Task) -> None:
         failpoint("journal.task.save")
-        _replace(self._tasks / task.id, codec.dumps(_without_login(task)))
+        kept = codec.dumps(_without_login(task))
+        _replace(self._tasks / task.id, self._seal.seal(task.id, kept))
 
     def forget(self, task_id: str) -> None:
         failpoint("journal.task.forget")
@@ -65,6 +78,12 @@ class Journal:
     def save_generation(self, generation: int) -> None:
         _replace(self._generation, str(generation).encode())
 
+    def _read(self, path: Path) -> Task:
+        task = codec.loads(Task, self._seal.open(path.name, path.read_bytes()))
+        if task.id != path.name:
+            raise ValueError("it holds no task of this name")
+        return task
+
 
 def _without_login(task: Task) -> Task:
     """A registry login is a secret. That there is one stays: it is asked for again."""
@@ -79,14 +98,6 @@ def _number(path: Path) -> int:
         return int(path.read_text())
     except (FileNotFoundError, ValueError):
         return 0
-
-
-def _read(path: Path) -> Task:
-    """Raises ValueError also for a file that a power cut left empty: it decodes, but to no task."""
-    task = codec.loads(Task, path.read_bytes())
-    if task.id != path.name:
-        raise ValueError("it holds no task of this name")
-    return task
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition, InvalidArgument, NotFound
+from swarm.base.trees import remove_tree
 from swarm.worker.images.files import write_atomically
-from swarm.worker.trees import remove_tree
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
 _COPY_BLOCK = 1 << 20

@@ -7,7 +7,7 @@ unmounted before the lab goes.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,24 +21,27 @@ ENVIRONMENT = "/run/chaos.env"
 """For every start of swarmd while it is there."""
 FAILPOINTS = "/run/failpoints"
 """For the next start only."""
+FAKE_CLOCK = "/run/clock"
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 SMALL_DISK = "320m"
 """etcd alone takes 128 MB for its log before it has written anything."""
 
-_DAEMON = (
-    "sh",
-    "-c",
+_START = (
     f"if test -f {ENVIRONMENT}; then set -a; . {ENVIRONMENT}; set +a; fi;"
     f" if test -f {FAILPOINTS}; then SWARM_FAILPOINTS=$(cat {FAILPOINTS}); export SWARM_FAILPOINTS;"
-    f" rm {FAILPOINTS}; fi; exec {sys.executable} -m swarm.cli.swarmd",
+    f" rm {FAILPOINTS}; fi; exec {sys.executable} -m swarm.cli.swarmd"
 )
 
 
+def _daemon(quota: str) -> tuple[str, ...]:
+    return ("sh", "-c", f"{_START} --etcd-quota {quota}" if quota else _START)
+
+
 @contextmanager
-def chaos_lab(name: str, hosts: int = 3, small: str = "") -> Iterator[Lab]:
-    """The lab, up, no cluster yet. `small` names the host whose disk can be filled."""
+def chaos_lab(name: str, hosts: int = 3, small: str = "", quota: str = "") -> Iterator[Lab]:
+    """The lab, up, no cluster yet. `small` names the host with a small disk; `quota` is the stores'."""
     with Lab(name) as lab:
-        lab.up(hosts=hosts, daemon=_DAEMON)
+        lab.up(hosts=hosts, daemon=_daemon(quota))
         if not small:
             yield lab
             return
@@ -100,6 +103,27 @@ def restart_daemon(cluster: Cluster, host: str) -> None:
         cluster.kill_daemon(host)
     except (AssertionError, ValueError, SwarmError):
         return  # it is down already, and comes by itself
+
+
+@contextmanager
+def clock(cluster: Cluster, host: str) -> Iterator[Callable[[str], None]]:
+    """Calling it moves the wall clock of the host's swarmd by so many seconds, at once and while it runs."""
+
+    def jump(seconds: str) -> None:
+        # By a rename: the clock must never be read from half a file.
+        script = f"echo '{seconds}' > {FAKE_CLOCK}.new && mv {FAKE_CLOCK}.new {FAKE_CLOCK}"
+        cluster.output(host, "sh", "-c", script)
+
+    jump("+0")
+    lines = f"LD_PRELOAD={FAKETIME}\nFAKETIME_TIMESTAMP_FILE={FAKE_CLOCK}\nFAKETIME_NO_CACHE=1\n"
+    done = cluster.lab.exec(host, ["tee", ENVIRONMENT], feed=f"{lines}FAKETIME_DONT_FAKE_MONOTONIC=1\n")
+    assert done.returncode == 0, done.stderr
+    restart_daemon(cluster, host)
+    try:
+        yield jump
+    finally:
+        cluster.run(host, "rm", "-f", ENVIRONMENT, FAKE_CLOCK)
+        restart_daemon(cluster, host)
 
 
 def keep_logs(lab: Lab, directory: Path) -> None:

@@ -1,89 +1,71 @@
-"""Scenario S with a kill -9 at one failpoint: services are made, scaled and removed, a node joins, is
-promoted, demoted and leaves; somewhere on the way one swarmd dies, is started again, and all ends as asked.
+"""A scenario with something happening at one failpoint, many times over.
 
-In: a lab and an archive of the image `web`; points. Out: problems, and which points were passed. Invariant:
-after the kill nobody does anything but ask again, as a user would whose connection broke.
+In: points, an archive of the image `web`. Out: problems, and which points were passed. A lab serves as many
+points as come through; a problem ends its lab, whose logs then tell of that point last. Invariant: after the
+fault nobody does anything but ask again.
 """
 
 from __future__ import annotations
 
-import ast
-import random
 import subprocess
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
-from tests.chaos import chaos_lab, invariants
+from swarm.lab.host import log_path
+from tests.chaos import chaos_lab
+from tests.chaos.points import GO_ON, MANAGER, NEWCOMER, WORKER, Point
+from tests.chaos.scenarios import SCENARIOS, found_pair, lock
 from tests.integration.cluster import Cluster
 
-SOURCE = Path(__file__).parents[2] / "swarm"
 CLOCK = SystemClock()
-HITS = (1, 2, 3)
-INSIST_S = 60.0
-ASK_AGAIN_S = 0.3
-MANAGER, WORKER, NEWCOMER = "h1", "h2", "h3"
-_PLACES = {
-    MANAGER: ("store.", "leader.", "dispatcher.", "members.", "join.", "node.init."),
-    WORKER: ("agent.", "task.", "container.", "journal.", "images."),
-}
+PAUSE_S = 8.0
+"""Longer than any lease: meanwhile the others take the host for dead."""
+PROBLEMS_ENOUGH = 5
+AHEAD = 40
+"""So far the order may be left to save a lab."""
+OF_THREE = ("locking", "unlocking")
+SMALL_QUOTA = "16M"
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    name: str
-    hit: int
-
-    @property
-    def host(self) -> str:
-        """Where the scenario passes the point."""
-        return next((h for h, starts in _PLACES.items() if self.name.startswith(starts)), NEWCOMER)
-
-
-def names_in_code() -> list[str]:
-    """Every failpoint's name, as often as it is used."""
-    found = []
-    for path in sorted(SOURCE.rglob("*.py")):
-        if path.name == "failpoint.py" or "gen" in path.parts:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "failpoint":
-                (argument,) = node.args
-                assert isinstance(argument, ast.Constant), f"{path}:{node.lineno}: not a literal"
-                found.append(argument.value)
-    return found
-
-
-def all_points() -> list[Point]:
-    return [Point(name, hit) for name in names_in_code() for hit in HITS]
-
-
-# --- one run ---------------------------------------------------------------------------------------------
+def try_at(
+    cluster: Cluster, archive: Path, point: Point, say: Callable[[str], None]
+) -> tuple[list[str], bool]:
+    """What broke, and whether the point was passed."""
+    began = CLOCK.monotonic()
+    if point.scenario == "unlocking":
+        lock(cluster)
+    before = _hits(cluster, point)
+    arm(cluster, point)
+    with _going_on(cluster, point, before):
+        broken = [f"{point} on {point.host}: {b}" for b in _play(cluster, archive, point)]
+    passed = _hits(cluster, point) > before
+    if not broken:
+        chaos_lab.restart_daemon(cluster, point.host)  # what was not passed must not happen to the next
+        cluster.wait_daemon(point.host)
+    state = "passed" if passed else "not passed"
+    say(f"  {point} on {point.host}: {'; '.join(broken) or state}, {CLOCK.monotonic() - began:.1f} s")
+    return broken, passed
 
 
 def arm(cluster: Cluster, point: Point) -> None:
-    """From its next start on, the host's swarmd dies at the point."""
-    armed = f"{point.name}:{point.hit}:kill9"
-    done = cluster.lab.exec(point.host, ["tee", chaos_lab.FAILPOINTS], feed=armed)
+    """From its next start on, which is now, the host's swarmd meets its fate at the point."""
+    cluster.output(point.host, "rm", "-f", GO_ON)
+    done = cluster.lab.exec(point.host, ["tee", chaos_lab.FAILPOINTS], feed=str(point))
     assert done.returncode == 0, done.stderr
     chaos_lab.restart_daemon(cluster, point.host)
     cluster.wait_until(lambda: not _exists(cluster, point.host, chaos_lab.FAILPOINTS), "it starts again")
 
 
-def was_hit(cluster: Cluster, point: Point) -> bool:
-    return f"failpoint {point.name} hit {point.hit}:" in cluster.lab.log(point.host)
-
-
-def scenario(cluster: Cluster, archive: Path) -> list[str]:
-    """Scenario S; the manager and the worker are in a cluster, the newcomer is in none, before and after."""
+def _play(cluster: Cluster, archive: Path, point: Point) -> list[str]:
     try:
-        _images(cluster, archive)
-        _services(cluster)
-        _membership(cluster)
-        cluster.wait_until(lambda: not cluster.get("/tasks"), "no task is left", INSIST_S)
+        SCENARIOS[point.scenario](cluster, archive)
+        cluster.wait_until(lambda: not cluster.get("/tasks"), "no task is left", 60.0)
+        if point.scenario in OF_THREE:
+            return []
         cluster.wait_clean(MANAGER, WORKER)
         cluster.wait_clean(NEWCOMER, of_member=True)
     except (AssertionError, SwarmError, subprocess.TimeoutExpired) as error:
@@ -91,170 +73,100 @@ def scenario(cluster: Cluster, archive: Path) -> list[str]:
     return []
 
 
-def found_pair(cluster: Cluster, archive: Path) -> None:
-    """A cluster of the manager and the worker."""
-    cluster.load(archive)
-    address = cluster.lab.address(MANAGER)
-    insist(cluster, MANAGER, ("init", "--advertise-addr", address), lambda: _is_in(cluster, MANAGER))
-    _join(cluster, WORKER, "worker")
+@contextmanager
+def _going_on(cluster: Cluster, point: Point, before: int) -> Iterator[None]:
+    """While the block runs, a pause at the point ends some time after it began; at the end, in any case."""
+    ended = threading.Event()
+
+    def release() -> None:
+        while _hits(cluster, point) == before and not ended.wait(0.2):
+            pass
+        ended.wait(PAUSE_S)
+        cluster.run(point.host, "touch", GO_ON)
+
+    thread = threading.Thread(target=release)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
-def insist(cluster: Cluster, host: str, arguments: Iterable[str], done: Callable[[], object]) -> None:
-    """Ask until it is done; what the command says meanwhile is kept for the complaint."""
-    command = ("swarm", *arguments)
-    deadline = CLOCK.monotonic() + INSIST_S
-    while True:
-        answer = cluster.run(host, *command, timeout=INSIST_S)
-        said = answer.stderr.strip() or answer.stdout.strip()
-        assert "Traceback" not in said, f"{' '.join(command)}: {said}"
-        for _ in range(10):
-            try:
-                if done():
-                    return
-            except (SwarmError, OSError) as error:
-                said = f"{said}; {error}"
-            time.sleep(ASK_AGAIN_S)
-        assert CLOCK.monotonic() < deadline, (
-            f"not within {INSIST_S:g} s: {' '.join(command)} on {host}: {said}"
-        )
-
-
-def _images(cluster: Cluster, archive: Path) -> None:
-    def loaded() -> bool:
-        return any("web:latest" in (i["RepoTags"] or ()) for i in cluster.get("/images/json", WORKER))
-
-    insist(cluster, WORKER, ("image", "load", "-i", str(archive)), loaded)
-
-
-def _services(cluster: Cluster) -> None:
-    create = ("service", "create", "-d", "--name", "s", "--replicas", "3", "--stop-grace-period", "1s")
-    insist(cluster, MANAGER, (*create, "-p", "8080:80", "web"), lambda: _replicas(cluster) == 3)
-    for count in (3, 5, 2):
-        scale = ("service", "scale", "-d", f"s={count}")
-        insist(cluster, MANAGER, scale, lambda count=count: _replicas(cluster) == count)
-        cluster.wait_running("s", count, INSIST_S)
-        broken = invariants.check_containers(chaos_lab.running_containers(cluster))
-        broken += invariants.check_addresses(cluster.get("/tasks"))
-        assert not broken, broken
-    insist(cluster, MANAGER, ("service", "rm", "s"), lambda: _replicas(cluster) is None)
-
-
-def _membership(cluster: Cluster) -> None:
-    _join(cluster, NEWCOMER, "worker")
-    insist(cluster, MANAGER, ("node", "promote", NEWCOMER), lambda: _is_manager(cluster))
-    insist(cluster, MANAGER, ("node", "demote", NEWCOMER), lambda: _is_worker(cluster))
-    _leave(cluster)
-    _join(cluster, NEWCOMER, "manager")
-    cluster.wait_until(lambda: _is_manager(cluster), "the newcomer is a manager", INSIST_S)
-    _leave(cluster)
-
-
-def _join(cluster: Cluster, host: str, role: str) -> None:
-    def token() -> str:
-        return cluster.run(MANAGER, "swarm", "join-token", "-q", role).stdout.strip()
-
-    secret = cluster.wait_until(token, f"the {role}'s join token", INSIST_S)
-    address = f"{cluster.lab.address(MANAGER)}:2377"
-    insist(cluster, host, ("join", "--token", secret, address), lambda: _is_in(cluster, host))
-
-
-def _leave(cluster: Cluster) -> None:
-    insist(cluster, NEWCOMER, ("leave", "--force"), lambda: _state(cluster, NEWCOMER) == "inactive")
-    insist(cluster, MANAGER, ("node", "rm", "--force", NEWCOMER), lambda: not _node(cluster))
-
-
-def _replicas(cluster: Cluster) -> int | None:
-    found = [s for s in cluster.get("/services", MANAGER) if s["Spec"]["Name"] == "s"]
-    return found[0]["Spec"]["Mode"]["Replicated"]["Replicas"] if found else None
-
-
-def _node(cluster: Cluster) -> dict | None:
-    found = [n for n in cluster.get("/nodes", MANAGER) if n["Description"]["Hostname"] == NEWCOMER]
-    return found[0] if found else None
-
-
-def _is_manager(cluster: Cluster) -> bool:
-    """As both managers see it."""
-    node = _node(cluster)
-    reachable = node is not None and (node.get("ManagerStatus") or {}).get("Reachability") == "reachable"
-    return reachable and len(cluster.get("/nodes", NEWCOMER)) == len(cluster.hosts)
-
-
-def _is_worker(cluster: Cluster) -> bool:
-    node = _node(cluster)
-    is_told = not cluster.get("/info", NEWCOMER)["Swarm"]["ControlAvailable"]
-    return node is not None and node["Spec"]["Role"] == "worker" and "ManagerStatus" not in node and is_told
-
-
-def _is_in(cluster: Cluster, host: str) -> bool:
-    return _state(cluster, host) == "active" and any(
-        n["Description"]["Hostname"] == host and n["Status"]["State"] == "ready"
-        for n in cluster.get("/nodes", MANAGER)
-    )
-
-
-def _state(cluster: Cluster, host: str) -> str:
-    return cluster.get("/info", host)["Swarm"]["LocalNodeState"]
+def _hits(cluster: Cluster, point: Point) -> int:
+    said = log_path(cluster.lab.name, point.host).read_text(errors="replace")
+    return said.count(f"failpoint {point.name} hit {point.hit}:")
 
 
 def _exists(cluster: Cluster, host: str, path: str) -> bool:
     return cluster.run(host, "test", "-e", path).returncode == 0
 
 
-# --- many runs -------------------------------------------------------------------------------------------
+# --- many ------------------------------------------------------------------------------------------------
+
+
+class Sweep:
+    """Points one after the other, until all are done or the time is over."""
+
+    def __init__(self, name: str, archive: Path, directory: Path, say: Callable[[str], None]) -> None:
+        self._name = name
+        self._archive = archive
+        self._directory = directory
+        self._say = say
+        self.missed: list[Point] = []
+        self.done = 0
+        self.broken: list[str] = []
+
+    def run(self, points: Iterable[Point], until: float = float("inf")) -> None:
+        """`until` in the clock's monotonic seconds."""
+        left = list(points)
+        while left and CLOCK.monotonic() < until and len(self.broken) < PROBLEMS_ENOUGH:
+            of_three = left[0].scenario in OF_THREE
+            alike = [p for p in left[:AHEAD] if (p.scenario in OF_THREE) == of_three]
+            self._in_one_lab(alike, left, until, of_three=of_three)
+
+    def _in_one_lab(
+        self, points: Sequence[Point], left: list[Point], until: float, *, of_three: bool
+    ) -> None:
+        with chaos_lab.chaos_lab(self._name, quota=SMALL_QUOTA) as lab:
+            cluster = Cluster(lab)
+            if of_three:
+                cluster.load(self._archive)
+                chaos_lab.found(cluster, managers=3)
+            else:
+                found_pair(cluster, self._archive)
+            for point in points:
+                if CLOCK.monotonic() > until:
+                    return
+                left.remove(point)
+                if not self._one(cluster, point):
+                    return
+
+    def _one(self, cluster: Cluster, point: Point) -> bool:
+        """Whether the lab can be used again."""
+        broken, passed = try_at(cluster, self._archive, point, self._say)
+        self.done += 1
+        if not passed:
+            self.missed.append(point)
+        if broken:  # what is left of it would spoil the next
+            self.broken += broken
+            kept = self._directory / f"{point.name}-{point.hit}-{point.action.split(':')[0]}"
+            kept.mkdir(parents=True, exist_ok=True)
+            chaos_lab.keep_logs(cluster.lab, kept)
+            return False
+        return True
 
 
 def sweep(
-    name: str, archive: Path, points: Iterable[Point], directory: Path, say: Callable[[str], None]
-) -> list[str]:
-    """Scenario S once for each point. Stops at the first problem, so that its lab's logs tell of it alone."""
-    missed: list[str] = []
-    founding = [p for p in points if p.name.startswith("node.init.")]
-    for batch in (*([p] for p in founding), [p for p in points if p not in founding]):
-        broken = _batch(name, archive, batch, say, missed, directory)
-        if broken:
-            return broken
-    say(f"  {len(missed)} points were not passed: {', '.join(missed)}")
-    return []
-
-
-def _batch(
     name: str,
     archive: Path,
-    points: list[Point],
-    say: Callable[[str], None],
-    missed: list[str],
+    points: Iterable[Point],
     directory: Path,
+    say: Callable[[str], None],
+    until: float = float("inf"),
 ) -> list[str]:
-    with chaos_lab.chaos_lab(name) as lab:
-        cluster = Cluster(lab)
-        try:
-            for point in points:
-                if point.name.startswith("node.init."):
-                    arm(cluster, point)
-                if not _is_in(cluster, MANAGER):
-                    found_pair(cluster, archive)
-                broken = kill_at(cluster, archive, point, say)
-                if broken:
-                    return broken
-                if not was_hit(cluster, point):
-                    missed.append(f"{point.name}:{point.hit}")
-        finally:
-            chaos_lab.keep_logs(lab, directory)
-    return []
-
-
-def kill_at(cluster: Cluster, archive: Path, point: Point, say: Callable[[str], None]) -> list[str]:
-    began = CLOCK.monotonic()
-    if not point.name.startswith("node.init."):
-        arm(cluster, point)
-    broken = [f"killed at {point.name}:{point.hit} on {point.host}: {b}" for b in scenario(cluster, archive)]
-    state = "killed" if was_hit(cluster, point) else "not passed"
-    say(f"  {point.name}:{point.hit} on {point.host}: {state}, {CLOCK.monotonic() - began:.1f} s")
-    return broken
-
-
-def sample(chance: random.Random, count: int) -> list[Point]:
-    """Points at their first hit, chosen by chance."""
-    names = sorted(n for n in names_in_code() if not n.startswith(("node.init.", "leader.resigning")))
-    return [Point(name, 1) for name in chance.sample(names, count)]
+    """What broke."""
+    work = Sweep(name, archive, directory, say)
+    work.run(points, until)
+    say(f"  {work.done} tried; not passed: {', '.join(map(str, work.missed)) or 'none'}")
+    return work.broken

@@ -145,3 +145,17 @@ def check_epochs(followed: Sequence[int]) -> list[str]:
         for earlier, later in itertools.pairwise(followed)
         if later < earlier
     ]
+
+
+def check_fenced(began: Iterable[int], writes: Iterable[tuple[int, int]]) -> list[str]:
+    """Nothing that an epoch wrote is later than the beginning of the next one.
+
+    `began` are the epochs, each the revision of its first write; `writes` are (epoch, revision).
+    """
+    epochs = sorted(began)
+    ends = dict(itertools.pairwise(epochs))
+    return [
+        f"epoch {epoch} wrote at {revision}, after {ends[epoch]} had begun"
+        for epoch, revision in writes
+        if epoch in ends and revision > ends[epoch]
+    ]

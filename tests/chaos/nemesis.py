@@ -11,13 +11,16 @@ import errno
 import os
 import random
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 
+from swarm.base.errors import SwarmError
+from swarm.lab import network, programs
 from swarm.lab.host import environment, home
-from tests.chaos import chaos_lab
+from tests.chaos import chaos_lab, wire
 from tests.integration.cluster import Cluster
 
 Fault = Callable[[], AbstractContextManager[None]]
@@ -57,6 +60,9 @@ class Nemesis:
             f"{a} does not hear {b}": lambda: self.deafen(a, b),
             f"{a} loses {share} % of what it is sent": lambda: self.lose(a, share),
             f"etcd on {a} syncs in {delay} s": lambda: self.slow_sync(a, delay),
+            f"disk of {a} fails to sync": lambda: self.failing_sync(a),
+            f"{a} is 100 ms away": lambda: self.late(a, 0.05, 0.02),
+            f"{a} sends 1 Mbit/s": lambda: self.narrow(a, "1mbit"),
         }
         if self._small:
             faults[f"disk of {self._small} full"] = self.fill_disk
@@ -129,15 +135,26 @@ class Nemesis:
         finally:
             fill.unlink(missing_ok=True)
 
-    @contextmanager
-    def slow_sync(self, host: str, delay_s: float) -> Iterator[None]:
+    def slow_sync(self, host: str, delay_s: float) -> AbstractContextManager[None]:
         """Every fdatasync of etcd takes longer."""
+        return self._inject(host, f"delay_enter={int(delay_s * 1e6)}")
+
+    def failing_sync(self, host: str) -> AbstractContextManager[None]:
+        """Every fdatasync of the etcd that runs now fails, as on a disk that is dying."""
+        return self._inject(host, "error=EIO")
+
+    def lying_sync(self, host: str) -> AbstractContextManager[None]:
+        """Every sync of etcd succeeds, and is not done: what a test of lost writes must notice."""
+        return self._inject(host, "retval=0")
+
+    @contextmanager
+    def _inject(self, host: str, what: str) -> Iterator[None]:
         traced = self._etcd(host)
         if not traced:
             yield
             return
-        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", traced[0], "-e", "trace=fdatasync"]
-        argv += ["-e", f"inject=fdatasync:delay_enter={int(delay_s * 1e6)}"]
+        argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-p", traced[0], "-e", "trace=fdatasync,fsync"]
+        argv += ["-e", f"inject=fdatasync,fsync:{what}"]
         with subprocess.Popen(
             self._cluster.lab.entry(host, argv).command(),
             stdin=subprocess.DEVNULL,
@@ -145,13 +162,51 @@ class Nemesis:
             env=environment(),
         ) as tracer:
             try:
+                traced_by = f"grep -q 'TracerPid:.*[1-9]' /proc/{traced[0]}/status"
+                self._cluster.wait_until(
+                    lambda: (
+                        self._cluster.run(
+                            host, "sh", "-c", f"! test -e /proc/{traced[0]} || {traced_by}"
+                        ).returncode
+                        == 0
+                    ),
+                    "strace holds etcd",
+                )
                 yield
             finally:
-                self._signal("TERM", host, self._pids(host, "-x", "strace"))
+                with suppress(SwarmError):  # it ended with its host
+                    self._signal("TERM", host, self._pids(host, "-x", "strace"))
                 try:
                     tracer.wait(10)
                 except subprocess.TimeoutExpired:
                     tracer.kill()
+
+    @contextmanager
+    def late(self, host: str, delay_s: float, jitter_s: float) -> Iterator[None]:
+        """What leaves the host or comes to it is so much longer on its way."""
+        switch = network.switch_entry(self._cluster.lab.name)
+        argv = [*switch, sys.executable, "-m", wire.__name__, host, f"{delay_s:g}", f"{jitter_s:g}"]
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True) as carrier:
+            try:
+                assert carrier.stdout is not None
+                assert carrier.stdout.readline() == "ready\n"
+                links = (f"link set {host} nomaster", f"link set {wire.tap_name(host)} master bridge up")
+                programs.run([*switch, "ip", "-batch", "-"], feed="\n".join(links) + "\n")
+                yield
+            finally:
+                carrier.terminate()
+                carrier.wait(10)
+                programs.run([*switch, "ip", "link", "set", host, "master", "bridge"])
+
+    @contextmanager
+    def narrow(self, host: str, rate: str) -> Iterator[None]:
+        """The host sends no more than `rate`, in tc's words."""
+        shape = ("root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms")
+        self._cluster.output(host, "tc", "qdisc", "replace", "dev", "eth0", *shape)
+        try:
+            yield
+        finally:
+            self._cluster.run(host, "tc", "qdisc", "delete", "dev", "eth0", "root")
 
     @contextmanager
     def shift_clock(self, host: str, shift: str) -> Iterator[None]:

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from tests.chaos import chaos_lab
-from tests.chaos.failpoints import found_pair, kill_at, sample, was_hit
+from tests.chaos.failpoints import sweep
+from tests.chaos.points import all_points, in_order
 from tests.chaos.run import Campaign, soak, tidy
 from tests.integration.cluster import Cluster
 from tests.integration.conftest import web_archive  # noqa: F401 - a fixture
@@ -28,10 +29,9 @@ def test_faults_and_clients_break_no_promise(web_archive, tmp_path):  # noqa: F8
         assert tidy(cluster) == []
 
 
-def test_a_kill_at_a_failpoint_leaves_nothing_undone(web_archive):  # noqa: F811
-    (point,) = sample(random.Random(SEED), 1)
-    with chaos_lab.chaos_lab("chaos-point") as lab:
-        cluster = Cluster(lab)
-        found_pair(cluster, web_archive)
-        assert kill_at(cluster, web_archive, point, print) == []
-        assert was_hit(cluster, point)
+def test_what_happens_at_a_failpoint_leaves_nothing_undone(web_archive, tmp_path):  # noqa: F811
+    order = in_order(all_points(), random.Random(SEED))
+    points = [next(p for p in order if p.scenario == scenario) for scenario in ("services", "secrets")]
+    said = []
+    assert sweep("chaos-point", web_archive, points, tmp_path, said.append) == []
+    assert said[-1] == "  2 tried; not passed: none", said

@@ -1,4 +1,4 @@
-"""The two key-value services that one contract binds."""
+"""The key-value services that one contract binds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from swarm.base.clock import SystemClock
 from swarm.manager.ca.etcd_ca import certify_member, create_etcd_ca
 from swarm.store import etcd_process
+from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings
 from swarm.store.memory import MemoryKV
@@ -23,7 +24,7 @@ async def etcd(tmp_path_factory):
     for name, port in zip(("ETCD_CLIENT_PORT", "ETCD_PEER_PORT"), free_ports(2), strict=True):
         patch.setattr(etcd_process, name, port)
     now = SystemClock().now()
-    files = certify_member(directory / "pki", create_etcd_ca(now), "127.0.0.1", now)
+    files = certify_member(directory / "pki", create_etcd_ca(now), "127.0.0.1")
     process = EtcdProcess(
         EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
     )
@@ -38,12 +39,20 @@ async def etcd(tmp_path_factory):
     patch.undo()
 
 
-@pytest.fixture(params=["memory", "etcd"])
+@pytest.fixture
+async def continued():
+    """A service that follows a former one."""
+    inner = MemoryKV()
+    await continue_after(inner, 4711)
+    return ContinuedKV(inner)
+
+
+@pytest.fixture(params=["memory", "etcd", "continued"])
 def kv(request):
     """A service; its keys may hold what earlier tests wrote, so each test uses a prefix of its own."""
     if request.param == "memory":
         return MemoryKV()
-    return request.getfixturevalue("etcd")
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

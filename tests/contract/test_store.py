@@ -156,11 +156,25 @@ async def test_what_is_stored_is_sealed_for_its_place(stores, kv):
     web = service("very-visible-name")
     await store.commit([Create(object=web)])
     items = (await kv.list(keys.OBJECTS)).items
-    assert all(b"very-visible-name" not in i.value for i in items)
+    everything = (await kv.list(keys.PREFIX)).items
+    assert all(b"very-visible-name" not in i.key.encode() + i.value for i in everything)
     with pytest.raises(Unsealable):
         Box(KEY).open("/swarm/objects/services/elsewhere", items[0].value)
     with pytest.raises(Unsealable):
         Box(new_data_key()).open(items[0].key, items[0].value)
+
+
+async def test_a_value_that_does_not_open_stops_the_mirror_and_is_told(stores, kv):
+    store = await stores()
+    await store.commit([Create(object=service("web"))])
+    key, revision = (await kv.list(keys.OBJECTS)).items[0].key, store.revision
+    await kv.txn((), (Put(key, b"\x01" + bytes(80)),))
+    async with asyncio.timeout(5):
+        while not store.damage:  # noqa: ASYNC110 - nobody tells of it
+            await asyncio.sleep(0.01)
+    assert key in store.damage
+    assert store.revision == revision
+    assert [s.spec.name for s in store.view.list(Service)] == ["web"]
 
 
 async def test_leadership_passes_on_and_fences(stores):

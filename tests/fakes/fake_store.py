@@ -62,8 +62,8 @@ class FakeStore:
     def _check(self, op: Op) -> None:
         stored = self.view.stored(type(op.object), op.object.id)
         if not isinstance(op, Delete):
-            held = keys.index_keys(stored) if stored else frozenset()
-            for key in sorted(keys.index_keys(op.object) - held):
+            held = keys.claims(stored) if stored else frozenset()
+            for key in sorted(keys.claims(op.object) - held):
                 if key in self._taken():
                     raise AlreadyExists(keys.taken(key))
         if isinstance(op, Create):
@@ -75,7 +75,7 @@ class FakeStore:
     def _taken(self) -> frozenset[str]:
         """The names and ports in use."""
         return frozenset(
-            key for kind in INDEXED for item in self.view.list(kind) for key in keys.index_keys(item)
+            key for kind in INDEXED for item in self.view.list(kind) for key in keys.claims(item)
         )
 
     def _stamped(self, item: Any) -> Any:

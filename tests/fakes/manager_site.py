@@ -43,6 +43,8 @@ class Site:
     join: str
     target: str
     running: asyncio.Future[None]
+    held: list[Identity]
+    """The manager's own identity, to be replaced."""
 
     @property
     def store(self) -> Store:
@@ -87,7 +89,8 @@ async def site():
         ports = free_ports(2)
         join = f"127.0.0.1:{ports[0]}"
         foundation = found_cluster(InitRequest(), join, CLOCK.now(), new_id)
-        await store.commit(foundation.objects)
+        await store.commit(foundation.seed.ops)
+        held = [foundation.identity]
         listen = Listen(address="127.0.0.1", join_port=ports[0], cluster_port=ports[1])
         parts = ManagerParts(
             store=store,
@@ -95,13 +98,13 @@ async def site():
             secrets=Secrets(data_key=b"", store_ca=None),
             clock=CLOCK,
             new_id=new_id,
-            identity=lambda: foundation.identity,
+            identity=lambda: held[0],
             listen=listen,
         )
         manager = Undecided(parts)
         running = asyncio.ensure_future(manager.run())
         await manager.serving()
-        made = Site(parts, manager, join, f"127.0.0.1:{ports[1]}", running)
+        made = Site(parts, manager, join, f"127.0.0.1:{ports[1]}", running, held)
         try:
             yield made
         finally:

@@ -15,8 +15,10 @@ from swarm.store.store import Store
 
 
 @asynccontextmanager
-async def memory_store(clock: Clock, kv: MemoryKV | None = None) -> AsyncIterator[Store]:
-    store = Store(kv or MemoryKV(), Box(new_data_key()), clock)
+async def memory_store(
+    clock: Clock, kv: MemoryKV | None = None, box: Box | None = None
+) -> AsyncIterator[Store]:
+    store = Store(kv or MemoryKV(), box or Box(new_data_key()), clock)
     running = asyncio.ensure_future(store.run())
     await store.ready()
     try:

@@ -30,7 +30,7 @@ NOW = SystemClock().now()
 async def main(directory: Path) -> None:
     pki = directory / "pki"
     is_known = pki.exists()
-    files = etcd_files(pki) if is_known else certify_member(pki, create_etcd_ca(NOW), "127.0.0.1", NOW)
+    files = etcd_files(pki) if is_known else certify_member(pki, create_etcd_ca(NOW), "127.0.0.1")
     settings = EtcdSettings(name="n1", directory=directory / "etcd", peer_address="127.0.0.1", files=files)
     etcd = EtcdProcess(settings)
     running = asyncio.ensure_future(etcd.run())

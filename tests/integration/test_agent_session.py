@@ -13,6 +13,7 @@ from swarm.model.objects import Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeState
+from swarm.secrets.box import Box
 from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.execs import Execs
@@ -61,11 +62,13 @@ class NothingLeft:
 
 class Worker:
     def __init__(self, here, identity, directory) -> None:
+        self.identity = identity
+        self.directory = directory
         self.node_id = identity.subject.node_id
         self.controller = FakeController()
         self.network = FakeNetwork()
         self.left = NothingLeft()
-        self.journal = Journal(directory)
+        self.journal = Journal(directory, Box(bytes(32)))
         self.remembered: list[tuple[str, ...]] = []
         reporter = Reporter()
         self.tasks = Tasks(journal=self.journal, controller=self.controller, clock=CLOCK, report=reporter.put)
@@ -98,7 +101,7 @@ async def here(monkeypatch):
     monkeypatch.setattr(agent_module, "describe_host", describe)
     async with site() as made:
         # The manager tells where it serves with the standard port; here it serves elsewhere.
-        monkeypatch.setattr("swarm.manager.dispatcher.server.CLUSTER_PORT", int(made.target.split(":")[1]))
+        monkeypatch.setattr("swarm.manager.dispatcher.messages.CLUSTER_PORT", int(made.target.split(":")[1]))
         yield made
 
 
@@ -189,6 +192,30 @@ async def test_a_deposed_leader_s_assignments_are_left(here, worker):
         assert worker.agent.problem == "the manager follows a deposed leader"
     assert worker.tasks.get(task.id) is None
     assert worker.network.applied == []
+
+
+async def test_a_lower_epoch_of_a_later_generation_is_followed(here, worker):
+    worker.journal.save_epoch(10**6)
+    worker.journal.save_generation(here.cluster.generation - 1)
+    anew = Worker(here, worker.identity, worker.directory)
+    async with running(anew):
+        task = await assigned(here, anew)
+        await until(here.store, task_is(task, S.RUNNING))
+    assert anew.journal.load_generation() == here.cluster.generation
+    assert 0 < anew.journal.load_epoch() < 10**6
+
+
+async def test_a_manager_of_an_earlier_generation_is_not_heard(here, worker):
+    worker.journal.save_generation(here.cluster.generation + 1)
+    anew = Worker(here, worker.identity, worker.directory)
+    async with running(anew):
+        task = await assigned(here, anew)
+        for _ in range(250):  # the agent tells its log only
+            if "recovered without it" in anew.agent.problem:
+                break
+            await asyncio.sleep(0.02)
+        assert "recovered without it" in anew.agent.problem
+    assert anew.tasks.get(task.id) is None
 
 
 async def test_a_manager_that_comes_back_finds_what_happened_meanwhile(here, worker):

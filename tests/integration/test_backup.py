@@ -97,6 +97,8 @@ def test_a_swarm_goes_on_from_its_backup_on_another_host(cluster, saved):
     assert as_written(cluster.get("/services", "h3")) == as_written(services)
     assert as_written(cluster.get("/networks", "h3")) == as_written(networks)
     again = {n["ID"]: n for n in cluster.get("/nodes", "h3")}
+    newest = max(o["Version"]["Index"] for o in (*services, *nodes, swarm))
+    assert all(n["Version"]["Index"] > newest for n in again.values()), "no version kept from before is valid"
     assert len(again) == len(nodes) + 1
     worker = next(n for n in nodes if n["Spec"]["Role"] == "worker")
     former = next(n for n in nodes if n["Spec"]["Role"] == "manager")
@@ -118,6 +120,44 @@ def test_a_swarm_goes_on_from_its_backup_on_another_host(cluster, saved):
         return len(running) == 3
 
     cluster.wait_until(scaled, "the restored swarm places tasks", 20)
+
+
+def test_a_former_manager_that_returns_becomes_a_worker(lab, web_archive, tmp_path):
+    cluster = Cluster(lab(hosts=3))
+    cluster.load(web_archive)
+    address, path = cluster.lab.address("h1"), tmp_path / "swarm.backup"
+    cluster.swarm("h1", "init", "--advertise-addr", address)
+    token = cluster.swarm("h1", "join-token", "-q", "manager").strip()
+    assert "manager" in cluster.swarm("h2", "join", "--token", token, f"{address}:2377")
+    cluster.create("web", "--replicas", "2")
+    cluster.wait_running("web", 2)
+    cluster.output("h1", "sh", "-c", f"echo 'correct horse' > {PASS}")
+    cluster.output("h3", "sh", "-c", f"echo 'correct horse' > {PASS}")
+    cluster.swarm("h1", "system", "backup", "--passphrase-file", PASS, str(path))
+    cluster.lab.kill("h1")
+    cluster.lab.kill("h2")
+    take_over(cluster, "h3", address)
+    where = ("--advertise-addr", address)
+    cluster.swarm("h3", "system", "restore", "--passphrase-file", PASS, *where, str(path))
+    cluster.lab.start("h2")
+
+    def is_worker() -> bool:
+        return not cluster.get("/info", "h2")["Swarm"]["ControlAvailable"]
+
+    def seen() -> bool:
+        nodes = {n["Description"]["Hostname"]: n for n in cluster.get("/nodes", "h3")}
+        h2 = nodes["h2"]
+        return (h2["Spec"]["Role"], h2["Status"]["State"], "ManagerStatus" in h2) == (
+            "worker",
+            "ready",
+            False,
+        )
+
+    cluster.wait_until(seen, "h2 is a worker of the restored swarm", 40.0)
+    cluster.wait_until(is_worker, "h2 has given its manager's part up", 20.0)
+    gone = cluster.run("h2", "ls", "/var/lib/swarm/etcd", "/var/lib/swarm/manager")
+    assert gone.returncode != 0, "and its copy of the old state"
+    assert "This node is not a swarm manager" in cluster.refused("h2", "node", "ls")
 
 
 def as_written(objects):

@@ -11,6 +11,7 @@ import pytest
 
 from swarm.base.errors import InvalidArgument
 from swarm.base.ids import new_id
+from swarm.manager.ca.root import create_root
 from swarm.model.objects import Node
 from swarm.model.plan import Create, Delete, Update
 from swarm.model.rotate import TokenRequest
@@ -22,7 +23,7 @@ from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.identity import new_key
-from swarm.proto.roots import key_ids
+from swarm.proto.roots import join_pems, key_ids
 from swarm.proto.rpc import open_channel
 from tests.fakes.manager_site import CLOCK, site
 from tests.integration.cluster import Cluster, Probe
@@ -35,7 +36,7 @@ SHUT_OUT_S = 1.5
 @pytest.fixture
 async def here(monkeypatch):
     async with site() as made:
-        monkeypatch.setattr("swarm.manager.dispatcher.server.CLUSTER_PORT", int(made.target.split(":")[1]))
+        monkeypatch.setattr("swarm.manager.dispatcher.messages.CLUSTER_PORT", int(made.target.split(":")[1]))
         yield made
 
 
@@ -95,6 +96,23 @@ async def test_open_streams_end_when_the_node_is_removed(here):
     assert all("has been removed from the cluster" in error.details() for error in ended)
 
 
+async def test_open_streams_end_when_their_root_is_of_the_past(here):
+    identity = await here.member()
+    async with asyncio.timeout(20), open_channel(here.target, identity) as channel:
+        streams = await streams_of(here, channel)
+        new = create_root(CLOCK.now(), here.cluster.root_ca.join_tokens)
+        both = join_pems(new.ca_cert_pem, here.cluster.root_ca.ca_cert_pem)
+        here.held[0] = replace(here.held[0], root_pem=both)
+        later = asyncio.ensure_future(refusals(streams))
+        done, _ = await asyncio.wait({later}, timeout=SHUT_OUT_S)
+        assert not done, "while both are trusted it goes on"
+        here.held[0] = replace(here.held[0], root_pem=new.ca_cert_pem)
+        async with asyncio.timeout(SHUT_OUT_S):
+            ended = await later
+    assert {error.code() for error in ended} == {grpc.StatusCode.UNAUTHENTICATED}
+    assert all("is of a former root CA" in error.details() for error in ended)
+
+
 async def test_a_certificate_that_is_not_valid_yet_opens_nothing(here):
     identity = await known(here, here.certify(age=-timedelta(hours=2)))
     async with asyncio.timeout(10), open_channel(here.target, identity) as channel:
@@ -143,11 +161,11 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
     request = TokenRequest(role=NodeRole.WORKER, uses=2, labels={"zone": "a"})
     token = await here.manager.control.create_token(request)
     text = replace(here.token(), secret=token.secret)
-    hosts = [Application(token=text, key_pem=new_key(), availability="active") for _ in range(4)]
+    hosts = [Application(token=text, key_pem=new_key(), availability="active", address="") for _ in range(4)]
 
     async def join(host):
         try:
-            return await request_identity(here.join, host)
+            return await request_identity(here.join, host, CLOCK)
         except InvalidArgument as error:
             return str(error)
 
@@ -170,10 +188,14 @@ async def test_a_limited_token_lets_in_as_many_as_it_says_and_labels_them(here):
 async def test_joining_again_does_not_change_a_role(here):
     key = new_key()
     one = await request_identity(
-        here.join, Application(token=here.token(), key_pem=key, availability="active")
+        here.join, Application(token=here.token(), key_pem=key, availability="active", address=""), CLOCK
     )
-    manager = Application(token=here.token("manager"), key_pem=key, availability="active")
-    assert (await request_identity(here.join, manager)).subject.role is one.subject.role is NodeRole.WORKER
+    manager = Application(token=here.token("manager"), key_pem=key, availability="active", address="")
+    assert (
+        (await request_identity(here.join, manager, CLOCK)).subject.role
+        is one.subject.role
+        is NodeRole.WORKER
+    )
 
 
 # --- another root, on a lab --------------------------------------------------------------------------------
@@ -213,13 +235,24 @@ def test_the_root_is_replaced_under_load(cluster: Cluster) -> None:
 
 @pytest.mark.root
 def test_a_node_that_is_down_is_named_and_catches_up(cluster: Cluster) -> None:
-    first, _, third = cluster.hosts
+    first, second, third = cluster.hosts
     cluster.lab.kill(third)
     cluster.wait_until(lambda: cluster.node_states()[third] == "down", f"{third} is down")
     cluster.swarm(first, "ca", "--rotate", "-d")
     shown = cluster.run(first, "timeout", "2", "swarm", "ca", "--rotate").stdout  # a second one replaces it
     assert f"waiting for {third}: it is down (bring it back, or remove it with: swarm node rm" in shown
     assert cluster.get("/swarm")["RootRotationInProgress"]
+    desired = cluster.get("/swarm")["TLSInfo"]
+
+    def has_moved(host: str) -> bool:
+        node = next(n for n in cluster.get("/nodes") if n["Description"]["Hostname"] == host)
+        issuer: str = node["Description"]["TLSInfo"]["CertIssuerPublicKey"]
+        return issuer == desired["CertIssuerPublicKey"]
+
+    cluster.wait_until(lambda: has_moved(second), f"{second} has a certificate of the new root meanwhile")
+    assert not has_moved(third)
+    warning = f"WARNING: the rotation of the root CA waits for {third}"
+    assert any(text.startswith(warning) for text in cluster.get("/info")["Warnings"])
     cluster.lab.start(third)
     cluster.wait_until(lambda: not cluster.get("/swarm")["RootRotationInProgress"], "the rotation ends", 30)
     desired = cluster.get("/swarm")["TLSInfo"]

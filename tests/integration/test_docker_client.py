@@ -48,6 +48,17 @@ def joined(two, web_archive, python_client):
     return two
 
 
+def settings(two):
+    """Life of certificates [s], limit of the history, period of heartbeats [s], autolock."""
+    spec = two.get("/swarm")["Spec"]
+    return (
+        spec["CAConfig"]["NodeCertExpiry"] // 10**9,
+        spec["Orchestration"]["TaskHistoryRetentionLimit"],
+        spec["Dispatcher"]["HeartbeatPeriod"] // 10**9,
+        spec["EncryptionConfig"]["AutoLockManagers"],
+    )
+
+
 @pytest.mark.usefixtures("two")
 class TestDocker:
     """In this order: each test goes on where the one before ended."""
@@ -72,6 +83,28 @@ class TestDocker:
         said = two.docker("h1", "info")
         assert " Swarm: active\n" in said
         assert "  Managers: 1\n  Nodes: 2\n" in said
+
+    def test_the_swarm_s_settings_and_keys(self, two):
+        wanted = ("--cert-expiry", "48h", "--task-history-limit", "2", "--dispatcher-heartbeat", "2s")
+        assert two.docker("h1", "swarm", "update", *wanted) == "Swarm updated.\n"
+        assert settings(two) == (48 * 3600, 2, 2, False)
+        said = two.docker("h1", "swarm", "update", "--autolock=true")
+        key = two.docker("h1", "swarm", "unlock-key", "-q").strip()
+        assert f"\n    {key}\n" in said
+        new = two.docker("h1", "swarm", "unlock-key", "--rotate", "-q").strip()
+        assert key != new == two.docker("h1", "swarm", "unlock-key", "-q").strip()
+        refused = two.run("h1", "docker", "swarm", "update", "--cert-expiry", "59m")
+        assert "minimum certificate expiry time is 1h0m0s" in refused.stderr
+        refused = two.run("h1", "docker", "swarm", "update", "--snapshot-interval", "5")
+        assert "Raft.SnapshotInterval is not supported by this version" in refused.stderr
+        back = ("--cert-expiry", "2160h", "--task-history-limit", "5", "--dispatcher-heartbeat", "1s")
+        two.docker("h1", "swarm", "update", "--autolock=false", *back)
+        assert settings(two) == (90 * 86400, 5, 1, False)
+        token = two.docker("h1", "swarm", "join-token", "-q", "manager")
+        assert two.docker("h1", "swarm", "join-token", "-q", "--rotate", "manager") != token
+        root = two.docker("h1", "swarm", "ca")
+        two.docker("h1", "swarm", "ca", "--rotate", "-q")
+        assert two.docker("h1", "swarm", "ca") != root
 
     def test_a_service_is_created_with_progress(self, two):
         said = two.docker(
@@ -134,6 +167,26 @@ class TestDocker:
         assert names == [f"one.1.{task['ID']}", "web:latest"]
         assert two.docker("h1", "ps", "-q", "-f", "name=one") == ""
         two.docker("h1", "service", "rm", "one")
+
+
+def test_docker_py_changes_the_swarm_s_settings(joined, python_client):
+    swarm = python_client.swarm
+    swarm.reload()
+    assert swarm.update(
+        node_cert_expiry=48 * 3600 * 10**9,
+        task_history_retention_limit=3,
+        dispatcher_heartbeat_period=2 * 10**9,
+        autolock_managers=True,
+    )
+    assert settings(joined) == (48 * 3600, 3, 2, True)
+    key = swarm.get_unlock_key()["UnlockKey"]
+    swarm.reload()
+    assert swarm.update(rotate_worker_token=True, rotate_manager_token=True, rotate_manager_unlock_key=True)
+    assert settings(joined)[3], "what is not named stays"
+    assert swarm.get_unlock_key()["UnlockKey"] not in ("", key)
+    swarm.reload()
+    assert swarm.update(autolock_managers=False, dispatcher_heartbeat_period=10**9)
+    assert settings(joined)[2:] == (1, False)
 
 
 def test_docker_py_does_the_main_job(joined, python_client):

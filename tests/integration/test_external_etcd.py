@@ -17,17 +17,18 @@ PORT, PEER_PORT = 12379, 12380
 
 
 class Etcds:
-    """One etcd on each host of a lab, with certificates of their own CA."""
+    """One etcd on each of some hosts of a lab, with certificates of their own CA."""
 
-    def __init__(self, cluster, directory):
+    def __init__(self, cluster, directory, hosts):
         self.cluster = cluster
+        self.hosts = hosts
         self.directory = directory
-        now, ca = SystemClock().now(), create_etcd_ca(SystemClock().now())
-        self.files = {h: certify_member(directory / h, ca, self._address(h), now) for h in cluster.hosts}
+        ca = create_etcd_ca(SystemClock().now())
+        self.files = {h: certify_member(directory / h, ca, self._address(h)) for h in hosts}
 
     @property
     def endpoints(self):
-        return ",".join(f"https://{self._address(h)}:{PORT}" for h in self.cluster.hosts)
+        return ",".join(f"https://{self._address(h)}:{PORT}" for h in self.hosts)
 
     def flags(self, host="h1"):
         files = self.files[host]
@@ -38,7 +39,7 @@ class Etcds:
 
     def start(self, host, state="new"):
         files, address = self.files[host], self._address(host)
-        members = ",".join(f"{h}=https://{self._address(h)}:{PEER_PORT}" for h in self.cluster.hosts)
+        members = ",".join(f"{h}=https://{self._address(h)}:{PEER_PORT}" for h in self.hosts)
         client, peer = f"https://{address}:{PORT}", f"https://{address}:{PEER_PORT}"
         tls = (("cert-file", files.cert), ("key-file", files.key), ("trusted-ca-file", files.ca))
         words = [
@@ -71,7 +72,7 @@ class Etcds:
 def etcds(lab, web_archive, tmp_path_factory):
     cluster = Cluster(lab(hosts=3))
     cluster.load(web_archive)
-    made = Etcds(cluster, tmp_path_factory.mktemp("etcds"))
+    made = Etcds(cluster, tmp_path_factory.mktemp("etcds"), cluster.hosts)
     for host in cluster.hosts:
         made.start(host)
     return made
@@ -161,6 +162,67 @@ def test_it_goes_on_when_one_of_the_endpoints_fails_and_after_restarts(swarm, et
     )
     swarm.swarm("h2", "node", "demote", "h1")
     swarm.wait_until(lambda: len(managers(swarm)) == 1, "h1 is a worker")
+
+
+@pytest.fixture(scope="module")
+def lone(lab, web_archive, tmp_path_factory):
+    """(cluster, etcds): an etcd of one member on h1; h1 and h2 are managers over it."""
+    cluster = Cluster(lab(hosts=2))
+    cluster.load(web_archive)
+    etcds = Etcds(cluster, tmp_path_factory.mktemp("lone"), ("h1",))
+    etcds.start("h1")
+    first = cluster.lab.address("h1")
+
+    def founded():
+        with suppress(AssertionError):
+            return cluster.swarm("h1", "init", "--advertise-addr", first, *etcds.flags())
+
+    cluster.wait_until(founded, "the swarm is founded")
+    token = cluster.swarm("h1", "join-token", "-q", "manager").strip()
+    assert "manager" in cluster.swarm("h2", "join", "--token", token, f"{first}:2377")
+    return cluster, etcds
+
+
+def test_an_etcd_of_one_member_is_enough_and_its_absence_is_told(lone):
+    cluster, etcds = lone
+    cluster.create("idle", "--replicas", "0")
+    assert [m["Reachable"] for m in store(cluster, "h2")["Members"]] == [True]
+    etcds.stop("h1")
+    for host in cluster.hosts:
+        cluster.wait_until(
+            lambda host=host: "does not have a leader" in cluster.run(host, "swarm", "node", "ls").stderr,
+            f"{host} knows",
+        )
+        began = SystemClock().monotonic()
+        assert "does not have a leader" in cluster.refused(host, "service", "scale", "-d", "idle=1")
+        assert SystemClock().monotonic() - began < 8.0
+    etcds.start("h1")
+    for host in cluster.hosts:
+        cluster.wait_until(lambda host=host: cluster.get("/services", host), f"{host} serves again", 30.0)
+    assert len(managers(cluster)) == 2
+
+
+def test_over_an_etcd_of_one_member_another_manager_takes_over(lone):
+    cluster, _ = lone
+
+    def leader(via):
+        return next(n["Description"]["Hostname"] for n in cluster.get("/nodes", via) if leads(n))
+
+    old = cluster.wait_until(lambda: leader("h2"), "somebody leads")
+    new = next(host for host in cluster.hosts if host != old)
+    cluster.output(old, "kill", "-STOP", str(cluster.daemon_pid(old)))
+    try:
+        cluster.wait_until(lambda: leader(new) == new, f"{new} leads", 15.0)
+        cluster.swarm(new, "service", "create", "-d", "--name", "other", "--replicas", "0", "web")
+    finally:
+        cluster.output(old, "kill", "-CONT", str(cluster.daemon_pid(old)))
+    cluster.wait_until(lambda: leader(old) == new, f"{old} follows")
+    cluster.swarm(old, "leave", "--force", timeout=25.0)
+    assert cluster.get("/info", old)["Swarm"]["LocalNodeState"] == "inactive"
+
+
+def leads(node):
+    return (node.get("ManagerStatus") or {}).get("Leader", False)
 
 
 def managers(cluster):

@@ -16,11 +16,12 @@ import pytest
 from aiohttp import web
 from google.protobuf import descriptor_pb2, descriptor_pool
 
-from swarm.base.errors import InvalidArgument, PermissionDenied, SwarmError, Unavailable
+from swarm.base.clock import FakeClock
+from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDenied, SwarmError, Unavailable
 from swarm.base.ids import NodeID, TaskID, new_id
 from swarm.manager.ca.join_server import WRONG_TOKENS, tls_context
 from swarm.manager.ca.root import create_root
-from swarm.manager.logbroker import LogOptions
+from swarm.manager.logbroker import LogOptions, _Listener
 from swarm.model.join_token import JoinToken
 from swarm.model.objects import JoinTokens, Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
@@ -44,15 +45,33 @@ async def here():
         yield made
 
 
-def apply_with(token, key=None):
-    return Application(token=token, key_pem=key or new_key(), availability="active")
+def apply_with(token, key=None, address="192.0.2.9"):
+    return Application(token=token, key_pem=key or new_key(), availability="active", address=address)
 
 
 # --- joining -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("minutes", [61, -61, 60 * 24 * 400])
+async def test_a_wrong_clock_is_refused_with_both_times(here, minutes):
+    clock = FakeClock(CLOCK.now() + timedelta(minutes=minutes))
+    nodes = here.store.view.list(Node)
+    with pytest.raises(FailedPrecondition) as refused:
+        await request_identity(here.join, apply_with(here.token()), clock)
+    assert f"this host's clock says {clock.now():%Y-%m-%d %H:%M:%S} UTC" in str(refused.value)
+    assert f"says {CLOCK.now():%Y-%m-%d %H:}" in str(refused.value)
+    assert "set the one that is wrong" in str(refused.value)
+    assert here.store.view.list(Node) == nodes
+
+
+@pytest.mark.parametrize("minutes", [59, -59])
+async def test_clocks_an_hour_apart_may_join(here, minutes):
+    clock = FakeClock(CLOCK.now() + timedelta(minutes=minutes))
+    await request_identity(here.join, apply_with(here.token()), clock)
+
+
 async def test_the_worker_s_token_gives_a_worker(here):
-    identity = await request_identity(here.join, apply_with(here.token()))
+    identity = await request_identity(here.join, apply_with(here.token()), CLOCK)
     subject = identity.subject
     node = here.store.view.get(Node, subject.node_id)
     assert subject.role is NodeRole.WORKER
@@ -60,19 +79,27 @@ async def test_the_worker_s_token_gives_a_worker(here):
     assert (node.spec.role, node.status.state) == (NodeRole.WORKER, NodeState.UNKNOWN)
 
 
+async def test_a_second_manager_at_a_manager_s_address_is_refused_and_nothing_written(here):
+    before = here.store.revision
+    with pytest.raises(InvalidArgument, match=r"is a manager at 127\.0\.0\.1 already.*swarm node rm --force"):
+        await request_identity(here.join, apply_with(here.token("manager"), address="127.0.0.1"))
+    assert here.store.revision == before
+    assert await request_identity(here.join, apply_with(here.token("worker"), address="127.0.0.1"))
+
+
 async def test_the_manager_s_token_gives_a_node_that_is_to_become_one(here):
-    subject = (await request_identity(here.join, apply_with(here.token("manager")))).subject
+    subject = (await request_identity(here.join, apply_with(here.token("manager")), CLOCK)).subject
     node = here.store.view.get(Node, subject.node_id)
     assert (node.spec.role, node.manager_status) == (NodeRole.MANAGER, None)
 
 
 async def test_a_replayed_join_gives_the_same_node(here):
     application = apply_with(here.token())
-    one = await request_identity(here.join, application)
-    two = await request_identity(here.join, application)
+    one = await request_identity(here.join, application, CLOCK)
+    two = await request_identity(here.join, application, CLOCK)
     assert one.subject.node_id == two.subject.node_id
     assert len(here.store.view.list(Node)) == 2
-    together = await asyncio.gather(*(request_identity(here.join, application) for _ in range(5)))
+    together = await asyncio.gather(*(request_identity(here.join, application, CLOCK) for _ in range(5)))
     assert {i.subject.node_id for i in together} == {one.subject.node_id}
 
 
@@ -80,10 +107,10 @@ async def test_wrong_tokens_change_nothing(here):
     revision = here.store.revision
     right = here.token()
     with pytest.raises(InvalidArgument, match="A valid join token is necessary"):
-        await request_identity(here.join, apply_with(replace(right, secret="0" * 25)))
+        await request_identity(here.join, apply_with(replace(right, secret="0" * 25)), CLOCK)
     async with site() as other:
         with pytest.raises(InvalidArgument, match="remote CA does not match fingerprint"):
-            await request_identity(here.join, apply_with(other.token()))
+            await request_identity(here.join, apply_with(other.token()), CLOCK)
     assert len(here.store.view.list(Node)) == 1
     assert here.store.revision - revision <= 10, "only the leader's beats were written"
 
@@ -92,9 +119,9 @@ async def test_guessing_is_throttled_and_stays_so_for_right_tokens(here):
     wrong = replace(here.token(), secret="0" * 25)
     for _ in range(WRONG_TOKENS):
         with pytest.raises(InvalidArgument):
-            await request_identity(here.join, apply_with(wrong))
+            await request_identity(here.join, apply_with(wrong), CLOCK)
     with pytest.raises(Unavailable, match="too many wrong join tokens"):
-        await request_identity(here.join, apply_with(here.token()))
+        await request_identity(here.join, apply_with(here.token()), CLOCK)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +178,7 @@ async def test_a_man_in_the_middle_who_adds_his_own_root_learns_no_token(here):
     try:
         await web.TCPSite(runner, "127.0.0.1", port, ssl_context=tls_context(impostor)).start()
         with pytest.raises(Unavailable, match="is no manager of the token's cluster"):
-            await request_identity(f"127.0.0.1:{port}", apply_with(here.token()))
+            await request_identity(f"127.0.0.1:{port}", apply_with(here.token()), CLOCK)
     finally:
         await runner.cleanup()
     assert heard == []
@@ -161,7 +188,7 @@ async def test_nobody_listens():
     (port,) = free_ports(1)
     token = JoinToken("0" * 50, "0" * 25)
     with pytest.raises(Unavailable, match=f"cannot reach a manager at 127.0.0.1:{port}"):
-        await request_identity(f"127.0.0.1:{port}", apply_with(token))
+        await request_identity(f"127.0.0.1:{port}", apply_with(token), CLOCK)
 
 
 def unverified():
@@ -436,6 +463,55 @@ async def test_a_node_that_goes_in_the_middle_is_named(here):
             stream.cancel()
             with pytest.raises(Unavailable, match=f"not available: {one.subject.node_id}"):
                 await anext(lines)
+
+
+async def test_who_follows_gets_the_rest_once_the_node_is_back_and_no_line_twice(here, monkeypatch):
+    monkeypatch.setattr("swarm.manager.logbroker.RESUME_EVERY_S", 0.05)
+    one = await here.member()
+    task = await a_task_of(here, one.subject.node_id)
+    broker = here.manager.logs
+
+    def at(second, text):
+        message = line(task, text)
+        message.timestamp.FromNanoseconds(second * 10**9 + 7)
+        return message
+
+    async def send(stub, wanted, *lines):
+        call = stub.PublishLogs()
+        await call.write(pb.PublishLogsMessage(subscription_id=wanted.id, messages=lines))
+        return call
+
+    async with open_channel(here.target, one) as channel:
+        stub, stream = await listen(channel, broker)
+        async with asyncio.timeout(10), broker.read_tasks([task], LogOptions(follow=True, tail=5)) as lines:
+            call = await send(stub, await stream.read(), at(1, b"a"), at(2, b"b"), at(2, b"c"))
+            assert [(await anext(lines)).text for _ in range(3)] == [b"a", b"b", b"c"]
+            call.cancel()
+            stream.cancel()
+            again = stub.ListenSubscriptions(pb.ListenSubscriptionsRequest())
+            wanted = await again.read()
+            assert wanted.options.since.ToSeconds() == 2
+            assert not wanted.options.HasField("tail")
+            call = await send(stub, wanted, at(2, b"b"), at(2, b"c"), at(2, b"d"), at(1, b"clock set back"))
+            assert [(await anext(lines)).text for _ in range(2)] == [b"d", b"clock set back"]
+            call.cancel()
+        again.cancel()
+
+
+async def test_that_a_reader_has_gone_is_told_also_to_a_node_with_much_to_read(here, monkeypatch):
+    monkeypatch.setattr("swarm.manager.logbroker.LISTENER_QUEUE", 1)
+    one = await here.member()
+    task = await a_task_of(here, one.subject.node_id)
+    listener = here.manager.logs._listeners[one.subject.node_id] = _Listener()
+    async with here.manager.logs.read_tasks([task], LogOptions()):
+        first = await listener.next()
+        async with here.manager.logs.read_tasks([task], LogOptions()):
+            pass  # never told: its opening and its end cancel out
+        assert listener.open(pb.SubscriptionMessage(id="other"))
+        assert not listener.open(pb.SubscriptionMessage(id="one too many"))
+    assert (await listener.next()).id == "other"
+    closing = await listener.next()
+    assert (closing.id, closing.close) == (first.id, True)
 
 
 def test_node_ids_are_not_taken_from_requests():

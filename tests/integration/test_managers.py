@@ -5,19 +5,25 @@ The tests follow one another on one cluster: h1 to h3 are its managers between t
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
+from tests.chaos.invariants import check_fenced
 from tests.integration.cluster import Cluster
 from tests.integration.test_faults import pids
 
-pytestmark = [pytest.mark.root, pytest.mark.soak, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(600)]
 
 MANAGERS = ("h1", "h2", "h3")
 HOSTS = (*MANAGERS, "h4")
+HISTORY = Path(__file__).with_name("history_program.py")
 SLOW_MACHINE_S = 3.0
 """What a loaded machine may add to a figure of the product."""
+LEAVE_S = 25.0
 NO_LEADER = "The swarm does not have a leader."
 
 
@@ -68,6 +74,15 @@ class Managers(Cluster):
 
         return self.wait_until(there, f"{count} tasks of web run", timeout_s)
 
+    def wait_only_wanted(self):
+        """Until the hosts run what they are to run: one that comes back stops what was replaced meanwhile."""
+
+        def only_wanted():
+            running = {task: host for host, found in self.all_pids().items() for task in found}
+            return running == self.web()
+
+        self.wait_until(only_wanted, "the hosts run the tasks of web and nothing else")
+
     def label(self, via, value):
         """A small write; raises SwarmError when the manager cannot do it."""
         with self.client(via) as client:
@@ -78,7 +93,10 @@ class Managers(Cluster):
     def wait_worker(self, host):
         """Until the host itself has done with being a manager."""
         self.wait_until(
-            lambda: not self.get("/info", host)["Swarm"]["ControlAvailable"], f"{host} is a worker"
+            lambda: not self.get("/info", host)["Swarm"]["ControlAvailable"], f"{host} serves not"
+        )
+        self.wait_until(
+            lambda: self.run(host, "ls", "/var/lib/swarm/etcd").returncode != 0, f"{host} has wiped its store"
         )
 
     def wait_write(self, via, timeout_s, mark=""):
@@ -91,6 +109,53 @@ class Managers(Cluster):
 
         self.wait_until(written, f"{via} takes a write", timeout_s)
         return clock.monotonic() - began
+
+    def epoch(self, via):
+        return int(self.output(via, sys.executable, str(HISTORY)))
+
+    def beats(self, via):
+        lines = self.output(via, sys.executable, str(HISTORY), "beats").splitlines()
+        counts = dict(line.split() for line in lines)
+        return [counts.get(self.nodes(via)[name]["ID"]) for name in MANAGERS]
+
+    def wait_heard(self, via="h1"):
+        """Until managers that were just started have heard each other: before, silence has to last longer.
+
+        In the first round each is seen to beat again, in the second each has seen all others do so.
+        """
+        for _ in range(2):
+            old = self.beats(via)
+            self.wait_until(
+                lambda old=old: all(a != b for a, b in zip(old, self.beats(via), strict=True)),
+                "every manager has beaten",
+            )
+
+    def history(self, via, since):
+        """(epochs, beats as (epoch, revision)) on record in the host's store from that epoch on."""
+        told = self.output(via, sys.executable, str(HISTORY), str(since))
+        lines = [line.split() for line in told.splitlines()]
+        epochs = [int(rest[0]) for what, *rest in lines if what == "epoch"]
+        return epochs, [(int(rest[0]), int(rest[1])) for what, *rest in lines if what == "beat"]
+
+    def check_history(self, via, since):
+        """One leader after the other: nobody's beat was accepted when the next one had begun."""
+        epochs, beats = self.history(via, since)
+        assert since == epochs[0] < epochs[-1], "the lead was taken over"
+        assert {epochs[0], epochs[-1]} <= {epoch for epoch, _ in beats}, "both beat"
+        assert check_fenced(epochs, beats) == []
+
+    def version(self, name, via="h1"):
+        return self.nodes(via)[name]["Version"]["Index"]
+
+    def rejoin(self, host, via, role="manager"):
+        """The host's old record out, the host in again."""
+        old = self.nodes(via)[host]["ID"]
+        self.swarm(via, "node", "demote", old)
+        self.swarm(via, "node", "rm", "--force", old)
+        token = self.swarm(via, "join-token", "-q", role).strip()
+        told = self.swarm(host, "join", "--token", token, f"{self.lab.address(via)}:2377")
+        assert told.strip() == f"This node joined a swarm as a {role}."
+        assert self.nodes(via)[host]["ID"] != old
 
     def all_pids(self, hosts=HOSTS):
         return self.on_all(lambda host: pids(self, host), hosts)
@@ -128,6 +193,7 @@ def three(swarm):
     swarm.wait_managers(*MANAGERS, timeout_s=40.0)
     swarm.wait_ready()
     swarm.wait_web(8)
+    swarm.wait_only_wanted()
     return swarm
 
 
@@ -173,6 +239,7 @@ def test_refusals_of_membership_change_nothing(three):
 
 def test_demoting_the_leader_hands_over_first(three):
     leader, before = three.leader(), three.all_pids()
+    daemon = three.daemon_pid(leader)
     via = three.others(leader)[0]
     three.swarm(via, "node", "update", "--role", "worker", leader)
     three.wait_managers(*three.others(leader), via=via)
@@ -180,6 +247,7 @@ def test_demoting_the_leader_hands_over_first(three):
     three.swarm(via, "node", "update", "--role", "manager", leader)
     three.wait_managers(*MANAGERS, via=via)
     assert three.all_pids() == before
+    assert three.daemon_pid(leader) == daemon
 
 
 def test_a_storm_of_role_changes_leaves_managers_and_members_equal(three):
@@ -217,6 +285,7 @@ def test_all_daemons_restarted_at_once_move_nothing(three):
     three.on_all(three.wait_daemon)
     three.wait_managers(*MANAGERS, timeout_s=30.0)
     three.wait_ready(timeout_s=30.0)
+    three.wait_heard()
     assert three.web() == tasks
     assert three.all_pids() == before
 
@@ -243,7 +312,7 @@ def test_a_leader_that_stood_still_changes_nothing(three):
     leader = three.leader()
     via, *_ = three.others(leader)
     rest = [name for name in HOSTS if name != leader]
-    before = three.all_pids(rest)
+    before, since = three.all_pids(rest), three.epoch(via)
     three.signal(leader, "STOP")
     try:
         three.wait_write(via, 5.0 + SLOW_MACHINE_S)
@@ -254,6 +323,7 @@ def test_a_leader_that_stood_still_changes_nothing(three):
     three.wait_ready(via)
     assert three.leader(via) != leader
     assert three.web(via) == after
+    three.check_history(via, since)
     for host in rest:
         assert before[host].items() <= pids(three, host).items()
 
@@ -261,7 +331,7 @@ def test_a_leader_that_stood_still_changes_nothing(three):
 def test_a_leader_that_is_cut_off_from_the_others(three):
     leader = three.leader()
     via, other = three.others(leader)
-    before = three.all_pids(["h4"])
+    before, since = three.all_pids(["h4"]), three.epoch(via)
     for name in (via, other):
         three.lab.cut(leader, name)
     # h4 reaches all of them: if its manager was the one cut off, it moves.
@@ -275,6 +345,7 @@ def test_a_leader_that_is_cut_off_from_the_others(three):
     three.wait_managers(*MANAGERS, via=via, timeout_s=20.0)
     three.wait_ready(via)
     assert three.web(via).keys() == now.keys()
+    three.check_history(via, since)
 
 
 # --- without a quorum ----------------------------------------------------------------------------------
@@ -307,7 +378,7 @@ def test_a_lost_quorum_is_told_and_heals_by_itself(three):
 
 def test_one_manager_goes_on_alone_and_the_old_ones_become_workers(three):
     services, nodes = three.get("/services"), set(three.nodes())
-    before = {host: pids(three, host) for host in ("h1", "h4")}
+    before, version = {host: pids(three, host) for host in ("h1", "h4")}, three.version("h4")
     three.lab.kill("h2")
     three.lab.kill("h3")
     told = three.swarm("h1", "init", "--force-new-cluster", "--advertise-addr", three.lab.address("h1"))
@@ -316,6 +387,10 @@ def test_one_manager_goes_on_alone_and_the_old_ones_become_workers(three):
     assert [s["ID"] for s in three.get("/services")] == [s["ID"] for s in services]
     assert set(three.nodes()) == nodes
     three.wait_until(lambda: three.nodes()["h4"]["Status"]["State"] == "ready", "h4 is back")
+    assert three.version("h4") > version
+    h4 = three.nodes()["h4"]
+    with three.client("h1") as client, pytest.raises(SwarmError, match="update out of sequence"):
+        client.post(f"/nodes/{h4['ID']}/update", h4["Spec"], version=version)
     for host in ("h1", "h4"):
         assert before[host].items() <= pids(three, host).items()
     for name in ("h2", "h3"):
@@ -332,20 +407,48 @@ def test_one_manager_goes_on_alone_and_the_old_ones_become_workers(three):
 
 
 def test_a_manager_whose_disk_was_wiped_joins_anew(three):
-    old = three.nodes()["h3"]["ID"]
     three.output("h3", "sh", "-c", "rm -rf /var/lib/swarm/node /var/lib/swarm/etcd /var/lib/swarm/manager")
     three.kill_daemon("h3")
     three.wait_daemon("h3")
     three.wait_until(lambda: three.nodes()["h3"]["Status"]["State"] == "down", "the old h3 is down")
-    token = three.swarm("h1", "join-token", "-q", "manager").strip()
-    # Its old member stands in the way of the address: the refusal, or the wait, says so; it goes first.
-    three.swarm("h1", "node", "demote", old)
-    three.swarm("h1", "node", "rm", "--force", old, timeout=30.0)
-    told = three.swarm("h3", "join", "--token", token, f"{three.lab.address('h1')}:2377")
-    assert told.strip() == "This node joined a swarm as a manager."
+    old, token = set(three.node_names()), three.swarm("h1", "join-token", "-q", "manager")
+    told = three.refused("h3", "join", "--token", token.strip(), f"{three.lab.address('h1')}:2377")
+    assert "is a manager at" in told
+    assert "swarm node demote" in told
+    assert set(three.node_names()) == old, "nothing was written"
+    three.rejoin("h3", "h1")
     three.wait_managers(*MANAGERS, timeout_s=30.0)
-    assert three.nodes()["h3"]["ID"] != old
     three.wait_web(8)
+
+
+def test_a_manager_whose_store_was_wiped_does_not_vote_and_is_repaired(three):
+    before, node = three.all_pids(), three.nodes()["h3"]["ID"]
+    three.output("h3", "rm", "-rf", "/var/lib/swarm/etcd")
+    three.kill_daemon("h3")
+    three.wait_daemon("h3")
+
+    def told():
+        return "are missing" in three.run("h3", "swarm", "system", "info").stdout
+
+    three.wait_until(told, "h3 says that its store is missing", 30.0)
+    three.wait_write("h1", 5.0)
+    three.swarm("h3", "system", "repair", timeout=60.0)
+    three.wait_managers(*MANAGERS, timeout_s=40.0)
+    assert three.nodes()["h3"]["ID"] == node
+    assert three.all_pids() == before
+
+
+def test_leaving_by_force_without_a_quorum_does_not_hang(three):
+    three.lab.kill("h2")
+    three.lab.kill("h3")
+    three.wait_until(lambda: NO_LEADER in three.run("h1", "swarm", "node", "ls").stderr, "h1 knows", 15.0)
+    three.swarm("h1", "leave", "--force", timeout=LEAVE_S)
+    three.wait_clean("h1", of_member=True)
+    three.lab.start("h2")
+    three.lab.start("h3")
+    three.wait_until(lambda: three.standing("h2").get("h1") == "unreachable", "h1 is missed", 40.0)
+    three.rejoin("h1", "h2")
+    three.wait_managers(*MANAGERS, via="h2", timeout_s=40.0)
 
 
 def test_a_joiner_that_dies_half_way_takes_its_place_when_it_returns(three):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 
 import pytest
 
@@ -24,6 +25,35 @@ printf '\377\377\377\377' | dd of=$(ls /var/lib/swarm/etcd/data/member/wal/*.wal
     bs=1 seek=700 conv=notrunc 2>/dev/null
 kill -CONT $daemon
 """
+# All but the two pages that say what the others are.
+DAMAGE_DATABASE = r"""
+daemon=$(pgrep -P 1 -f swarm.cli.swarmd)
+kill -STOP $daemon
+kill -9 $(pgrep -x etcd)
+db=/var/lib/swarm/etcd/data/member/snap/db
+tr '\0' '\377' < /dev/zero | dd of=$db bs=4096 seek=2 count=14 conv=notrunc iflag=fullblock 2>/dev/null
+kill -CONT $daemon
+"""
+
+
+ALTER = r"""
+import os, pathlib, re, signal, subprocess
+pids = lambda *how: [int(p) for p in subprocess.run(["pgrep", *how], capture_output=True).stdout.split()]
+daemon, etcd = pids("-P", "1", "-f", "swarm.cli.swarmd"), pids("-x", "etcd")
+os.kill(daemon[0], signal.SIGSTOP)
+os.kill(etcd[0], signal.SIGKILL)
+file = pathlib.Path("/var/lib/swarm/etcd/data/member/snap/db")
+content, changed = bytearray(file.read_bytes()), 0
+for found in re.finditer(PATTERN, bytes(content), re.DOTALL):
+    content[found.start(1)] ^= 1
+    changed += 1
+assert changed
+file.write_bytes(content)
+os.kill(daemon[0], signal.SIGKILL)
+"""
+"""Changes etcd's database behind its back; the lab starts the daemon again."""
+CLAIM = rb"/swarm/claims/[0-9a-f]{64}.{0,24}?\*\x19([0-9a-z])"
+SEALED = rb"/swarm/objects/services/[0-9a-z]{25}.{0,24}?\*..\x01.{60}(.)"
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +85,10 @@ def wait_state(cluster, host, *states, timeout_s=30.0):
     return cluster.wait_until(reached, f"the store of {host} is {' or '.join(states)}", timeout_s)
 
 
+def names_on(cluster, host):
+    return {name_of(s) for s in cluster.get("/services", host)}
+
+
 def name_of(service):
     return service["Spec"]["Name"]
 
@@ -74,6 +108,23 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "said"), [(CLAIM, "data differ from those of the other managers"), (SEALED, "does not open")]
+)
+def test_data_changed_behind_etcd_s_back_are_found_and_replaced(managers, pattern, said):
+    managers.output("h3", sys.executable, "-c", ALTER.replace("PATTERN", repr(pattern)))
+    managers.wait_daemon("h3")
+    found = wait_state(managers, "h3", "CORRUPT", timeout_s=60)
+    assert said in found["Message"]
+    assert managers.get("/services", "h1"), "the others serve"
+    managers.swarm("h3", "system", "repair", timeout=100)
+    wait_state(managers, "h3", "OK")
+    names = {name_of(s) for s in managers.get("/services", "h1")}
+    managers.wait_until(
+        lambda: {name_of(s) for s in managers.get("/services", "h3")} == names, "h3 reads it all"
+    )
 
 
 def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):
@@ -128,3 +179,15 @@ def test_a_full_disk_stops_one_manager_only_and_heals_when_there_is_room(manager
         lambda: {name_of(s) for s in managers.get("/services", "h2")} == names, "h2 has caught up", 20.0
     )
     managers.wait_running("kept", 2)
+
+
+# Last: it may move the lead of the store to h2, whose disk another test fills.
+def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(managers):
+    daemon = managers.daemon_pid("h1")
+    managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
+    assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
+    said = managers.swarm("h1", "system", "repair", timeout=100)
+    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert names_on(managers, "h1") == names_on(managers, "h2")
+    assert managers.daemon_pid("h1") == daemon
+    wait_state(managers, "h1", "OK")

@@ -20,7 +20,14 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from swarm.base.clock import Clock
-from swarm.base.errors import AlreadyExists, InvalidArgument, OutOfSequence, SwarmError, Unavailable
+from swarm.base.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    OutOfSequence,
+    SwarmError,
+    Unavailable,
+)
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
@@ -30,7 +37,7 @@ from swarm.model.join_token import parse_token
 from swarm.model.objects import Cluster, LimitedToken, Node
 from swarm.model.plan import Create, Op, Update
 from swarm.model.specs import NodeSpec
-from swarm.model.types import Availability
+from swarm.model.types import Availability, NodeRole
 from swarm.proto.identity import Identity
 from swarm.store.store import Store
 
@@ -51,6 +58,8 @@ class JoinRequest:
     token: str
     csr_pem: bytes
     availability: Availability
+    address: str
+    """Where the host would serve as a manager."""
 
 
 class Throttle:
@@ -108,6 +117,8 @@ class JoinServer:
             node = self._store.view.get(Node, node_id)
             if node is not None:
                 return self._certify(cluster, node, key)
+            if token.role is NodeRole.MANAGER:
+                self._refuse_taken(wanted.address)
             spec = NodeSpec(role=token.role, availability=wanted.availability, labels=token.labels)
             ops: list[Op] = [Create(object=Node(id=node_id, spec=spec))]
             if admitted != cluster.root_ca:
@@ -125,7 +136,7 @@ class JoinServer:
         """The role is that of the record: a node that asks again does not change it by another token."""
         life = cluster.spec.node_cert_expiry
         grant = Grant(node_id=node.id, role=node.spec.role, cluster_id=cluster.id, life=life)
-        certificate = sign(issuing(cluster.root_ca), key, grant, self._clock.now())
+        certificate = sign(issuing(cluster.root_ca, node.spec.role), key, grant, self._clock.now())
         failpoint("join.reply")
         return {
             "node_id": node.id,
@@ -141,6 +152,15 @@ class JoinServer:
         if token is None:
             raise self._wrong_token(address)
         return token
+
+    def _refuse_taken(self, address: str) -> None:
+        """A manager whose disk was wiped is a new node: its old member of the store has to go first."""
+        for node in self._store.view.list(Node):
+            if node.manager_status is not None and node.manager_status.addr.rpartition(":")[0] == address:
+                raise FailedPrecondition(
+                    f"node {node.id} is a manager at {address} already: if this host's state was lost, take "
+                    f"its old one out first: swarm node demote {node.id} && swarm node rm --force {node.id}"
+                )
 
     def _wrong_token(self, address: str) -> InvalidArgument:
         self._throttle.wrong(address, self._clock.monotonic())
@@ -178,6 +198,7 @@ def _read(content: bytes) -> JoinRequest:
             token=str(body["token"]),
             csr_pem=str(body["csr"]).encode(),
             availability=Availability(body.get("availability") or Availability.ACTIVE),
+            address=str(body.get("address", "")),
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InvalidArgument("malformed join request") from None

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from swarm.base.clock import Clock
 from swarm.base.errors import FailedPrecondition
+from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.manager.ca.join_server import JoinServer, load_certificate, tls_context
 from swarm.manager.ca.root import Grant, read_csr, sign
@@ -53,6 +54,7 @@ class JoinSite:
                         pass
                     if self._is_stale(served):
                         served = self._certified()
+                        failpoint("authority.site.replaced")
                         load_certificate(context, served)
                         log.info("join.certificate", expires=str(served.subject.not_after))
         finally:

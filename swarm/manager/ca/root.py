@@ -1,7 +1,8 @@
 """The cluster's certificate authority: creates the root, signs what nodes ask for.
 
 Only the public key is taken from a request: names, role, times and extensions are the CA's. A root lives 20
-years; node certificates are dated back one hour against clock skew (SwarmKit ca/certificates.go).
+years; node certificates are dated back one hour, and
+forward one at the end, against clock skew (SwarmKit ca/certificates.go does the former).
 Invariant: `node_id_for` gives the same key the same node, so a replayed join makes no second one.
 """
 
@@ -22,7 +23,7 @@ from swarm.base.ids import ID_LENGTH, ClusterID, NodeID, base36
 from swarm.model.join_token import JoinToken, root_digest
 from swarm.model.objects import JoinTokens, RootCA
 from swarm.model.types import NodeRole
-from swarm.proto.identity import BACKDATE, role_name
+from swarm.proto.identity import CLOCK_SKEW, role_name
 from swarm.proto.roots import key_id
 
 ROOT_LIFE = timedelta(days=20 * 365)
@@ -48,7 +49,7 @@ def create_root(now: datetime, tokens: JoinTokens) -> RootCA:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
+        .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + ROOT_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
@@ -121,8 +122,8 @@ def sign(root: RootCA, key: ec.EllipticCurvePublicKey, grant: Grant, now: dateti
         .issuer_name(issuer.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(min(now + grant.life, issuer.not_valid_after_utc))
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(min(now + grant.life + CLOCK_SKEW, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(sign_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage(usages), critical=False)

@@ -1,12 +1,14 @@
 """The way from one root certificate to another, while everything runs on. Pure.
 
 In: what is stored of the authority, and what nodes say of their certificates. Out: which root issues,
-which are trusted, and the next step. There are three: every node learns to trust the new root beside the old
-one; the new one issues every node's certificate; the old one goes, and the join tokens with it. A step is
-taken only when every node has done the one before, so that at any time any two nodes accept each other.
+which are trusted, and the next step. There are four: every node learns to trust the new root beside the old
+one; the new one issues the workers' certificates; then the managers'; the old one goes, and the join tokens
+with it. Nodes that are down do not hold up the second step: managers, whom alone a node must trust, keep the
+old root's certificates until those are back, trust the new root, too, or have been removed.
 
-Invariant: a root issues only while every node trusts it. A cross-signed certificate (SwarmKit's way,
-ca/reconciler.go) would save the first step, but not with a root that forbids authorities below itself.
+Invariant: managers show a certificate only of a root that every node trusts, down or not. A cross-signed
+certificate (SwarmKit's way, ca/reconciler.go) would save the first step, but not with a root that forbids
+authorities below itself.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from swarm.base.errors import InvalidArgument
 from swarm.model.objects import Cluster, JoinTokens, Node, RootCA, RootRotation
 from swarm.model.plan import Plan, Update
-from swarm.model.types import TLSInfo
+from swarm.model.types import NodeRole, NodeState, TLSInfo
 from swarm.model.view import ClusterView
 from swarm.proto.roots import join_pems, root_info
 
@@ -35,10 +37,10 @@ def desired_root(root_ca: RootCA) -> bytes:
     return root_ca.rotation.ca_cert_pem if root_ca.rotation else root_ca.ca_cert_pem
 
 
-def issuing(root_ca: RootCA) -> RootCA:
-    """With the key and certificate that sign just now."""
+def issuing(root_ca: RootCA, role: NodeRole) -> RootCA:
+    """With the key and certificate that sign for nodes of the role just now."""
     rotation = root_ca.rotation
-    if rotation is None or not rotation.is_issuing:
+    if rotation is None or not (rotation.is_trusted or (rotation.is_issuing and role is NodeRole.WORKER)):
         return root_ca
     return replace(root_ca, ca_key_pem=rotation.ca_key_pem, ca_cert_pem=rotation.ca_cert_pem)
 
@@ -61,14 +63,15 @@ def start_rotation(root_ca: RootCA, cert_pem: bytes, key_pem: bytes) -> RootCA:
 
 
 def plan_rotation(view: ClusterView, new_secret: Callable[[], str]) -> Plan:
-    """The next step of the cluster's rotation, once every node has done the one before."""
+    """The next step of the cluster's rotation, once the nodes that it waits for have done the one before."""
     ops = []
     for cluster in view.list(Cluster):
         rotation = cluster.root_ca.rotation
         if rotation is None or list_behind(cluster, view.list(Node)):
             continue
-        root_ca = replace(cluster.root_ca, rotation=replace(rotation, is_issuing=True))
-        if rotation.is_issuing:
+        next_step = replace(rotation, is_issuing=True, is_trusted=rotation.is_issuing)
+        root_ca = replace(cluster.root_ca, rotation=next_step)
+        if rotation.is_trusted:
             tokens = JoinTokens(worker=new_secret(), manager=new_secret())
             root_ca = RootCA(
                 ca_key_pem=rotation.ca_key_pem, ca_cert_pem=rotation.ca_cert_pem, join_tokens=tokens
@@ -80,10 +83,29 @@ def plan_rotation(view: ClusterView, new_secret: Callable[[], str]) -> Plan:
 def list_behind(cluster: Cluster, nodes: tuple[Node, ...]) -> list[Node]:
     """The nodes that the rotation's present step still waits for."""
     rotation = cluster.root_ca.rotation
+    behind = _list_behind(cluster, nodes)
+    if rotation is not None and not rotation.is_issuing:
+        return [node for node in behind if node.status.state is not NodeState.DOWN]
+    return behind
+
+
+def list_blocking(view: ClusterView) -> list[Node]:
+    """The nodes without which the rotation cannot end: they are down."""
+    nodes = view.list(Node)
+    return [
+        node
+        for cluster in view.list(Cluster)
+        for node in _list_behind(cluster, nodes)
+        if node.status.state is NodeState.DOWN
+    ]
+
+
+def _list_behind(cluster: Cluster, nodes: tuple[Node, ...]) -> list[Node]:
+    rotation = cluster.root_ca.rotation
     if rotation is None:
         return []
     trust = trusted_pem(cluster.root_ca).decode()
-    issuer = root_info(rotation.ca_cert_pem).cert_issuer_public_key if rotation.is_issuing else None
+    issuer = root_info(rotation.ca_cert_pem).cert_issuer_public_key if rotation.is_trusted else None
     return [node for node in nodes if not _is_abreast(node.description.tls_info, trust, issuer)]
 
 

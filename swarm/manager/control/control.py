@@ -20,6 +20,7 @@ from swarm.base.errors import (
     OutOfSequence,
     Unavailable,
 )
+from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
@@ -175,7 +176,9 @@ class Control:
         cluster = self._at_version(Cluster, self.cluster().id, version)
         changed = change_cluster(cluster, spec, rotate, self._new_id, self._clock.now())
         if changed != cluster:
+            failpoint("cluster.change.before")
             await self._store.commit([Update(object=changed)])
+            failpoint("cluster.change.after")
 
     async def create_token(self, request: TokenRequest) -> LimitedToken:
         """Make a join token that ends by itself. Raises: InvalidArgument."""

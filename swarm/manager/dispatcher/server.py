@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -21,34 +21,27 @@ from swarm.base.errors import (
     NoQuorum,
     NotFound,
     OutOfSequence,
-    PermissionDenied,
     Unavailable,
 )
 from swarm.base.failpoint import failpoint
-from swarm.base.ids import ClusterID, IdSource, NodeID
+from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.backup import RESTORED, RESTORED_GRACE_S
-from swarm.manager.ca.rotation import issuing, trusted_pem
-from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.dispatcher.hub import AssignmentHub
+from swarm.manager.dispatcher.messages import accept, assignments_message, find_cluster, welcome
 from swarm.manager.dispatcher.sessions import Sessions
-from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
-from swarm.model.defaults import CLUSTER_PORT, HEARTBEATS_MISSED
+from swarm.model.defaults import HEARTBEATS_MISSED
 from swarm.model.exclusive import KNOWN_WITHIN_S
 from swarm.model.objects import (
     NO_NODE,
     Cluster,
-    ManagerStatus,
     Node,
-    NodeStatus,
     StoredObject,
-    Task,
     TaskStatus,
 )
-from swarm.model.plan import Op, Update
+from swarm.model.plan import Update
 from swarm.model.specs import ClusterSpec
-from swarm.model.task_state import Owner, can_transition
-from swarm.model.types import Meta, NodeDescription, NodeState
+from swarm.model.types import NodeDescription, NodeState
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
@@ -64,7 +57,6 @@ WRITE_TRIES = 10
 RACE_S = 0.01
 """Before a write that lost a race is tried again: time for the mirror to show who won."""
 
-NO_CLUSTER = ClusterID("")
 
 log = get_logger("dispatcher")
 
@@ -121,7 +113,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             await self._mark_ready(node_id, description, _peer_address(context))
             self._sessions.book(node_id, session_id)
             log.info("session.opened", node_id=node_id)
-            told = self._welcome(node_id, session_id)
+            told = welcome(self._store.view, self._me, node_id, session_id)
             failpoint("dispatcher.session.welcome")
             yield told
             while self._sessions.is_current(node_id, session_id):
@@ -129,7 +121,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 news.clear()
                 self._check_store()
                 self._check_member(node_id)
-                message = self._welcome(node_id, session_id)
+                message = welcome(self._store.view, self._me, node_id, session_id)
                 if message != told:
                     yield message
                     told = message
@@ -164,7 +156,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 leader = await self._store.raw_there(keys.LEADER)
                 self._check_session(node_id, request.session_id)
                 failpoint("dispatcher.assignments.send")
-                yield _message(change, sequence, leader.mod_revision)
+                yield assignments_message(change, sequence, leader.mod_revision)
                 sequence += 1
 
     async def UpdateTaskStatus(
@@ -174,7 +166,7 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         self._check_session(node_id, request.session_id)
         reports = {u.task_id: codec.decode(TaskStatus, u.status) for u in request.updates}
         for _ in range(WRITE_TRIES):
-            ops = tuple(self._accept(node_id, reports))
+            ops = accept(self._store.view, node_id, reports)
             if not ops or await self._store.apply(ops) == len(ops):
                 failpoint("dispatcher.report.reply")
                 return pb.UpdateTaskStatusResponse()
@@ -191,24 +183,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             and self._known_s_ago() <= KNOWN_WITHIN_S
         )
 
-    def _accept(self, node_id: NodeID, reports: dict[str, TaskStatus]) -> Iterable[Op]:
-        """Raises: PermissionDenied for another node's task."""
-        for task_id, status in reports.items():
-            task = self._store.view.get(Task, task_id)
-            if task is None:
-                continue
-            if task.node_id != node_id:
-                raise PermissionDenied("cannot update a task not assigned this node")
-            if status == task.status:
-                continue
-            if status.state == task.status.state or can_transition(
-                Owner.AGENT, task.status.state, status.state
-            ):
-                yield Update(object=replace(task, status=status))
-
     def _cluster(self) -> Cluster:
-        clusters = self._store.view.list(Cluster)
-        return clusters[0] if clusters else Cluster(id=NO_CLUSTER)
+        return find_cluster(self._store.view)
 
     def _is_cut_off(self) -> bool:
         """Whether this manager has lost the store: its nodes are then sent to other managers.
@@ -270,32 +246,6 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
         if previous is not None:
             previous.set()
         return self._news[node_id]
-
-    def _welcome(self, node_id: NodeID, session_id: str) -> pb.SessionMessage:
-        node = self._store.view.get(Node, node_id)
-        if node is None:
-            raise NotFound("node", node_id)
-        me = self._store.view.get(Node, self._me)
-        own = _cluster_address(me.manager_status) if me and me.manager_status else ""
-        managers = [
-            _cluster_address(n.manager_status)
-            for n in self._store.view.list(Node)
-            if n.manager_status is not None
-        ]
-        managers.sort(key=lambda address: address != own)
-        message = pb.SessionMessage(
-            session_id=session_id,
-            node=codec.encode(replace(node, meta=Meta(), status=NodeStatus(), description=NodeDescription())),
-            managers=managers,
-            generation=self._cluster().generation,
-        )
-        message.heartbeat_period.FromTimedelta(self._spec().heartbeat_period)
-        root_ca = self._cluster().root_ca
-        if root_ca.ca_cert_pem:
-            message.certificate.trust_pem = trusted_pem(root_ca)
-            message.certificate.issuer_pem = issuing(root_ca).ca_cert_pem
-            message.certificate.life.FromTimedelta(self._spec().node_cert_expiry)
-        return message
 
     async def _mark_ready(self, node_id: NodeID, description: NodeDescription, address: str) -> None:
         def ready(node: Node) -> Node:
@@ -367,30 +317,30 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             )
             return replace(node, status=status)
 
-        log.warning("node.down", node_id=node_id)
         try:
-            await self._change_node(node_id, down)
+            if await self._change_node(node_id, down):
+                log.warning("node.down", node_id=node_id)
         except NotFound:
             return
         except Unavailable as error:
             log.warning("node.down.unwritten", node_id=node_id, reason=str(error))
             self._sessions.expect(node_id, self._clock.monotonic())
 
-    async def _change_node(self, node_id: NodeID, change: Callable[[Node], Node | None]) -> None:
-        """Write what `change` makes of the node, which is nothing when it returns None."""
+    async def _change_node(self, node_id: NodeID, change: Callable[[Node], Node | None]) -> bool:
+        """Write what `change` makes of the node, which is nothing when it returns None; whether it was."""
         for _ in range(WRITE_TRIES):
             node = self._store.view.get(Node, node_id)
             if node is None:
                 raise NotFound("node", node_id)
             changed = change(node)
             if changed is None:
-                return
+                return False
             try:
                 await self._store.commit([Update(object=changed)])
             except OutOfSequence:
                 await asyncio.sleep(RACE_S)
             else:
-                return
+                return True
         raise Unavailable(f"node {node_id} kept changing; try again")
 
     async def _follow_nodes(self) -> None:
@@ -407,35 +357,6 @@ def _concerns_sessions(old: StoredObject | None, new: StoredObject | None) -> bo
     if not isinstance(old, Node) or not isinstance(new, Node):
         return True
     return (old.spec, old.manager_status) != (new.spec, new.manager_status)
-
-
-def _cluster_address(status: ManagerStatus) -> str:
-    """Where a manager serves nodes, from where it serves joins."""
-    return f"{status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
-
-
-def _message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:
-    return pb.AssignmentsMessage(
-        complete=sequence == 0,
-        applies_to=sequence,
-        results_in=sequence + 1,
-        epoch=epoch,
-        updates=[_assignment(key, item) for key, item in change.updates],
-        removals=change.removals,
-    )
-
-
-def _assignment(key: str, item: Item) -> pb.Assignment:
-    message = codec.encode(item)
-    match item:
-        case Task():
-            return pb.Assignment(key=key, task=message)
-        case OverlayNetwork():
-            return pb.Assignment(key=key, network=message)
-        case NetworkEndpoint():
-            return pb.Assignment(key=key, endpoint=message)
-        case PublishedPort():
-            return pb.Assignment(key=key, port=message)
 
 
 def _checked(description: NodeDescription) -> NodeDescription:

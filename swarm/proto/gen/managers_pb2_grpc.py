@@ -133,6 +133,11 @@ class ManagersStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.FromString,
                 _registered_method=True)
+        self.HashStore = channel.unary_unary(
+                '/swarm.v1.Managers/HashStore',
+                request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreResponse.FromString,
+                _registered_method=True)
         self.DefragmentStore = channel.unary_unary(
                 '/swarm.v1.Managers/DefragmentStore',
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DefragmentStoreRequest.SerializeToString,
@@ -188,6 +193,13 @@ class ManagersServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HashStore(self, request, context):
+        """A hash of everything up to a revision in the asked manager's own member.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DefragmentStore(self, request, context):
         """Gives the space that compaction has freed in the asked manager's own member back.
         """
@@ -236,6 +248,11 @@ def add_ManagersServicer_to_server(servicer, server):
                     servicer.StoreStatus,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.SerializeToString,
+            ),
+            'HashStore': grpc.unary_unary_rpc_method_handler(
+                    servicer.HashStore,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreResponse.SerializeToString,
             ),
             'DefragmentStore': grpc.unary_unary_rpc_method_handler(
                     servicer.DefragmentStore,
@@ -388,6 +405,33 @@ class Managers(object):
             '/swarm.v1.Managers/StoreStatus',
             swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HashStore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Managers/HashStore',
+            swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_managers__pb2.HashStoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,6 +67,8 @@ class ManagersStub:
     """Which generation of the cluster the asked manager is of."""
     StoreStatus: _grpc.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]
     """How the asked manager's own member of the store is."""
+    HashStore: _grpc.UnaryUnaryMultiCallable[_managers_pb2.HashStoreRequest, _managers_pb2.HashStoreResponse]
+    """A hash of everything up to a revision in the asked manager's own member."""
     DefragmentStore: _grpc.UnaryUnaryMultiCallable[_managers_pb2.DefragmentStoreRequest, _managers_pb2.DefragmentStoreResponse]
     """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _grpc.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]
@@ -87,6 +89,8 @@ class ManagersAsyncStub(ManagersStub):
     """Which generation of the cluster the asked manager is of."""
     StoreStatus: _aio.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]  # type: ignore[assignment]
     """How the asked manager's own member of the store is."""
+    HashStore: _aio.UnaryUnaryMultiCallable[_managers_pb2.HashStoreRequest, _managers_pb2.HashStoreResponse]  # type: ignore[assignment]
+    """A hash of everything up to a revision in the asked manager's own member."""
     DefragmentStore: _aio.UnaryUnaryMultiCallable[_managers_pb2.DefragmentStoreRequest, _managers_pb2.DefragmentStoreResponse]  # type: ignore[assignment]
     """Gives the space that compaction has freed in the asked manager's own member back."""
     ReadLogs: _aio.UnaryStreamMultiCallable[_managers_pb2.ReadLogsRequest, _dispatcher_pb2.LogMessage]  # type: ignore[assignment]
@@ -134,6 +138,14 @@ class ManagersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_managers_pb2.StoreStatusResponse, _abc.Awaitable[_managers_pb2.StoreStatusResponse]]:
         """How the asked manager's own member of the store is."""
+
+    @_abc_1.abstractmethod
+    def HashStore(
+        self,
+        request: _managers_pb2.HashStoreRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_managers_pb2.HashStoreResponse, _abc.Awaitable[_managers_pb2.HashStoreResponse]]:
+        """A hash of everything up to a revision in the asked manager's own member."""
 
     @_abc_1.abstractmethod
     def DefragmentStore(

@@ -2019,10 +2019,12 @@ class RootRotation(_message.Message):
     CA_CERT_PEM_FIELD_NUMBER: _builtins.int
     IS_ISSUING_FIELD_NUMBER: _builtins.int
     GIVEN_UP_PEM_FIELD_NUMBER: _builtins.int
+    IS_TRUSTED_FIELD_NUMBER: _builtins.int
     ca_key_pem: _builtins.bytes
     ca_cert_pem: _builtins.bytes
     is_issuing: _builtins.bool
     given_up_pem: _builtins.bytes
+    is_trusted: _builtins.bool
     def __init__(
         self,
         *,
@@ -2030,10 +2032,11 @@ class RootRotation(_message.Message):
         ca_cert_pem: _builtins.bytes = ...,
         is_issuing: _builtins.bool = ...,
         given_up_pem: _builtins.bytes = ...,
+        is_trusted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert_pem", b"ca_cert_pem", "ca_key_pem", b"ca_key_pem", "given_up_pem", b"given_up_pem", "is_issuing", b"is_issuing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_cert_pem", b"ca_cert_pem", "ca_key_pem", b"ca_key_pem", "given_up_pem", b"given_up_pem", "is_issuing", b"is_issuing", "is_trusted", b"is_trusted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

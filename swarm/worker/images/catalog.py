@@ -18,12 +18,12 @@ from pathlib import Path
 from swarm.base.errors import Ambiguous, InvalidArgument
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
+from swarm.base.trees import remove_tree
 from swarm.model.image_reference import Reference, is_digest, parse_reference
 from swarm.worker.images.errors import InvalidImage, no_such_image
 from swarm.worker.images.files import write_atomically
 from swarm.worker.images.image import Image, parse_image
 from swarm.worker.images.index import Index, decode_index, encode_index
-from swarm.worker.trees import remove_tree
 
 _PARTIAL_ID = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 

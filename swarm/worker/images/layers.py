@@ -20,11 +20,11 @@ from pathlib import Path
 
 from swarm.base.ids import IdSource, new_id
 from swarm.base.log import get_logger
+from swarm.base.trees import remove_tree
 from swarm.worker.images.errors import InvalidImage
 from swarm.worker.images.files import sync_folder, write_atomically
 from swarm.worker.images.sandbox import UnpackLimits, unpack
 from swarm.worker.images.single_flight import SingleFlight
-from swarm.worker.trees import remove_tree
 
 _FOLDER_NAME = 12
 _HEX = re.compile(r"[0-9a-f]{64}")

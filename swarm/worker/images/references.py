@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from swarm.base.errors import InvalidArgument
+from swarm.base.trees import remove_tree
 from swarm.model.image_reference import is_digest
-from swarm.worker.trees import remove_tree
 
 _CONTAINER = re.compile(r"[a-z0-9]{1,64}")
 

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import IdSource, new_id
+from swarm.base.trees import remove_tree
 from swarm.model.image_reference import Reference, parse_reference
 from swarm.worker.images.archive import ArchivedImage, read_archive
 from swarm.worker.images.catalog import Catalog
@@ -46,7 +47,6 @@ from swarm.worker.images.registry import InsecureRegistries, Registry, RegistryA
 from swarm.worker.images.removal import Removed, plan_removal
 from swarm.worker.images.sandbox import UnpackLimits, unpack
 from swarm.worker.images.single_flight import SingleFlight
-from swarm.worker.trees import remove_tree
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

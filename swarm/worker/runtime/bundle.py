@@ -1,9 +1,10 @@
 """A container's directory: root file system mounted, files written, mounts resolved, config.json in place.
 
 In: a `ContainerConfig`. Out: `<state>/containers/<id>` as an OCI bundle, and `<run>/containers/<id>` for
-what must not survive a reboot (pid files, exit status, conmon's messages). Invariants: every step may be
-repeated after a kill -9 at any point; no path of the image is followed out of its root; what this module
-made for a container, `remove` takes away. Blocking: callers use `asyncio.to_thread`.
+what must not survive a reboot (pid files, exit status, conmon's messages) or get to a disk: config.json,
+which has the environment, and to which the bundle only links. Invariants: every step may be repeated after a
+kill -9 at any point; no path of the image is followed out of its root; what this module made for a container,
+`remove` takes away. Blocking: callers use `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swarm.base.errors import Fatal
+from swarm.base.trees import remove_tree
 from swarm.model.types import Mount, MountType
 from swarm.worker.logs import encode_policy
 from swarm.worker.runtime import kernel
@@ -30,7 +32,6 @@ from swarm.worker.runtime.resolved import HostFacts, Resolved, ResolvedMount, Us
 from swarm.worker.runtime.rights import rights_of
 from swarm.worker.runtime.spec import INIT_PATH, oci_spec
 from swarm.worker.runtime.users import resolve_user
-from swarm.worker.trees import remove_tree
 from swarm.worker.volumes import VolumeStore
 
 _PREFLIGHT = ("dev", "proc", "sys", "etc")
@@ -51,6 +52,10 @@ class BundlePaths:
     @property
     def log(self) -> Path:
         return self.bundle / "log"
+
+    @property
+    def config(self) -> Path:
+        return self.run / "config.json"
 
     @property
     def pid(self) -> Path:
@@ -137,7 +142,10 @@ class Bundles:
         rights = rights_of(config, self._host)
         known = self._filters.get(rights.capabilities, "") if rights.has_default_seccomp else ""
         text = json.dumps(oci_spec(config, resolved, self._host, seccomp_bpf=known))
-        _write(paths.bundle / "config.json", text)
+        _write(paths.config, text)
+        link = paths.bundle / paths.config.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(paths.config)
         _write(paths.log_policy, encode_policy(config.log))
         return paths
 

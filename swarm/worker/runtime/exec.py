@@ -21,10 +21,10 @@ from pathlib import Path
 
 from swarm.base.aio import first_of
 from swarm.base.errors import SwarmError, Temporary
+from swarm.base.trees import remove_tree
 from swarm.worker.runtime.console import ConsoleSocket
 from swarm.worker.runtime.crun import OciRuntime, environment, explain
 from swarm.worker.runtime.pidfd import Process, open_process
-from swarm.worker.trees import remove_tree
 
 START_TIMEOUT_S = 30.0
 END_TIMEOUT_S = 10.0

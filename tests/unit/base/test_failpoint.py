@@ -13,7 +13,7 @@ import pytest
 from swarm.base import failpoint as module
 from swarm.base.errors import InvalidArgument, Unavailable
 from swarm.base.failpoint import Action, Armed, failpoint, parse_failpoints
-from tests.chaos.failpoints import names_in_code
+from tests.chaos.points import names_in_code
 
 DOCUMENTED = re.compile(r"`([a-z_]+(?:\.[a-z_]+)+)`")
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 from dataclasses import replace
 
 import pytest
 
 from swarm.base.clock import FakeClock
 from swarm.base.errors import LeadershipLost, OutOfSequence
+from swarm.base.failpoint import parse_failpoints
 from swarm.base.ids import NodeID, ServiceID, new_id
 from swarm.model.objects import Service, Task
 from swarm.model.plan import Create, Update
@@ -23,9 +25,14 @@ from swarm.store.memory import MemoryKV
 from swarm.store.store import Store
 from swarm.worker.assignments import Assignments
 from tests.chaos import invariants
+from tests.chaos.drills import Watched
 from tests.chaos.history import FOREVER, Operation, Outcome, Recorder, load
 from tests.chaos.invariants import Auditor
 from tests.chaos.linearizable import Verdict, check, check_key
+from tests.chaos.points import ACTIONS, HITS, all_points, in_order, names_in_code
+from tests.chaos.scenarios import SCENARIOS
+from tests.chaos.watches import Event, Response, check_watches
+from tests.chaos.watches import load as load_watch
 
 OK, FAIL, INFO = Outcome.OK, Outcome.FAIL, Outcome.INFO
 
@@ -330,6 +337,103 @@ def followed(assignments, *, forgets):
     return epochs
 
 
+def test_a_write_of_an_epoch_that_is_over_is_caught():
+    assert not invariants.check_fenced([9, 4], [(4, 5), (4, 8), (9, 10), (9, 20)])
+    (sentence,) = invariants.check_fenced([4, 9], [(4, 5), (9, 10), (4, 11)])
+    assert sentence == "epoch 4 wrote at 11, after 9 had begun"
+
+
 def test_an_agent_that_forgets_the_epoch_is_caught():
     assert not invariants.check_epochs(followed(Assignments(), forgets=False))
     assert invariants.check_epochs(followed(Assignments(), forgets=True))
+
+
+# --- watches ---------------------------------------------------------------------------------------------
+
+
+def responses(*revisions):
+    """One response each; a tuple is one response with several events, 0 one without any (of revision 9)."""
+    found = []
+    for item in revisions:
+        numbers = item if isinstance(item, tuple) else (item,) if item else ()
+        found.append(
+            Response(max(numbers, default=9), tuple(Event(n, f"k{i}") for i, n in enumerate(numbers)))
+        )
+    return found
+
+
+def test_watches_as_they_should_be():
+    one, other = responses(1, 2, (3, 3), 4, 0, 10), responses((2, 3, 3), 4)
+    assert not check_watches({"h1": one, "h2": []})
+    assert not check_watches({"h1": responses(1, 2, 3), "h2": responses(2, 3, 4)})
+    assert not check_watches({"h1": other})
+
+
+@pytest.mark.parametrize(
+    ("watches", "promise"),
+    [
+        ({"h1": responses(1, 3, 2)}, "ordered"),
+        ({"h1": responses((3, 2))}, "ordered"),
+        ({"h1": [*responses(1), Response(2, (Event(2, "a"),)), Response(2, (Event(2, "b"),))]}, "atomic"),
+        ({"h1": [Response(2, (Event(2, "a"), Event(2, "a")))]}, "unique"),
+        ({"h1": responses(1, 3), "h2": responses(1, 2, 3)}, "reliable"),
+        ({"h1": responses(1, 0, 8)}, "bookmarkable"),
+    ],
+)
+def test_a_watch_that_breaks_a_promise_is_caught(watches, promise):
+    (sentence,) = check_watches(watches)
+    assert sentence.startswith("I7")
+    assert f"not {promise}" in sentence
+
+
+def test_a_stream_that_goes_on_at_the_wrong_place_is_caught():
+    """It repeats what was there: neither ordered nor unique."""
+    found = check_watches({"h1": responses(1, 2, 3, 2, 3)})
+    assert {s.split("not ")[1].split(":")[0].split(",")[0] for s in found} >= {"ordered", "unique"}
+
+
+def test_a_recording_that_was_cut_short_is_read_as_far_as_it_goes(tmp_path):
+    (tmp_path / "w").write_text('{"revision": 2, "events": [[2, "a"]]}\n{"revision": 3, "ev')
+    assert load_watch(tmp_path / "w") == [Response(2, (Event(2, "a"),))]
+
+
+# --- points ----------------------------------------------------------------------------------------------
+
+
+def test_every_point_has_a_host_a_scenario_and_a_turn():
+    points = all_points()
+    assert len(set(names_in_code())) >= 60
+    assert len(points) == len(names_in_code()) * len(HITS) * len(ACTIONS)
+    assert {p.scenario for p in points} == set(SCENARIOS)
+    assert all(parse_failpoints(str(p)) for p in points)
+    order = in_order(points, random.Random(1))
+    assert order == in_order(points, random.Random(1)) != in_order(points, random.Random(2))
+    assert sorted(map(str, order)) == sorted(map(str, points))
+    assert len({p.name for p in order[: len(names_in_code())]}) == len(names_in_code())
+
+
+# --- drills ----------------------------------------------------------------------------------------------
+
+
+def seen_nodes(leader, *down):
+    return [
+        {
+            "Description": {"Hostname": name},
+            "Status": {"State": "down" if name in down else "ready"},
+            "ManagerStatus": {"Leader": name == leader},
+        }
+        for name in ("h1", "h2")
+    ]
+
+
+def test_what_moves_while_it_is_watched_is_seen():
+    seen = Watched()
+    for nodes in (
+        seen_nodes("h1"),
+        seen_nodes("h1"),
+        seen_nodes(""),
+        seen_nodes("h2", "h1"),
+        seen_nodes("h1"),
+    ):
+        seen.see(nodes)
+    assert (seen.changes, seen.leaders, seen.down, seen.answers) == (2, ["h1", "h2", "h1"], {"h1"}, 5)

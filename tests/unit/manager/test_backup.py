@@ -26,7 +26,7 @@ LATER = datetime(2026, 1, 3, tzinfo=UTC)
 def objects():
     request = InitRequest(spec=ClusterSpec(auto_lock_managers=True))
     foundation = found_cluster(request, "192.0.2.1:2377", NOW, new_id)
-    stored = [op.object for op in foundation.objects]
+    stored = [op.object for op in foundation.seed.ops]
     stored.append(Service(id=ServiceID("s1"), spec=ServiceSpec(name="web")))
     for name, state in (("w1", NodeState.READY), ("w2", NodeState.DOWN)):
         status = NodeStatus(state=state, manager_id=foundation.identity.subject.node_id)

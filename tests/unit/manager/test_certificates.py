@@ -26,7 +26,7 @@ from swarm.manager.ca.root import (
 from swarm.model.join_token import parse_token
 from swarm.model.objects import JoinTokens
 from swarm.model.types import NodeRole
-from swarm.proto.identity import make_csr, new_key, read_subject
+from swarm.proto.identity import CLOCK_SKEW, make_csr, new_key, read_subject
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLUSTER = ClusterID("c1")
@@ -169,3 +169,15 @@ def test_the_throttle_s_memory_is_bounded():
     for n in range(25_000):
         throttle.wrong(f"{n}", 0)
     assert len(throttle._wrong) <= 10_000
+
+
+@pytest.mark.parametrize("behind", [-CLOCK_SKEW, timedelta(0), CLOCK_SKEW])
+def test_the_shortest_life_holds_by_a_clock_that_differs(root, behind):
+    """TLS takes a certificate all its life by any clock that may join; its life is what was asked."""
+    life = timedelta(hours=1)
+    cert = issue(root, make_csr(new_key()), life=life)
+    start, end = cert.not_valid_before_utc, cert.not_valid_after_utc
+    assert start <= NOW - behind
+    assert NOW + life - behind <= end
+    subject = read_subject(cert.public_bytes(serialization.Encoding.PEM))
+    assert (subject.issued_at, subject.not_after, subject.life) == (NOW, NOW + life, life)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 from swarm.base.clock import FakeClock
+from swarm.base.errors import Unavailable
 from swarm.base.ids import NodeID
-from swarm.manager.beats import GONE_AFTER_S, SILENT_FOR_S, STARTING_FOR_S, ManagerBeats
+from swarm.manager.beats import BEAT_EVERY_S, GONE_AFTER_S, SILENT_FOR_S, STARTING_FOR_S, ManagerBeats
 from swarm.manager.dispatcher.sessions import Sessions
 from swarm.manager.liveness import plan_lost_nodes
 from swarm.model.objects import Node, NodeStatus
@@ -14,6 +16,7 @@ from swarm.model.types import NodeState
 from swarm.model.view import Objects
 from swarm.store import keys
 from swarm.store.kv import Put
+from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import memory_store
 
 NODE = NodeID("n1")
@@ -103,3 +106,23 @@ async def test_a_manager_that_beat_once_is_gone_sooner_than_one_never_heard():
         clock.advance(timedelta(seconds=STARTING_FOR_S - GONE_AFTER_S))
         assert beats.has_gone(NodeID("m2"))
         assert not beats.has_gone(NodeID("me"))
+
+
+class RefusesBeats(MemoryKV):
+    """Has lost its quorum and says so at once."""
+
+    refused = 0
+
+    async def txn(self, compares, writes):
+        self.refused += 1
+        raise Unavailable("no quorum")
+
+
+async def test_a_beat_that_is_refused_at_once_is_not_repeated_at_once():
+    clock, kv = FakeClock(), RefusesBeats()
+    async with memory_store(clock, kv) as store:
+        beating = asyncio.ensure_future(ManagerBeats(store, clock, NodeID("me")).run())
+        await asyncio.wait({beating}, timeout=BEAT_EVERY_S / 2)
+        beating.cancel()
+        await asyncio.wait({beating})
+    assert kv.refused == 1

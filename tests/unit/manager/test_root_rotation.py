@@ -18,12 +18,14 @@ from swarm.manager.ca.rotation import (
     desired_root,
     issuing,
     list_behind,
+    list_blocking,
     plan_rotation,
     read_authority,
     start_rotation,
     trusted_pem,
 )
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Node
+from swarm.model.specs import NodeSpec
 from swarm.model.types import NodeDescription, NodeRole, NodeState
 from swarm.model.view import Objects
 from swarm.proto.identity import Identity, make_csr, new_key
@@ -38,21 +40,23 @@ def a_root():
     return create_root(NOW, JoinTokens(worker="w", manager="m"))
 
 
-def renewed(root_ca, node_id="n1", life=LIFE):
+def renewed(root_ca, node_id="n1", life=LIFE, role=NodeRole.WORKER):
     """The identity that a node has after it has renewed its certificate."""
     key = new_key()
-    grant = Grant(node_id=NodeID(node_id), role=NodeRole.WORKER, cluster_id=CLUSTER, life=life)
-    certificate = sign(issuing(root_ca), read_csr(make_csr(key)), grant, NOW)
+    grant = Grant(node_id=NodeID(node_id), role=role, cluster_id=CLUSTER, life=life)
+    certificate = sign(issuing(root_ca, role), read_csr(make_csr(key)), grant, NOW)
     return Identity(key_pem=key, cert_pem=certificate, root_pem=trusted_pem(root_ca))
 
 
 def a_node(node_id, root_ca):
-    info = identity_info(renewed(root_ca, node_id))
-    return Node(id=NodeID(node_id), description=NodeDescription(hostname=node_id, tls_info=info))
+    role = NodeRole.MANAGER if node_id == "n1" else NodeRole.WORKER
+    info = identity_info(renewed(root_ca, node_id, role=role))
+    said = NodeDescription(hostname=node_id, tls_info=info)
+    return Node(id=NodeID(node_id), spec=NodeSpec(role=role), description=said)
 
 
 class Rotating:
-    """A cluster of two nodes, driven by the planner."""
+    """A cluster of a manager (n1) and a worker (n2), driven by the planner."""
 
     def __init__(self):
         self.view = Objects()
@@ -81,6 +85,14 @@ class Rotating:
     def renew(self, name):
         self.put(a_node(name, self.root_ca))
 
+    def issuers(self):
+        """Whose certificates managers and workers get."""
+        return tuple(issuing(self.root_ca, role).ca_cert_pem for role in (NodeRole.MANAGER, NodeRole.WORKER))
+
+    def down(self, name):
+        node = self.view.get(Node, NodeID(name))
+        self.put(replace(node, status=replace(node.status, state=NodeState.DOWN)))
+
     def step(self):
         """Whether the planner took one."""
         ops = plan_rotation(self.view, SequentialIds("s")).ops
@@ -94,13 +106,15 @@ def test_each_step_waits_for_every_node():
     assert not it.step(), "no rotation, no step"
     new = it.start()
     assert trusted_pem(it.root_ca) == new.ca_cert_pem + it.old.ca_cert_pem
-    assert issuing(it.root_ca).ca_cert_pem == it.old.ca_cert_pem, "not trusted by all: it issues nothing"
+    assert it.issuers() == (it.old.ca_cert_pem,) * 2, "not trusted by all: it issues nothing"
     for name in ("n1", "n2"):
         assert not it.step()
         assert name in [n.id for n in list_behind(it.cluster, it.view.list(Node))]
         it.renew(name)
     assert it.step()
-    assert issuing(it.root_ca).ca_cert_pem == new.ca_cert_pem
+    assert it.issuers() == (it.old.ca_cert_pem, new.ca_cert_pem), "first for workers"
+    assert it.step()
+    assert it.issuers() == (new.ca_cert_pem,) * 2
     assert trusted_pem(it.root_ca) == new.ca_cert_pem + it.old.ca_cert_pem
     it.renew("n1")
     assert not it.step()
@@ -124,15 +138,39 @@ def test_limited_tokens_end_with_the_root_that_they_name():
     assert it.root_ca.limited_tokens == ()
 
 
-def test_a_node_that_is_down_holds_it_up_until_it_is_removed():
+def test_a_node_that_is_down_keeps_workers_from_nothing_and_managers_from_what_it_does_not_trust():
     it = Rotating()
-    it.start()
+    it.put(a_node("n3", it.root_ca))
+    it.down("n3")
+    new = it.start()
     it.renew("n1")
-    (two,) = (n for n in it.view.list(Node) if n.id == "n2")
-    it.put(replace(two, status=replace(two.status, state=NodeState.DOWN)))
-    assert not it.step()
-    it.view.remove(Node, "n2")
+    it.renew("n2")
     assert it.step()
+    assert it.issuers() == (it.old.ca_cert_pem, new.ca_cert_pem), "it trusts the managers when it is back"
+    it.renew("n2")
+    assert not it.step()
+    assert [n.id for n in list_behind(it.cluster, it.view.list(Node))] == ["n3"]
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_node_that_is_down_holds_the_end_up_until_it_is_back_or_removed(comes_back):
+    it = Rotating()
+    new = it.start()
+    it.renew("n1")
+    it.down("n2")
+    assert it.step()
+    assert not it.step()
+    assert [n.id for n in list_blocking(it.view)] == ["n2"]
+    if comes_back:
+        it.renew("n2")
+    else:
+        it.view.remove(Node, "n2")
+    assert it.step()
+    assert it.issuers() == (new.ca_cert_pem,) * 2
+    it.renew("n1")
+    assert it.step()
+    assert it.root_ca.rotation is None
+    assert list_blocking(it.view) == []
 
 
 def test_what_a_given_up_rotation_has_issued_stays_trusted_until_the_end():
@@ -141,11 +179,11 @@ def test_what_a_given_up_rotation_has_issued_stays_trusted_until_the_end():
     for name in ("n1", "n2"):
         it.renew(name)
     it.step()
-    it.renew("n1")  # it has a certificate of the first new root now
+    it.renew("n2")  # it has a certificate of the first new root now
     second = it.start()
     assert desired_root(it.root_ca) == second.ca_cert_pem
     assert trusted_pem(it.root_ca) == second.ca_cert_pem + it.old.ca_cert_pem + first.ca_cert_pem
-    assert issuing(it.root_ca).ca_cert_pem == it.old.ca_cert_pem
+    assert it.issuers() == (it.old.ca_cert_pem,) * 2
     while it.root_ca.rotation is not None:
         for name in ("n1", "n2"):
             it.renew(name)

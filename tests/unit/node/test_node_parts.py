@@ -90,7 +90,7 @@ def test_a_port_in_use_is_named():
 
 async def test_this_host_s_addresses():
     assert all(not a.interface.startswith(("lo", "swl")) for a in await local_addresses())
-    assert source_towards("127.0.0.1", 2377) == "127.0.0.1"
+    assert await source_towards("127.0.0.1", 2377) == "127.0.0.1"
 
 
 # --- founding ----------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ async def test_this_host_s_addresses():
 
 def found(**request):
     foundation = found_cluster(InitRequest(**request), "192.0.2.1:2377", NOW, SequentialIds("x"))
-    return foundation, {type(op.object): op.object for op in foundation.objects}
+    return foundation, {type(op.object): op.object for op in foundation.seed.ops}
 
 
 def test_what_a_cluster_starts_with():
@@ -164,6 +164,10 @@ def test_a_membership_is_kept_and_forgotten(paths):
     assert load_membership(paths) == MEMBERSHIP
     for kept in (paths.images, paths.volumes, paths.worker, paths.etcd):
         kept.mkdir(parents=True)
+    paths.pending_key.write_bytes(b"of a join under way")
+    forget_membership(paths)
+    assert [file.name for file in paths.identity.iterdir()] == [paths.pending_key.name]
+    paths.pending_key.unlink()
     forget_membership(paths)
     forget_membership(paths)
     assert load_membership(paths) is None

@@ -26,6 +26,7 @@ def facts(**changes):
         "own_alarms": (),
         "free_bytes": FREE,
         "silent_s": 0.1,
+        "finding": "",
         "commits_s": (0.003, 0.004, 0.002),
     }
     return MemberFacts(**(sound | changes))
@@ -41,6 +42,20 @@ def facts(**changes):
             StoreState.CORRUPT,
         ),
         ("snap: crc mismatch", StoreState.CORRUPT),
+        (
+            "panic: runtime error: slice bounds out of range [::4278190227] with length 2147483647\n\n"
+            "goroutine 139 [running]:\ngo.etcd.io/bbolt.unsafeByteSlice(...)",
+            StoreState.CORRUPT,
+        ),
+        (
+            '{"level":"warn","msg":"lost TCP streaming connection","error":"unexpected EOF"}\n'
+            '{"level":"fatal","msg":"failed to save Raft hard state","error":"input/output error"}',
+            StoreState.FAILED,
+        ),
+        (
+            '{"level":"warn","msg":"lost TCP streaming connection","error":"unexpected EOF"}',
+            StoreState.FAILED,
+        ),
         ("the member has been permanently removed from the cluster", StoreState.REMOVED),
         ("listen tcp 10.0.0.1:2381: bind: address already in use", StoreState.PORT_IN_USE),
         ("something new", StoreState.FAILED),
@@ -89,3 +104,10 @@ def test_a_member_that_runs_is_judged(changes, state):
 def test_old_versions_are_tolerated():
     assert support_of("3.4.23").startswith("tolerated")
     assert support_of("3.6.1") == "supported"
+
+
+def test_what_speaks_against_the_data_comes_before_the_rest():
+    health = judge(facts(finding="the data differ", silent_s=60, alarms=("NOSPACE",)))
+    assert health.state is StoreState.CORRUPT
+    assert health.message.startswith("the data differ: ")
+    assert "swarm system repair" in health.message

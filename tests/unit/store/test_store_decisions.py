@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from swarm.secrets.box import Box, Unsealable, new_data_key
 from swarm.store import keys
 from swarm.store.election import SILENT_FOR_S, Action, Observation, decide
 from swarm.store.etcd_process import judge_version
+from swarm.store.kv import Put
 from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import lead, memory_store
 
@@ -112,12 +115,12 @@ def test_what_is_unique_in_a_cluster():
         PortConfig(target_port=81, published_port=81, publish_mode=PublishMode.HOST),
     )
     web = Service(id=ServiceID("s"), spec=ServiceSpec(name="web"), endpoint=Endpoint(ports=ports))
-    held = keys.index_keys(web)
-    assert held == {"/swarm/names/services/web", "/swarm/ports/tcp/8080", "/swarm/ports/udp/53"}
-    assert keys.index_keys(Network(id=NetworkID("n"), spec=NetworkSpec(name="web"))).isdisjoint(held)
-    assert keys.index_keys(Task(id=TaskID("t"))) == keys.index_keys(Node(id=ME)) == frozenset()
-    assert "port '8080' is already in use" in keys.taken("/swarm/ports/tcp/8080")
-    assert "service web already exists" in keys.taken("/swarm/names/services/web")
+    held = keys.claims(web)
+    assert held == {"names/services/web", "ports/tcp/8080", "ports/udp/53"}
+    assert keys.claims(Network(id=NetworkID("n"), spec=NetworkSpec(name="web"))).isdisjoint(held)
+    assert keys.claims(Task(id=TaskID("t"))) == keys.claims(Node(id=ME)) == frozenset()
+    assert "port '8080' is already in use" in keys.taken("ports/tcp/8080")
+    assert "service web already exists" in keys.taken("names/services/web")
 
 
 # --- the store's bounds ------------------------------------------------------------------------------------
@@ -145,3 +148,47 @@ async def test_a_plan_is_written_in_transactions_that_etcd_takes():
         assert await store.apply([*large, *small], epoch=epoch) == 310
     assert max(count for count, _ in kv.weights) <= 100
     assert max(weight for _, weight in kv.weights) <= 1024 * 1024 + 64 * 1024
+
+
+class TornKV(MemoryKV):
+    """May hold a key that is no text, as a damaged database does."""
+
+    is_torn = False
+
+    async def watch(self, prefix, start_revision):
+        async for batch in super().watch(prefix, start_revision):
+            if self.is_torn:
+                b"\xff".decode()
+            yield batch
+
+    async def list(self, prefix):
+        if self.is_torn:
+            b"\xff".decode()
+        return await super().list(prefix)
+
+
+async def test_what_cannot_be_read_stops_the_mirror_and_not_the_program(monkeypatch):
+    monkeypatch.setattr("swarm.store.store.DAMAGED_RETRY_S", 0.0)
+    kv, box = TornKV(), Box(new_data_key())
+    async with memory_store(FakeClock(), kv, box) as store:
+        service = Service(id=ServiceID(new_id()), spec=ServiceSpec(name="s"))
+        await store.commit([Create(object=service)])
+        key = keys.object_key(Service, service.id)
+        sound = await kv.get(key)
+        await kv.txn([], [Put(key, b"\xff" + sound.value[1:])])
+        await until(lambda: store.damage)
+        assert store.view.get(Service, service.id) is not None, "what was known before"
+        await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: not store.damage)
+        kv.is_torn = True
+        await kv.txn([], [Put(key, sound.value)])
+        await until(lambda: store.damage)
+        kv.is_torn = False
+        await until(lambda: not store.damage)
+        assert store.view.get(Service, service.id).meta.version.index > sound.mod_revision
+
+
+async def until(condition):
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - the store tells nobody
+            await asyncio.sleep(0.01)

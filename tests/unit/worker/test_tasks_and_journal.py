@@ -16,6 +16,7 @@ from swarm.model.objects import Task, TaskStatus
 from swarm.model.specs import ContainerSpec, TaskSpec
 from swarm.model.task_state import TaskState
 from swarm.proto import codec
+from swarm.secrets.box import Box
 from swarm.worker.journal import Journal
 from swarm.worker.runtime.containers import Adopted, ContainerState
 from swarm.worker.runtime.status import ExitStatus
@@ -23,6 +24,7 @@ from swarm.worker.tasks import Tasks
 from tests.fakes.fake_controller import FakeController
 
 S = TaskState
+BOX = Box(bytes(32))
 
 
 def a_task(state=S.ASSIGNED, desired=S.RUNNING):
@@ -55,7 +57,7 @@ class Left:
 
 class Node:
     def __init__(self, directory) -> None:
-        self.journal = Journal(directory)
+        self.journal = Journal(directory, BOX)
         self.controller = FakeController()
         self.reported: list[Task] = []
         self._news = asyncio.Event()
@@ -97,7 +99,7 @@ async def test_a_task_is_written_down_before_it_is_reported(node, tmp_path):
     task = a_task()
     node.tasks.assign(task)
     await node.until(task.id, S.RUNNING)
-    assert Journal(tmp_path).load()[task.id].status == node.reported[-1].status
+    assert Journal(tmp_path, BOX).load()[task.id].status == node.reported[-1].status
 
 
 async def test_nothing_is_ready_for_assignments_before_adoption(node):
@@ -143,7 +145,7 @@ async def test_a_withdrawn_task_leaves_nothing(node, tmp_path):
     for _ in range(3):  # the runner ends once the controller has removed
         await asyncio.sleep(0)
     assert node.tasks.get(one.id) is None
-    assert set(Journal(tmp_path).load()) == {two.id}
+    assert set(Journal(tmp_path, BOX).load()) == {two.id}
 
 
 async def test_leaving_removes_all_and_takes_nothing_new(node, tmp_path):
@@ -160,7 +162,7 @@ async def test_leaving_removes_all_and_takes_nothing_new(node, tmp_path):
     async with asyncio.timeout(5):
         await leaving
     assert node.tasks.list() == ()
-    assert Journal(tmp_path).load() == {}
+    assert Journal(tmp_path, BOX).load() == {}
 
 
 async def test_a_task_known_only_to_the_manager_is_lost_with_the_host(node):
@@ -199,12 +201,12 @@ async def test_a_full_disk_does_not_stop_tasks(node, monkeypatch):
 
 
 def test_a_journal_keeps_tasks_and_the_epoch(tmp_path):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, BOX)
     task = a_task()
     journal.save(task)
     journal.save(replace(task, slot=2))
     journal.save_epoch(9)
-    again = Journal(tmp_path)
+    again = Journal(tmp_path, BOX)
     assert again.load() == {task.id: replace(task, slot=2)}
     assert again.load_epoch() == 9
     again.forget(task.id)
@@ -213,12 +215,13 @@ def test_a_journal_keeps_tasks_and_the_epoch(tmp_path):
 
 
 def test_unreadable_files_count_as_none(tmp_path):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, BOX)
     assert journal.load_epoch() == 0
     good, other = a_task(), a_task()
     journal.save(good)
     (tmp_path / "tasks" / "empty").write_bytes(b"")  # what a power cut leaves of a file not yet on disk
-    (tmp_path / "tasks" / "misplaced").write_bytes(codec.dumps(other))
+    (tmp_path / "tasks" / "misplaced").write_bytes(BOX.seal(other.id, codec.dumps(other)))
+    (tmp_path / "tasks" / "plain").write_bytes(codec.dumps(replace(other, id="plain")))
     (tmp_path / "tasks" / "broken").write_bytes(b"\xff\xff\xff")
     (tmp_path / "tasks" / ".half-written").write_bytes(b"x")
     (tmp_path / "epoch").write_text("nonsense")
@@ -231,10 +234,10 @@ def test_unreadable_files_count_as_none(tmp_path):
 @given(cut=st.integers(0, 400), flip=st.integers(0, 400), value=st.integers(0, 255))
 def test_a_damaged_file_never_stops_a_node_from_starting(tmp_path, cut, flip, value):
     task = a_task(S.RUNNING)
-    content = bytearray(codec.dumps(task))
+    content = bytearray(BOX.seal(task.id, codec.dumps(task)))
     content[flip % len(content)] = value
     path = tmp_path / "tasks" / task.id
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, BOX)
     path.write_bytes(content[: cut or None])
     for found in journal.load().values():
         assert found.id == task.id

@@ -279,6 +279,11 @@ class MaintenanceStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentResponse.FromString,
                 _registered_method=True)
+        self.HashKV = channel.unary_unary(
+                '/etcdserverpb.Maintenance/HashKV',
+                request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVResponse.FromString,
+                _registered_method=True)
         self.Snapshot = channel.unary_stream(
                 '/etcdserverpb.Maintenance/Snapshot',
                 request_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.SnapshotRequest.SerializeToString,
@@ -307,6 +312,12 @@ class MaintenanceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Defragment(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HashKV(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -341,6 +352,11 @@ def add_MaintenanceServicer_to_server(servicer, server):
                     servicer.Defragment,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentResponse.SerializeToString,
+            ),
+            'HashKV': grpc.unary_unary_rpc_method_handler(
+                    servicer.HashKV,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVResponse.SerializeToString,
             ),
             'Snapshot': grpc.unary_stream_rpc_method_handler(
                     servicer.Snapshot,
@@ -434,6 +450,33 @@ class Maintenance(object):
             '/etcdserverpb.Maintenance/Defragment',
             swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.DefragmentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HashKV(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/etcdserverpb.Maintenance/HashKV',
+            swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_etcd_dot_rpc__pb2.HashKVResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import os
 
-from swarm.worker.trees import remove_tree
+from swarm.base.trees import remove_tree
 
 
 def test_a_tree_deeper_than_any_stack_goes_and_no_link_is_followed(tmp_path) -> None:

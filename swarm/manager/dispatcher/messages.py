@@ -1,0 +1,97 @@
+"""What the dispatcher says and what it takes from a report: the view in, messages and writes out. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swarm.base.errors import NotFound, PermissionDenied
+from swarm.base.ids import ClusterID, NodeID
+from swarm.manager.ca.rotation import issuing, trusted_pem
+from swarm.manager.dispatcher.assignments import Difference, Item
+from swarm.manager.members import certified_role
+from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.defaults import CLUSTER_PORT
+from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Task, TaskStatus
+from swarm.model.plan import Op, Update
+from swarm.model.task_state import Owner, can_transition
+from swarm.model.types import Meta, NodeDescription
+from swarm.model.view import ClusterView
+from swarm.proto import codec
+from swarm.proto.gen import dispatcher_pb2 as pb
+
+NO_CLUSTER = ClusterID("")
+
+
+def find_cluster(view: ClusterView) -> Cluster:
+    """The cluster's record; an empty one before it is there."""
+    clusters = view.list(Cluster)
+    return clusters[0] if clusters else Cluster(id=NO_CLUSTER)
+
+
+def welcome(view: ClusterView, me: NodeID, node_id: NodeID, session_id: str) -> pb.SessionMessage:
+    """What a node is told when it opens a session, and when any of it changes. Raises: NotFound."""
+    node = view.get(Node, node_id)
+    if node is None:
+        raise NotFound("node", node_id)
+    manager, cluster = view.get(Node, me), find_cluster(view)
+    own = _cluster_address(manager.manager_status) if manager and manager.manager_status else ""
+    managers = [_cluster_address(n.manager_status) for n in view.list(Node) if n.manager_status is not None]
+    managers.sort(key=lambda address: address != own)
+    message = pb.SessionMessage(
+        session_id=session_id,
+        node=codec.encode(replace(node, meta=Meta(), status=NodeStatus(), description=NodeDescription())),
+        managers=managers,
+        generation=cluster.generation,
+    )
+    message.heartbeat_period.FromTimedelta(cluster.spec.heartbeat_period)
+    root_ca = cluster.root_ca
+    if root_ca.ca_cert_pem:
+        message.certificate.trust_pem = trusted_pem(root_ca)
+        message.certificate.issuer_pem = issuing(root_ca, certified_role(node)).ca_cert_pem
+        message.certificate.life.FromTimedelta(cluster.spec.node_cert_expiry)
+    return message
+
+
+def accept(view: ClusterView, node_id: NodeID, reports: dict[str, TaskStatus]) -> tuple[Op, ...]:
+    """The reports that count, as writes. Raises: PermissionDenied for another node's task."""
+    ops: list[Op] = []
+    for task_id, status in reports.items():
+        task = view.get(Task, task_id)
+        if task is None:
+            continue
+        if task.node_id != node_id:
+            raise PermissionDenied("cannot update a task not assigned this node")
+        if status == task.status:
+            continue
+        if status.state == task.status.state or can_transition(Owner.AGENT, task.status.state, status.state):
+            ops.append(Update(object=replace(task, status=status)))
+    return tuple(ops)
+
+
+def _cluster_address(status: ManagerStatus) -> str:
+    """Where a manager serves nodes, from where it serves joins."""
+    return f"{status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
+
+
+def assignments_message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:
+    return pb.AssignmentsMessage(
+        complete=sequence == 0,
+        applies_to=sequence,
+        results_in=sequence + 1,
+        epoch=epoch,
+        updates=[_assignment(key, item) for key, item in change.updates],
+        removals=change.removals,
+    )
+
+
+def _assignment(key: str, item: Item) -> pb.Assignment:
+    message = codec.encode(item)
+    match item:
+        case Task():
+            return pb.Assignment(key=key, task=message)
+        case OverlayNetwork():
+            return pb.Assignment(key=key, network=message)
+        case NetworkEndpoint():
+            return pb.Assignment(key=key, endpoint=message)
+        case PublishedPort():
+            return pb.Assignment(key=key, port=message)
