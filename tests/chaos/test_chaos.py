@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import pytest
@@ -20,7 +21,7 @@ SECONDS = 10.0
 
 
 def test_faults_and_clients_break_no_promise(web_archive, tmp_path):  # noqa: F811
-    with chaos_lab.chaos_lab("chaos-soak") as lab:
+    with chaos_lab.chaos_lab(f"c{os.getpid()}-soak") as lab:
         cluster = Cluster(lab)
         cluster.load(web_archive)
         chaos_lab.found(cluster, managers=3)
@@ -33,5 +34,5 @@ def test_what_happens_at_a_failpoint_leaves_nothing_undone(web_archive, tmp_path
     order = in_order(all_points(), random.Random(SEED))
     point = next(p for p in order if p.scenario == "services" and p.action == "kill9")
     said = []
-    assert sweep("chaos-point", web_archive, [point], tmp_path, said.append) == []
+    assert sweep(f"c{os.getpid()}-point", web_archive, [point], tmp_path, said.append) == []
     assert said[-1] == "  1 tried; not passed: none", said
