@@ -73,7 +73,7 @@ _EXITS: tuple[tuple[tuple[str, ...], StoreState, str], ...] = (
             "crc mismatch", "walpb:", "wal: slice bounds", "file not found in wal", "invalid database",
             "failed to read wal", "failed to find database snapshot", "snap: ", "data corruption",
             "checksum mismatch", "unexpected eof", "found data inconsistency", "tocommit", "corrupt",
-            "slice bounds out of range", "index out of range", "bbolt.",
+            "slice bounds out of range", "index out of range", "bbolt.", "failed to unmarshal",
         ),
         StoreState.CORRUPT,
         f"the store's files in {{directory}} are damaged; they are not touched: {_REPAIR}",

@@ -236,7 +236,8 @@ def damaged_log(ground: Ground) -> None:
         assert "swarm system repair" in ground.cluster.get("/system/info", victim)["Store"]["Message"]
         repair(ground, victim)
     ground.cluster.wait_until(lambda: ground.store_state(victim) in ("OK", "SLOW"), "it is whole", 30.0)
-    assert [s["ID"] for s in ground.cluster.get("/services", victim)] == [service]
+    found = scenarios.ask(ground.cluster, lambda c: c.get("/services", victim))
+    assert [s["ID"] for s in found] == [service]
     ground.cluster.swarm(other, "service", "rm", "kept")
 
 
@@ -258,7 +259,10 @@ def damaged_database(ground: Ground) -> None:
     if state == "CORRUPT":
         repair(ground, victim)
     cluster.wait_until(lambda: ground.store_state(victim) in ("OK", "SLOW"), "it is whole", 30.0)
-    same = [[s["ID"] for s in cluster.get("/services", host)] for host in (victim, other)]
+    same = [
+        [s["ID"] for s in scenarios.ask(cluster, lambda c, host=host: c.get("/services", host))]
+        for host in (victim, other)
+    ]
     assert same[0] == same[1] != [], same
     assert cluster.daemon_pid(victim) == daemon, "swarmd has died of it"
     cluster.swarm(other, "service", "rm", "meanwhile")

@@ -43,6 +43,10 @@ def facts(**changes):
         ),
         ("snap: crc mismatch", StoreState.CORRUPT),
         (
+            '{"level":"fatal","msg":"failed to unmarshal mvccpb.KeyValue","error":"proto: illegal tag"}',
+            StoreState.CORRUPT,
+        ),
+        (
             "panic: runtime error: slice bounds out of range [::4278190227] with length 2147483647\n\n"
             "goroutine 139 [running]:\ngo.etcd.io/bbolt.unsafeByteSlice(...)",
             StoreState.CORRUPT,
