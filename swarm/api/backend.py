@@ -21,6 +21,7 @@ from swarm.base.ids import NodeID
 from swarm.base.log import Secret
 from swarm.model.events import Event, Position
 from swarm.model.execs import ExecConfig, ExecInput, ExecOutput
+from swarm.model.explanation import Explanation
 from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Service
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
@@ -159,6 +160,10 @@ class ClusterControl(Protocol):
         ...
 
     def cluster(self) -> Cluster: ...
+
+    def explain_service(self, reference: str) -> Explanation:
+        """Why the service is not as it was asked for."""
+        ...
 
     async def create_service(self, spec: ServiceSpec) -> Service: ...
 

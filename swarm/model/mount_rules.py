@@ -82,9 +82,7 @@ def _validate_driver(driver: Driver) -> None:
         raise InvalidArgument(f'volume driver "{driver.name}" is not available: nodes have only "local"')
     for key, value in driver.options.items():
         if key not in _DRIVER_OPTIONS:
-            raise InvalidArgument(
-                f'invalid option: "{key}": the local volume driver knows device, o and type'
-            )
+            raise InvalidArgument(f'invalid volume option "{key}": the local driver knows device, o and type')
         if _CONTROL.search(value):
             raise InvalidArgument(f'invalid volume option "{key}": control characters in its value')
     if driver.options and not driver.options.get("device"):

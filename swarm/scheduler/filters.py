@@ -60,7 +60,7 @@ def placement_of(spec: TaskSpec) -> Placement:
     return spec.placement or NO_PLACEMENT
 
 
-def _is_ready(_: Requirements, info: NodeInfo) -> bool:
+def is_ready(_: Requirements, info: NodeInfo) -> bool:
     node = info.node
     return (
         node is not None
@@ -69,7 +69,7 @@ def _is_ready(_: Requirements, info: NodeInfo) -> bool:
     )
 
 
-def _has_resources(wanted: Requirements, info: NodeInfo) -> bool:
+def has_resources(wanted: Requirements, info: NodeInfo) -> bool:
     if not wanted.nano_cpus and not wanted.memory_bytes and not wanted.generic:
         return True
     if info.node is None:
@@ -82,19 +82,19 @@ def _has_resources(wanted: Requirements, info: NodeInfo) -> bool:
     )
 
 
-def _meets_constraints(wanted: Requirements, info: NodeInfo) -> bool:
+def meets_constraints(wanted: Requirements, info: NodeInfo) -> bool:
     return info.node is not None and satisfies(wanted.placement.constraints, info.node)
 
 
-def _has_platform(wanted: Requirements, info: NodeInfo) -> bool:
+def has_platform(wanted: Requirements, info: NodeInfo) -> bool:
     return info.node is not None and runs_on(wanted.placement.platforms, info.node.description.platform)
 
 
-def _has_ports(wanted: Requirements, info: NodeInfo) -> bool:
+def has_ports(wanted: Requirements, info: NodeInfo) -> bool:
     return all(info.host_ports[port] <= wanted.replaced_on(info) for port in wanted.host_ports)
 
 
-def _is_below_max_replicas(wanted: Requirements, info: NodeInfo) -> bool:
+def is_below_max_replicas(wanted: Requirements, info: NodeInfo) -> bool:
     limit = wanted.placement.max_replicas
     return not limit or info.active_by_service[wanted.release[0]] - wanted.replaced_on(info) < limit
 
@@ -107,12 +107,12 @@ class Filter:
 
 
 PIPELINE = (
-    Filter(passes=_is_ready, reason="{nodes} not available for new tasks"),
-    Filter(passes=_has_resources, reason="insufficient resources on {nodes}"),
-    Filter(passes=_meets_constraints, reason="scheduling constraints not satisfied on {nodes}"),
-    Filter(passes=_has_platform, reason="unsupported platform on {nodes}"),
-    Filter(passes=_has_ports, reason="host-mode port already in use on {nodes}"),
-    Filter(passes=_is_below_max_replicas, reason="max replicas per node limit exceed"),
+    Filter(passes=is_ready, reason="{nodes} not available for new tasks"),
+    Filter(passes=has_resources, reason="insufficient resources on {nodes}"),
+    Filter(passes=meets_constraints, reason="scheduling constraints not satisfied on {nodes}"),
+    Filter(passes=has_platform, reason="unsupported platform on {nodes}"),
+    Filter(passes=has_ports, reason="host-mode port already in use on {nodes}"),
+    Filter(passes=is_below_max_replicas, reason="max replicas per node limit exceed"),
 )
 
 

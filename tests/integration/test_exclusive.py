@@ -45,6 +45,17 @@ def has_moved(cluster, *names):
 
 
 def test_the_slot_of_an_exclusive_service_runs_once_whatever_breaks(cluster, tmp_path):
+    check_once(cluster, tmp_path)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("turn", range(10))
+def test_again_and_again(cluster, tmp_path, turn):
+    check_once(cluster, tmp_path)
+
+
+def check_once(cluster, tmp_path):
     one = ("--exclusive",)
     cluster.swarm("h1", "node", "update", "--availability", "pause", "h1")
     with (

@@ -14,6 +14,7 @@ from swarm.base.errors import SwarmError
 from swarm.base.ids import NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.control.services import changed_service, resumed, rolled_back_service
+from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.jobs import is_finished
 from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
@@ -215,6 +216,18 @@ class Scenario:
         ]
         return f"{' '.join([status.state, *times])}: {status.message}"
 
+    def do_explain(self, name: str) -> str:
+        service = find(self.cluster.objects, Service, name)
+        found = explain(self.cluster.objects, service, self.cluster.clock.now())
+        state = "as it should be" if found.is_converged else "not yet"
+        lines = [f"{found.running} of {found.desired} run, {state}"]
+        for finding in found.findings:
+            lines.append(
+                f"{finding.kind}: {finding.text}" + (f" [{finding.advice}]" if finding.advice else "")
+            )
+            lines += [f"  {node}: {reason}" for node, reason in finding.nodes.items()]
+        return "\n".join(lines)
+
     def do_scale(self, name: str, replicas: str) -> None:
         self.cluster.scale(find(self.cluster.objects, Service, name), int(replicas))
 
@@ -362,6 +375,9 @@ class Scenario:
 
     def do_settle(self) -> None:
         self.cluster.settle()
+        for service in self.cluster.objects.list(Service):
+            found = explain(self.cluster.objects, service, self.cluster.clock.now())
+            assert found.is_converged or found.findings, f"nothing explains {service.spec.name}"
 
     def do_step(self) -> None:
         self.cluster.lead()

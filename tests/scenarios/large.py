@@ -1,4 +1,4 @@
-"""A large cluster without machines: 100 nodes, 10,000 tasks. For the test of its cost, and `make bench`."""
+"""A large cluster without machines, 100 nodes and 10,000 tasks: to test its cost, and for `make bench`."""
 
 from __future__ import annotations
 

@@ -76,6 +76,28 @@ async def remove(call: Call) -> web.Response:
     return done()
 
 
+async def explain(call: Call) -> web.Response:
+    found = call.control().explain_service(call.params["id"])
+    return answer(
+        {
+            "Service": found.service_name,
+            "Running": found.running,
+            "Desired": found.desired,
+            "Converged": found.is_converged,
+            "Findings": [
+                {
+                    "Kind": finding.kind,
+                    "Text": finding.text,
+                    "Advice": finding.advice,
+                    "Tasks": list(finding.tasks),
+                    "Nodes": dict(finding.nodes),
+                }
+                for finding in found.findings
+            ],
+        }
+    )
+
+
 async def logs(call: Call) -> web.StreamResponse:
     service = find(call.control().view, Service, call.params["id"])
     options = read_options(call)
@@ -92,5 +114,6 @@ ROUTES = (
     Route("POST", "/services/{id}/update", update),
     Route("POST", "/services/{id}/rebalance", rebalance),
     Route("DELETE", "/services/{id}", remove),
+    Route("GET", "/services/{id}/explain", explain),
     Route("GET", "/services/{id}/logs", logs),
 )

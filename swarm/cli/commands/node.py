@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import click
 
-from swarm.api.client import Client
+from swarm.api.client import Client, JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
-from swarm.cli.options import FORMAT_HELP, Json, connect, filters_of, for_each, inspect_each, listing
+from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
 from swarm.cli.render import is_table, render
+from swarm.cli.resolve import node_name
 from swarm.cli.rows import NODES, TASKS, node_rows, task_rows
+from swarm.cli.values import parse_positive_duration
+
+_DURATION = Parsed("duration", parse_positive_duration)
 
 
 @click.group()
@@ -106,39 +110,46 @@ def rm(ctx: click.Context, /, names: tuple[str, ...], force: bool) -> None:
         for_each(ctx, names, remove)
 
 
-@node.command(epilog="Example: swarm node update --availability drain h3")
+@node.command(epilog="Example: swarm node update --availability drain --wait h3")
 @click.argument("name", metavar="NODE")
 @click.option("--availability", type=click.Choice(["active", "pause", "drain"]))
 @click.option("--role", type=click.Choice(["worker", "manager"]))
 @click.option("--label-add", multiple=True, metavar="KEY=VALUE", help="Add or change a node label")
 @click.option("--label-rm", multiple=True, metavar="KEY", help="Remove a node label")
+@click.option("--wait", is_flag=True, help="With --availability drain: until no task is left there")
+@click.option("--timeout", type=_DURATION, metavar="DURATION", help="Give --wait up after this time")
 @click.pass_context
-def update(
-    ctx: click.Context,
-    /,
-    name: str,
-    availability: str | None,
-    role: str | None,
-    label_add: tuple[str, ...],
-    label_rm: tuple[str, ...],
-) -> None:
+def update(ctx: click.Context, /, name: str, wait: bool, timeout: int | None, **changes: JsonValue) -> None:
     """Change a node's availability, role or labels."""
+    if wait and changes["availability"] != "drain":
+        raise InvalidArgument("--wait goes with --availability drain")
+    if timeout is not None and not wait:
+        raise InvalidArgument("--timeout goes with --wait")
     with connect(ctx) as client:
         found = client.get(f"/nodes/{name}")
-        spec = found["Spec"]
-        labels = dict(spec.get("Labels") or {})
-        for key in label_rm:
-            if key not in labels:
-                raise InvalidArgument(f"key {key} doesn't exist in node's labels")
-            del labels[key]
-        labels |= {key: value for key, _, value in (label.partition("=") for label in label_add)}
-        spec["Labels"] = labels
-        if availability is not None:
-            spec["Availability"] = availability
-        if role is not None:
-            spec["Role"] = role
+        spec = _changed_spec(found["Spec"], changes)
         client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+        if wait:
+            from swarm.cli.drain import wait_until_empty
+
+            timeout_s = None if timeout is None else timeout / 1e9
+            wait_until_empty(client, found["ID"], node_name(found), timeout_s)
     click.echo(name)
+
+
+def _changed_spec(spec: Json, changes: Json) -> Json:
+    labels = dict(spec.get("Labels") or {})
+    for key in changes["label_rm"]:
+        if key not in labels:
+            raise InvalidArgument(f"key {key} doesn't exist in node's labels")
+        del labels[key]
+    labels |= {key: value for key, _, value in (label.partition("=") for label in changes["label_add"])}
+    spec["Labels"] = labels
+    if changes["availability"] is not None:
+        spec["Availability"] = changes["availability"]
+    if changes["role"] is not None:
+        spec["Role"] = changes["role"]
+    return spec
 
 
 @node.command(epilog="Example: swarm node promote h2 h3")

@@ -34,9 +34,11 @@ from swarm.manager.control.services import (
     validate_service,
 )
 from swarm.manager.control.store import Store
+from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
+from swarm.model.explanation import Explanation
 from swarm.model.objects import Cluster, LimitedToken, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
@@ -70,6 +72,10 @@ class Control:
     def is_reachable(self, node_id: NodeID) -> bool:
         """Whether that manager has been heard of lately."""
         return self._is_reachable(node_id)
+
+    def explain_service(self, reference: str) -> Explanation:
+        """Why the service is not as it was asked for. Raises: NotFound, Ambiguous."""
+        return explain(self.view, find(self.view, Service, reference), self._clock.now())
 
     async def create_service(self, spec: ServiceSpec) -> Service:
         """Store a new service; a spec without a name is given one.
