@@ -169,7 +169,7 @@ class Host:
     @property
     def logs(self) -> ClusterLogs | None:
         manager = self._running.member.manager if self._running else None
-        return ClusterLogs(manager.logs, manager.view) if manager else None
+        return ClusterLogs(manager.logs, manager.view, self._clock) if manager else None
 
     @property
     def events(self) -> EventFeed | None:
