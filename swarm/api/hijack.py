@@ -23,8 +23,6 @@ from aiohttp import web
 
 from swarm.base.errors import InvalidArgument
 
-MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
-RAW = "application/vnd.docker.raw-stream"
 _BODY_TIMEOUT_S = 10.0
 _MAX_BODY_BYTES = 1 << 20
 _READ_LIMIT = 1 << 16

@@ -22,6 +22,8 @@ _SYSTEM_ERROR = 3
 """The client stops and prints the payload: the only way to report an error once the answer has begun."""
 
 MULTIPLEXED = "application/vnd.docker.multiplexed-stream"
+RAW = "application/vnd.docker.raw-stream"
+_HEADER_BYTES = 8
 _TYPED_SINCE = (1, 42)
 
 
@@ -73,19 +75,22 @@ def _details(message: LogMessage) -> str:
     return ",".join(f"{key}={quote(value, safe='')}" for key, value in found.items())
 
 
-async def stream_logs(call: Call, messages: AsyncIterator[LogMessage]) -> web.StreamResponse:
-    """Answer with the framed messages; the headers go out before the first line."""
+async def stream_logs(
+    call: Call, messages: AsyncIterator[LogMessage], *, is_terminal: bool = False
+) -> web.StreamResponse:
+    """Answer with the messages; the headers go out before the first line. A terminal's are not framed."""
     timestamps, details = call.flag("timestamps"), call.flag("details")
     response = web.StreamResponse()
     if call.version >= _TYPED_SINCE:
-        response.content_type = MULTIPLEXED
+        response.content_type = RAW if is_terminal else MULTIPLEXED
     response.enable_chunked_encoding()
 
     async def frames() -> AsyncIterator[bytes]:
         try:
             async for message in messages:
-                yield frame(message, timestamps=timestamps, details=details)
+                framed = frame(message, timestamps=timestamps, details=details)
+                yield framed[_HEADER_BYTES:] if is_terminal else framed
         except SwarmError as error:
-            yield _framed(_SYSTEM_ERROR, str(error).encode())
+            yield str(error).encode() if is_terminal else _framed(_SYSTEM_ERROR, str(error).encode())
 
     return await send_while_connected(call, response, frames())

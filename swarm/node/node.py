@@ -114,7 +114,7 @@ class Host:
     @property
     def logs(self) -> ClusterLogs | None:
         manager = self._manager
-        return ClusterLogs(manager.logs, manager.view) if manager else None
+        return ClusterLogs(manager.logs, manager.view, self._clock) if manager else None
 
     @property
     def events(self) -> EventFeed | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class DataPath:
         self._desired: DataPlane | None = None
         self._applied: Rules | None = None
         self._generation = -1
+        self._news = asyncio.Event()
 
     async def start(self) -> None:
         """Take over what is there. The firewall stays as it is until the first `apply`.
@@ -97,6 +98,17 @@ class DataPath:
             if changed:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def without_backends(self, addresses: Collection[str]) -> None:
+        """Wait until no published port of this host leads to any of `addresses`."""
+        while any(
+            backend.address in addresses
+            for port in (self._desired.ports if self._desired else ())
+            for backend in port.backends
+        ):
+            await self._news.wait()
 
     async def attach(self, task: TaskNetwork) -> TaskLink:
         """Make the task's network namespace and its links; again gives the same.

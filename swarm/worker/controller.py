@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from contextlib import suppress
 from dataclasses import replace
 
 from swarm.base.aio import first_of
@@ -41,6 +42,8 @@ from swarm.worker.task_machine import Outcome
 UNHEALTHY = "task: unhealthy container"
 LEAVE_BALANCER_S = 1.0
 """Between leaving the balancers of all hosts and SIGTERM: time for the news to reach them."""
+NEWS_TIMEOUT_S = 10.0
+"""How long an unhealthy task goes on while no manager takes it out of the balancers."""
 
 
 class Controller:
@@ -141,6 +144,8 @@ class Controller:
         """Stop the container, if there is one: out of the balancers, then signal, grace, kill."""
         failpoint("task.stop.begin")
         if was_running and _is_balanced(task) and self._containers.is_alive(task.id):
+            if task.status.is_unhealthy:
+                await self._out_of_balancer(task)
             await asyncio.sleep(LEAVE_BALANCER_S)
         spec = task.spec.container_spec
         grace = STOP_GRACE_PERIOD if spec.stop_grace_period is None else spec.stop_grace_period
@@ -150,6 +155,13 @@ class Controller:
             return Outcome()
         failpoint("task.stop.done")
         return Outcome(exit_code=status.code)
+
+    async def _out_of_balancer(self, task: Task) -> None:
+        """It was this host's own decision: managers hear of it first, and then all hosts."""
+        addresses = {a.partition("/")[0] for at in task.attachments for a in at.addresses}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(NEWS_TIMEOUT_S):
+                await self._network.without_backends(addresses)
 
     async def remove(self, task: Task) -> None:
         """Take away all that the task left on this host. Raises: Temporary."""

@@ -63,13 +63,14 @@ def test_a_task_that_never_becomes_healthy_fails_with_what_the_check_said(cluste
 
 def test_an_unhealthy_task_is_replaced_and_no_request_is_lost(cluster, signs):
     options = (
-        *checked(signs, "test ! -e /signs/bad-$SLOT-$TASK"),
+        *checked(signs, "wget -q -O /dev/null http://127.0.0.1/ && test ! -e /signs/bad-$SLOT-$TASK"),
         *("--health-retries", "2", "--restart-delay", "100ms", "--replicas", "2", "-p", f"{PORT}:80"),
         *("-e", "SLOT={{.Task.Slot}}", "-e", "TASK={{.Task.ID}}"),
     )
     with service(cluster, "twins", *options):
         tasks = cluster.wait_running("twins", 2)
         ill = tasks[0]
+        cluster.wait_until(lambda: answers(cluster), "the news has reached h1's balancer")
         with Probe(cluster.lab.address("h1"), PORT) as probe:
             (signs / f"bad-{ill['Slot']}-{ill['ID']}").touch()
             failed = wait_ended(cluster, "twins", "failed")

@@ -117,3 +117,25 @@ def test_an_update_goes_on_when_the_leader_is_killed(cluster):
         cluster.wait_daemon("h1")
         wait_status(cluster, "steady", "completed")
         assert short(cluster.wait_running("steady", 4)).isdisjoint(short(before))
+
+
+def test_a_lost_label_moves_the_tasks_without_a_gap(cluster):
+    options = (
+        "--constraint",
+        "node.labels.disk==fast",
+        "--update-order",
+        "start-first",
+        "-p",
+        "8096:80",
+        *QUICK,
+    )
+    cluster.swarm("h1", "node", "update", "--label-add", "disk=fast", "h2")
+    with service(cluster, "picky", *options, *HEALTH):
+        cluster.wait_running("picky", 1)
+        cluster.swarm("h1", "node", "update", "--label-add", "disk=fast", "h3")
+        with Probe(cluster.lab.address("h1"), 8096) as probe:
+            cluster.swarm("h1", "node", "update", "--label-rm", "disk", "h2")
+            cluster.wait_until(lambda: cluster.hosts_of(cluster.running("picky")) == ["h3"], "it is on h3")
+        assert not probe.failures
+        assert not probe.refused
+    cluster.swarm("h1", "node", "update", "--label-rm", "disk", "h3")

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from swarm.api.backend import ExecRequest, ExecState, LogStream
 from swarm.api.call import Call, Route, answer, done
-from swarm.api.hijack import MULTIPLEXED, RAW, Answered, Duplex, Takeover
+from swarm.api.hijack import Answered, Duplex, Takeover
+from swarm.api.logs import MULTIPLEXED, RAW
 from swarm.api.routes.containers import find_anywhere
 from swarm.base.aio import first_of
 from swarm.base.errors import Fatal, InvalidArgument, SwarmError, Unsupported

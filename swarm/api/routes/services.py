@@ -104,7 +104,8 @@ async def logs(call: Call) -> web.StreamResponse:
     if call.backend.logs is None:
         raise NotManager(in_cluster=True)
     async with call.backend.logs.read(LogSelector(service_id=service.id), options) as messages:
-        return await stream_logs(call, messages)
+        is_terminal = service.spec.task_template.container_spec.tty
+        return await stream_logs(call, messages, is_terminal=is_terminal)
 
 
 ROUTES = (

@@ -79,7 +79,7 @@ async def logs(call: Call) -> web.StreamResponse:
     if call.backend.logs is None:
         raise NotManager(in_cluster=True)
     async with call.backend.logs.read(LogSelector(task_ids=(task.id,)), options) as messages:
-        return await stream_logs(call, messages)
+        return await stream_logs(call, messages, is_terminal=task.spec.container_spec.tty)
 
 
 ROUTES = (

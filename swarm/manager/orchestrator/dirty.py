@@ -7,6 +7,9 @@ Source: SwarmKit manager/orchestrator/task.go (IsTaskDirty).
 
 from __future__ import annotations
 
+from enum import StrEnum
+
+from swarm.manager.orchestrator.slots import Judge
 from swarm.model.objects import Node, Service, Task
 from swarm.model.template import same_but_for_placement, same_endpoint, same_template
 from swarm.model.view import ClusterView
@@ -14,18 +17,44 @@ from swarm.scheduler.constraint import satisfies
 from swarm.scheduler.filters import placement_of
 
 
+class Difference(StrEnum):
+    NONE = "none"
+    PLACEMENT = "placement"
+    ALL = "all"
+
+
 def is_dirty(view: ClusterView, service: Service, task: Task) -> bool:
-    """The task has to be replaced for the service to be as it was asked for."""
-    if task.spec_version == service.spec_version:
-        return False
-    if task.endpoint.ports != service.endpoint.ports:
-        return True
-    if not same_endpoint(task.endpoint.spec, service.endpoint.spec):
-        return True
-    template = service.spec.task_template
+    """`outdated_by` for a single task."""
+    return outdated_by(view, service)(task)
+
+
+def outdated_by(view: ClusterView, service: Service) -> Judge:
+    """Tells whether a task of the service has to be replaced for it to be as it was asked for.
+
+    Tasks of one `spec_version` are made from one template, so each version is compared once.
+    """
+    found: dict[int, Difference] = {}
+
+    def is_outdated(task: Task) -> bool:
+        version = task.spec_version.index
+        if version == service.spec_version.index:
+            return False
+        if version not in found:
+            found[version] = _compare(service, task)
+        if found[version] is Difference.PLACEMENT:
+            return not _meets_constraints(view, service, task)
+        return found[version] is Difference.ALL
+
+    return is_outdated
+
+
+def _compare(service: Service, task: Task) -> Difference:
+    endpoint, template = service.endpoint, service.spec.task_template
+    if task.endpoint.ports != endpoint.ports or not same_endpoint(task.endpoint.spec, endpoint.spec):
+        return Difference.ALL
     if same_template(template, task.spec):
-        return False
-    return not (same_but_for_placement(template, task.spec) and _meets_constraints(view, service, task))
+        return Difference.NONE
+    return Difference.PLACEMENT if same_but_for_placement(template, task.spec) else Difference.ALL
 
 
 def _meets_constraints(view: ClusterView, service: Service, task: Task) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarm.manager.orchestrator.dirty import is_dirty
+from swarm.manager.orchestrator.dirty import outdated_by
 from swarm.manager.orchestrator.replace import Work, plan_slot
 from swarm.manager.orchestrator.rollout import plan_rollout
 from swarm.manager.orchestrator.slots import Slot, is_open, lower, slots_by_node
@@ -24,15 +24,12 @@ from swarm.scheduler.platform import runs_on
 
 def plan_global(work: Work) -> Plan:
     """Create, replace, start or shut down tasks until every eligible node has one."""
-    slots = slots_by_node(
-        work.view,
-        work.view.tasks_of_service(work.service.id),
-        lambda task: is_dirty(work.view, work.service, task),
-    )
+    is_outdated = outdated_by(work.view, work.service)
+    slots = slots_by_node(work.view, work.view.tasks_of_service(work.service.id), is_outdated)
     nodes = {node.id: node for node in work.view.list(Node)}
     wanted = {node.id for node in nodes.values() if is_wanted(work.service, node)}
     kept = [slots.get(node_id, Slot(node_id=node_id)) for node_id in nodes if node_id in wanted]
-    rollout = plan_rollout(work.view, work.service, kept, work.now)
+    rollout = plan_rollout(work.view, work.service, kept, is_outdated, work.now)
     if rollout.is_turned:
         return rollout.plan
     work = replace(work, rollout=rollout)

@@ -17,8 +17,9 @@ from datetime import datetime
 
 from swarm.base.ids import IdSource
 from swarm.manager.orchestrator.restart import OWN_ENDS, Restart, plan_restart
-from swarm.manager.orchestrator.rollout import Rollout, has_no_place
+from swarm.manager.orchestrator.rollout import Rollout
 from swarm.manager.orchestrator.slots import Slot, create_task, lower, may_still_run, must_leave
+from swarm.manager.orchestrator.waiting import has_no_place, is_late
 from swarm.model.objects import Node, Service, Task
 from swarm.model.options import service_options
 from swarm.model.plan import Create, Op, Plan, Update
@@ -92,6 +93,8 @@ def _may_follow(work: Work, keeper: Task, outgoing: Task, *, is_leaving: bool) -
         return True
     if work.rollout.is_paused and not is_leaving:
         return False
+    if is_leaving and is_late(work.service, keeper, work.now):
+        return True
     if has_no_place(keeper):
         # No room for both: the old one makes room, or must go in any case.
         return is_leaving or state is TaskState.NEW or _would_fit(work, keeper, outgoing)

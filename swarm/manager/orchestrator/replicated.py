@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import count, islice
 
 from swarm.base.ids import NodeID
-from swarm.manager.orchestrator.dirty import is_dirty
+from swarm.manager.orchestrator.dirty import outdated_by
 from swarm.manager.orchestrator.replace import Work, is_spent, plan_slot
 from swarm.manager.orchestrator.rollout import plan_rollout
 from swarm.manager.orchestrator.slots import Slot, lower, slots_by_number
@@ -22,18 +22,15 @@ from swarm.model.task_state import TaskState
 
 def plan_replicated(work: Work, mode: ReplicatedMode) -> Plan:
     """Create, replace, start, shut down or remove tasks until `mode.replicas` slots stand."""
-    slots = slots_by_number(
-        work.view,
-        work.view.tasks_of_service(work.service.id),
-        lambda task: is_dirty(work.view, work.service, task),
-    )
+    is_outdated = outdated_by(work.view, work.service)
+    slots = slots_by_number(work.view, work.view.tasks_of_service(work.service.id), is_outdated)
     standing = [slot for slot in slots.values() if slot.tasks]
     surplus = len(standing) - mode.replicas
     removed = _removal_order(work, standing)[: max(surplus, 0)]
     removed_numbers = {slot.number for slot in removed}
     plan = Plan.of(op for slot in removed for op in lower(slot.tasks, TaskState.REMOVE))
     kept = [slot for slot in standing if slot.number not in removed_numbers]
-    rollout = plan_rollout(work.view, work.service, kept, work.now)
+    rollout = plan_rollout(work.view, work.service, kept, is_outdated, work.now)
     if rollout.is_turned:
         return rollout.plan
     work = replace(work, rollout=rollout)

@@ -18,10 +18,10 @@ from datetime import datetime, timedelta
 from swarm.base.errors import FailedPrecondition, SwarmError
 from swarm.base.ids import TaskID
 from swarm.manager.allocator.ports import allocate_ports
-from swarm.manager.orchestrator.dirty import is_dirty
 from swarm.manager.orchestrator.restart import OWN_ENDS
 from swarm.manager.orchestrator.slots import (
     LONG_AGO,
+    Judge,
     Slot,
     SlotKey,
     is_abandoned,
@@ -29,6 +29,7 @@ from swarm.manager.orchestrator.slots import (
     may_still_run,
     must_leave,
 )
+from swarm.manager.orchestrator.waiting import has_no_place, is_late, late_at
 from swarm.model.defaults import UPDATE_MONITOR
 from swarm.model.objects import Node, Service, Task
 from swarm.model.options import service_options
@@ -37,9 +38,7 @@ from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import FailureAction, UpdateConfig, UpdateOrder, UpdateState, UpdateStatus, Version
 from swarm.model.view import ClusterView
 
-ROLLING_BACK = frozenset(
-    {UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED, UpdateState.ROLLBACK_COMPLETED}
-)
+ROLLING_BACK = frozenset({UpdateState.ROLLBACK_STARTED, UpdateState.ROLLBACK_PAUSED})
 UNDER_WAY = frozenset({UpdateState.UPDATING, UpdateState.ROLLBACK_STARTED})
 PAUSED = frozenset({UpdateState.PAUSED, UpdateState.ROLLBACK_PAUSED})
 DEFAULT = UpdateConfig()
@@ -77,17 +76,27 @@ def config_of(service: Service) -> UpdateConfig:
     return chosen or DEFAULT
 
 
-def plan_rollout(view: ClusterView, service: Service, slots: Sequence[Slot], now: datetime) -> Rollout:
+def plan_rollout(
+    view: ClusterView, service: Service, slots: Sequence[Slot], is_outdated: Judge, now: datetime
+) -> Rollout:
     """`slots` are those that the service is to keep."""
-    return _Progress(view, service, slots, now).plan()
+    return _Progress(view, service, slots, is_outdated, now).plan()
 
 
 class _Progress:
     """One look at a service. Immutable once made; the methods only answer questions."""
 
-    def __init__(self, view: ClusterView, service: Service, slots: Sequence[Slot], now: datetime) -> None:
+    def __init__(
+        self,
+        view: ClusterView,
+        service: Service,
+        slots: Sequence[Slot],
+        is_outdated: Judge,
+        now: datetime,
+    ) -> None:
         self._view = view
         self._service = service
+        self._is_outdated = is_outdated
         self._now = now
         self._config = config_of(service)
         self._slots = slots
@@ -99,7 +108,9 @@ class _Progress:
             status = replace(status, started_at=now)
         self._status = status
         self._is_under_way = status is not None and status.state in UNDER_WAY
-        self._touched = [slot for slot in slots if self._is_touched(slot)] if self._is_under_way else []
+        self._touched = [s for s in slots if any(map(is_outdated, s.tasks))] if self._is_under_way else []
+        self._touched_keys = frozenset(slot.key for slot in self._touched)
+        self._limit = service_options(service.spec.labels).progress_deadline
 
     # -- the whole -----------------------------------------------------------------------------------------
 
@@ -108,7 +119,10 @@ class _Progress:
         if status is None or not self._is_under_way:
             is_paused = status is not None and status.state in PAUSED
             return Rollout(
-                order=self._config.order, turn=self._turn(is_paused=is_paused), is_paused=is_paused
+                plan=Plan(wake_at=self._late_at()),
+                order=self._config.order,
+                turn=self._turn(is_paused=is_paused),
+                is_paused=is_paused,
             )
         failures = self._new_failures()
         if self._is_too_much(failures):
@@ -121,7 +135,7 @@ class _Progress:
             turn=self._turn(is_paused=due is not None),
             started_at=status.started_at,
             failed=frozenset(failure.task.id for failure in failures),
-            touched=frozenset(slot.key for slot in self._touched),
+            touched=self._touched_keys,
         )
         return replace(rollout, plan=replace(plan, wake_at=earliest(plan.wake_at, due)))
 
@@ -147,22 +161,26 @@ class _Progress:
         """Those that have to leave their nodes first, then those of older templates, what does not run first.
 
         A slot whose new task has failed already is tried again beside the others: its old task still runs.
-        One whose new task no node can take holds up updates, but nothing that has to leave its node.
+        One whose new task finds no node, or does not come up, holds up nothing that has to leave its node.
         """
         waiting = [slot for slot in self._slots if slot.outgoing and not slot.keeper and self._is_open(slot)]
         if not waiting:
             return frozenset()
         leaving = [s.key for s in waiting if s.outgoing and must_leave(self._view, s.outgoing)]
-        behind = [] if is_paused else [slot for slot in waiting if slot.key not in leaving]
+        moved = frozenset(leaving)
+        behind = [] if is_paused else [slot for slot in waiting if slot.key not in moved]
         behind.sort(key=lambda slot: (slot.outgoing is not None and _runs(slot.outgoing), slot.key))
         again = [slot.key for slot in behind if self._has_failed(slot)]
-        queue = [slot.key for slot in behind if slot.key not in again]
+        queue = [slot.key for slot in behind if not self._has_failed(slot)]
         if self._config.parallelism:
             between = [slot for slot in self._slots if self._is_between(slot)]
-            homeless = sum(slot.keeper is not None and has_no_place(slot.keeper) for slot in between)
-            leaving = leaving[: max(self._config.parallelism - len(between) + homeless, 0)]
+            hopeless = sum(slot.keeper is not None and self._is_given_up(slot.keeper) for slot in between)
+            leaving = leaving[: max(self._config.parallelism - len(between) + hopeless, 0)]
             queue = queue[: max(self._config.parallelism - len(between) - len(leaving), 0)]
         return frozenset((*leaving, *queue, *again))
+
+    def _is_given_up(self, task: Task) -> bool:
+        return has_no_place(task) or is_late(self._service, task, self._now)
 
     def _delay_over(self) -> datetime | None:
         """When the next slot may follow the one that came up last; None for now."""
@@ -181,6 +199,14 @@ class _Progress:
         """When `wait` will be over; None when it is, or the clock was set back behind its start."""
         return since + wait if since <= self._now < since + wait else None
 
+    def _late_at(self) -> datetime | None:
+        """When a task that is waited for has had its time, for the sake of those that are still to move."""
+        if not any(slot.outgoing for slot in self._slots):
+            return None
+        awaited = [slot.keeper for slot in self._slots if slot.keeper and not _runs(slot.keeper)]
+        times = (late_at(self._service, task) for task in awaited)
+        return earliest(*(at for at in times if at and at > self._now))
+
     # -- what has failed -----------------------------------------------------------------------------------
 
     def _new_failures(self) -> list[Failure]:
@@ -189,41 +215,34 @@ class _Progress:
             Failure(task=task, cause=f"failure or early termination of task {task.id}") for task in ended
         ]
         stuck = self._stuck()
-        limit = service_options(self._service.spec.labels).progress_deadline
-        found += [
-            Failure(task=task, cause=f"no progress for {_words(limit)} of task {task.id}") for task in stuck
-        ]
+        cause = f"no progress for {_words(self._limit)} of task"
+        found += [Failure(task=task, cause=f"{cause} {task.id}") for task in stuck]
         return found
 
     def _has_just_failed(self, task: Task) -> bool:
         """It ended by itself before it ran, or soon after. One that was told to stop was looked at before."""
         if task.desired_state > TaskState.RUNNING or task.status.state not in OWN_ENDS:
             return False
-        if task.failed_update == self._started_at or is_dirty(self._view, self._service, task):
+        if task.failed_update == self._started_at or self._is_outdated(task):
             return False
         return task.running_since is None or self._now < task.running_since + self._monitor
 
     def _stuck(self) -> list[Task]:
         """Tasks that wait to come up although no other has come up for as long as the deadline says."""
-        limit = service_options(self._service.spec.labels).progress_deadline
-        if not limit:
-            return []
-        return [task for task in self._pending() if self._progress_at(task) + limit <= self._now]
+        return [task for task, at in self._deadlines() if at <= self._now]
 
     def _deadline(self) -> datetime | None:
         """When the first of those that wait will be late."""
-        limit = service_options(self._service.spec.labels).progress_deadline
-        if not limit:
-            return None
-        return earliest(*(self._progress_at(task) + limit for task in self._pending()))
+        return earliest(*(at for _, at in self._deadlines()))
 
-    def _pending(self) -> list[Task]:
-        return [slot.keeper for slot in self._touched if slot.keeper and self._is_pending(slot)]
-
-    def _progress_at(self, task: Task) -> datetime:
-        """When a task of the update came up last, or this one was made, whichever was later."""
-        times = [each.running_since for slot in self._touched for each in slot.tasks]
-        return max(t for t in (*times, task.meta.created_at, self._started_at, LONG_AGO) if t is not None)
+    def _deadlines(self) -> list[tuple[Task, datetime]]:
+        """For each task that is awaited: the deadline after it was made, or after another came up last."""
+        if not self._limit:
+            return []
+        times = [task.running_since for slot in self._touched for task in slot.tasks]
+        progress = max(t for t in (*times, self._started_at, LONG_AGO) if t is not None)
+        pending = [slot.keeper for slot in self._touched if slot.keeper and self._is_pending(slot)]
+        return [(task, max(progress, task.meta.created_at or LONG_AGO) + self._limit) for task in pending]
 
     def _is_too_much(self, failures: list[Failure]) -> bool:
         if not failures or self._config.failure_action is FailureAction.CONTINUE:
@@ -271,9 +290,6 @@ class _Progress:
 
     # -- one slot ------------------------------------------------------------------------------------------
 
-    def _is_dirty(self, task: Task) -> bool:
-        return is_dirty(self._view, self._service, task)
-
     def _is_open(self, slot: Slot) -> bool:
         """A global service's task stays as it is while its node cannot take another."""
         node = self._view.get(Node, slot.node_id) if slot.node_id else None
@@ -284,13 +300,11 @@ class _Progress:
         if slot.keeper is not None or not slot.tasks or not self._is_open(slot):
             return False
         newest = slot.outgoing or slot.tasks[-1]
-        return self._is_dirty(newest)
-
-    def _is_touched(self, slot: Slot) -> bool:
-        return any(self._is_dirty(task) for task in slot.tasks)
+        return self._is_outdated(newest)
 
     def _has_failed(self, slot: Slot) -> bool:
-        return self._is_under_way and any(task.failed_update == self._started_at for task in slot.tasks)
+        began = self._started_at
+        return began is not None and any(task.failed_update == began for task in slot.tasks)
 
     def _is_pending(self, slot: Slot) -> bool:
         """The slot has its new task and that does not run yet, or the one before it still does."""
@@ -309,7 +323,7 @@ class _Progress:
             return True
         if _runs(slot.keeper) or not others:
             return False
-        return self._was_stopped(others[-1]) or (self._is_under_way and self._is_touched(slot))
+        return self._was_stopped(others[-1]) or slot.key in self._touched_keys
 
     def _was_stopped(self, task: Task) -> bool:
         if not is_dead(task.status.state):
@@ -360,11 +374,6 @@ def _completed(status: UpdateStatus, failures: str, now: datetime) -> UpdateStat
     reason = f": {status.message}" if status.message.startswith(ROLLED_BACK) else ""
     message = f"rollback completed{failures}{reason}"
     return replace(status, state=UpdateState.ROLLBACK_COMPLETED, message=message, completed_at=now)
-
-
-def has_no_place(task: Task) -> bool:
-    """No node, or no network, can take the task just now."""
-    return task.status.state <= TaskState.PENDING and bool(task.status.err)
 
 
 def _runs(task: Task) -> bool:
