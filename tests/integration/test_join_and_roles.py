@@ -82,9 +82,9 @@ async def test_the_worker_s_token_gives_a_worker(here):
 async def test_a_second_manager_at_a_manager_s_address_is_refused_and_nothing_written(here):
     before = here.store.revision
     with pytest.raises(InvalidArgument, match=r"is a manager at 127\.0\.0\.1 already.*swarm node rm --force"):
-        await request_identity(here.join, apply_with(here.token("manager"), address="127.0.0.1"))
+        await request_identity(here.join, apply_with(here.token("manager"), address="127.0.0.1"), CLOCK)
     assert here.store.revision == before
-    assert await request_identity(here.join, apply_with(here.token("worker"), address="127.0.0.1"))
+    assert await request_identity(here.join, apply_with(here.token("worker"), address="127.0.0.1"), CLOCK)
 
 
 async def test_the_manager_s_token_gives_a_node_that_is_to_become_one(here):

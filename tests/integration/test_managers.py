@@ -266,7 +266,7 @@ def test_a_storm_of_role_changes_leaves_managers_and_members_equal(three):
 def test_a_worker_that_leaves_gets_nothing_more(three):
     old = set(three.web())
     three.swarm("h4", "leave")
-    assert three.nodes()["h4"]["Status"]["State"] == "down"
+    three.wait_until(lambda: three.nodes()["h4"]["Status"]["State"] == "down", "the one that left is down")
     now = three.wait_web(8, not_on=("h4",))
     assert len(old & set(now)) == 6, "only its own two were replaced"
     assert not three.get("/tasks", filters={"service": ["web"], "node": ["h4"], "desired-state": ["running"]})
