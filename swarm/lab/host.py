@@ -28,6 +28,7 @@ from swarm.lab.record import Record
 
 SOCKET = "run/swarm/swarm.sock"
 BOOT_DEADLINE_S = 20.0
+POWER_OFF_DEADLINE_S = 15.0
 _INIT = Path(__file__).with_name("init.py")
 _POLL_S = 0.02
 _LOG_TAIL_LINES = 15
@@ -246,6 +247,12 @@ def power_off(lab: str, host: str) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     cgroups.clear(lab, [host])
+    # The first process leaves its cgroup before it has waited for the last of its namespace.
+    deadline = SystemClock().monotonic() + POWER_OFF_DEADLINE_S
+    while find_pid(lab, host) is not None:
+        if SystemClock().monotonic() > deadline:
+            raise SwarmError(f"host {host} of lab {lab} does not end: run `swarm lab kill` again")
+        time.sleep(_POLL_S)
 
 
 def remove(lab: str) -> None:
