@@ -57,6 +57,7 @@ test: setup ## Run all tests
 
 chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything
 	$(BIN)/python -m tests.chaos.run
+	$(BIN)/pytest -m soak
 
 demo: setup ## Show the main job on three lab hosts
 	$(BIN)/python -m swarm.lab.demo

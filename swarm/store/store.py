@@ -317,7 +317,7 @@ class Store:
             known = self._raw.get(item.key)
             if known is not None and known.mod_revision >= item.mod_revision:
                 continue
-            change = self._keep(item)  # first: what cannot be read must not count as known
+            change = self._keep(item)
             written.extend(_leader_written(known, item))
             if change is not None:
                 written.append(Written(item.mod_revision, item.key, change))
@@ -331,15 +331,16 @@ class Store:
                 listener(written, is_whole)
 
     def _keep(self, item: KeyValue) -> Change | None:
-        self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
         place = keys.parse_object_key(item.key)
         if place is None:
+            self._raw[item.key] = item
             return None
         kind, object_id = place
         value: Any = codec.loads(kind, self._box.open(item.key, item.value))
         value = dataclasses.replace(
             value, meta=dataclasses.replace(value.meta, version=Version(index=item.mod_revision))
         )
+        self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision)  # not before: it could be read
         old = self._objects.put(value)
         for feed in self._feeds:
             feed.record((kind, object_id), old, value)
@@ -360,10 +361,6 @@ def _leader_written(known: KeyValue | None, item: KeyValue) -> tuple[LeaderWritt
         return ()
     old, new = known.value.decode() if known else "", item.value.decode()
     return (LeaderWritten(item.mod_revision, item.key, old, new),) if old != new else ()
-
-
-def _is_object(key: str) -> bool:
-    return key.startswith(keys.OBJECTS)
 
 
 def _stamp(item: Any, now: datetime, *, created: bool) -> Any:  # noqa: ANN401 - any stored object

@@ -245,7 +245,7 @@ def test_a_damaged_file_never_stops_a_node_from_starting(tmp_path, cut, flip, va
 
 
 def test_a_registry_login_is_never_written_down_but_that_there_is_one(tmp_path):
-    journal = Journal(tmp_path)
+    journal = Journal(tmp_path, BOX)
     spec = TaskSpec(
         container_spec=ContainerSpec(image="x", pull_options=PullOptions(registry_auth="c2VjcmV0"))
     )
