@@ -217,8 +217,8 @@ class TestRemove:
         with pytest.raises(ImageInUse):
             await store.remove(web.id, force=True)
         assert store.retained() == ("c1",)
-        assert store.retained_by("c1").id == web.id
-        assert store.retained_by("c9") is None
+        assert store.image_of("c1").id == web.id
+        assert store.image_of("c9") is None
         store.release("c1")
         top = store.lower_dirs(web)[0]
         assert [r.kind for r in await store.remove("web")] == ["untagged", "deleted"]
