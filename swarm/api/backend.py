@@ -466,6 +466,16 @@ class Engine(Protocol):
         ...
 
     @property
+    def labels(self) -> tuple[str, ...]:
+        """`KEY=VALUE`, as the host's owner gave them to swarmd."""
+        ...
+
+    @property
+    def insecure_registries(self) -> tuple[str, ...]:
+        """`host[:port]` of registries that may be asked without TLS."""
+        ...
+
+    @property
     def images(self) -> Images: ...
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from swarm.cli.values import binary_size, human_duration
@@ -45,9 +45,22 @@ def info_text(info: Json, client_version: str) -> str:
     if info.get("Runtimes"):
         lines.append(f" Runtimes: {' '.join(sorted(info['Runtimes']))}")
     lines += _fields(_HOST, info)
+    lines += _listed("Labels", info.get("Labels") or ())
+    lines += _listed("Insecure Registries", _insecure_registries(info.get("RegistryConfig") or {}))
     for warning in info.get("Warnings") or ():
         lines.append(warning)
     return "\n".join(lines) + "\n"
+
+
+def _listed(title: str, values: Iterable[str]) -> list[str]:
+    lines = [f"  {value}" for value in values]
+    return [f" {title}:", *lines] if lines else []
+
+
+def _insecure_registries(config: Json) -> list[str]:
+    indexes = config.get("IndexConfigs") or {}
+    named = sorted(name for name, index in indexes.items() if not index.get("Secure"))
+    return [*named, *(config.get("InsecureRegistryCIDRs") or ())]
 
 
 def _fields(names: tuple[tuple[str, str], ...], info: Json) -> list[str]:

@@ -124,6 +124,8 @@ class LocalParts:
 class LocalEngine:
     state_dir: str
     runtime: str
+    labels: tuple[str, ...]
+    insecure_registries: tuple[str, ...]
     images: EngineImages
     containers: EngineContainers
 

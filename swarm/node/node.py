@@ -79,6 +79,8 @@ class Host:
                 state_dir=paths.state, run_dir=paths.run, choice=self._choice, volumes=volumes, clock=clock
             ),
         )
+        self._insecure_registries = insecure_registries
+        self._labels = tuple(f"{key}={value}" for key, value in sorted(offer.labels.items()))
         own = Own(etcd_quota_bytes=etcd_quota_bytes, offer=offer)
         self._lifecycle = Lifecycle(paths, clock, new_id, self._local, own)
         self._execs = HostExecs(self._exec_runner)
@@ -137,7 +139,14 @@ class Host:
     def engine(self) -> LocalEngine:
         containers = EngineContainers(self._tasks, self._log_publisher, self._local)
         images = EngineImages(self._local.images)
-        return LocalEngine(str(self._paths.state), self._choice.name, images, containers)
+        return LocalEngine(
+            state_dir=str(self._paths.state),
+            runtime=self._choice.name,
+            labels=self._labels,
+            insecure_registries=self._insecure_registries,
+            images=images,
+            containers=containers,
+        )
 
     @property
     def system(self) -> Diagnosis:

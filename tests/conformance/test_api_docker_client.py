@@ -82,6 +82,8 @@ async def test_version_and_info(docker: Docker, cluster: FakeBackend) -> None:
     assert "Swarm: active" in info.out
     assert "Is Manager: true" in info.out
     assert "Nodes: 3" in info.out
+    assert " Labels:\n  rack=r1\n" in info.out
+    assert " Insecure Registries:\n  registry:5000\n  127.0.0.0/8\n" in info.out
 
 
 async def test_init_prints_the_join_command(docker: Docker, backend: FakeBackend) -> None:

@@ -243,6 +243,13 @@ async def test_info_outside_of_a_swarm(http: Http, backend: FakeBackend) -> None
     }
 
 
+async def test_info_tells_what_the_host_s_owner_said(http: Http) -> None:
+    info = await http.get("/info")
+    assert info["Labels"] == ["rack=r1"]
+    index = {"Name": "registry:5000", "Mirrors": [], "Secure": False, "Official": False}
+    assert info["RegistryConfig"]["IndexConfigs"] == {"registry:5000": index}
+
+
 # --- services and tasks ---------------------------------------------------------------------------------
 
 

@@ -344,6 +344,8 @@ class FakeContainers:
 class FakeEngine:
     state_dir = "/var/lib/swarm"
     runtime = "crun"
+    labels = ("rack=r1",)
+    insecure_registries = ("registry:5000",)
 
     def __init__(self, logs: FakeLogs) -> None:
         self.images = FakeImages()

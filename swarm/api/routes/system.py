@@ -81,6 +81,8 @@ async def info(call: Call) -> web.Response:
             "DockerRootDir": engine.state_dir,
             "Name": hostname(),
             "DefaultRuntime": engine.runtime,
+            "Labels": list(engine.labels),
+            "RegistryConfig": _registry_config(engine.insecure_registries),
             "Runtimes": {engine.runtime: {"path": engine.runtime}},
             "Swarm": swarm_info(call, status),
             "Warnings": list(call.backend.system.warnings()) or None,
@@ -111,13 +113,16 @@ _ENGINE: Json = {
     "CgroupDriver": "cgroupfs",
     "OSType": "linux",
     "IndexServerAddress": "https://index.docker.io/v1/",
-    "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": {}, "Mirrors": None},
-    "Labels": [],
     "ExperimentalBuild": False,
     "ServerVersion": __version__,
     "LiveRestoreEnabled": True,
     "SecurityOptions": ["name=seccomp,profile=builtin"],
 }
+
+
+def _registry_config(insecure: tuple[str, ...]) -> Json:
+    indexes = {name: {"Name": name, "Mirrors": [], "Secure": False, "Official": False} for name in insecure}
+    return {"InsecureRegistryCIDRs": ["127.0.0.0/8"], "IndexConfigs": indexes, "Mirrors": None}
 
 
 def swarm_info(call: Call, status: SwarmStatus) -> Json:

@@ -35,7 +35,9 @@ def test_an_unlock_key_is_docker_s_shape():
 
 
 @pytest.mark.parametrize(
-    "text", ["", "SWMKEY-1-", "SWMKEY-2-" + KEY[9:], KEY[:-4], KEY + "AAAA", KEY[9:], KEY + "!"]
+    "text",
+    ["", "SWMKEY-1-", "SWMKEY-2-" + KEY[9:], KEY[:-4], KEY + "AAAA", KEY[9:], KEY + "!"],
+    ids=["nothing", "no key", "another version", "too short", "too long", "no prefix", "no base64"],
 )
 def test_what_is_no_unlock_key(text):
     with pytest.raises(InvalidArgument, match="invalid key string"):
