@@ -53,7 +53,7 @@ check: lint types imports proto ## Everything but the tests; fails when the comm
 	@PATH=$(BIN):$$PATH $(BIN)/python -m tests.sizes
 
 test: setup ## Run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything
 	$(BIN)/python -m tests.chaos.run

@@ -203,8 +203,10 @@ def test_a_host_that_returns_is_ready_and_its_old_tasks_are_gone(cluster, web):
     assert cluster.run("h3", "pgrep", "conmon").stdout == ""
     cluster.create("again", *on("h3"), "-p", "8081:80")
     (task,) = cluster.wait_running("again", 1)
-    cluster.wait_until(lambda: cluster.url_get("h3", 8081) == task["ID"][:12], "its network works")
-    assert cluster.url_get("h1", 8081) == task["ID"][:12]
+    for host in ("h3", "h1"):
+        cluster.wait_until(
+            lambda at=host: cluster.url_get(at, 8081) == task["ID"][:12], f"{host} leads to it"
+        )
     assert cluster.url_get("h3", 8080)
     cluster.swarm("h1", "service", "rm", "again")
 

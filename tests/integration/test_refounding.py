@@ -8,9 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -74,6 +75,30 @@ class Site:
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
 
+    @contextmanager
+    def stopped(self, names):
+        """They stand still meanwhile: the leader writes its log, and nothing is committed."""
+        for name in names:
+            self._running[name].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for name in names:
+                self._running[name].send_signal(signal.SIGCONT)
+
+    async def leader(self):
+        for name in self._running:
+            async with self.client(name) as kv:
+                status = await insist(Members(kv.channel).status)
+                if status.id == status.leader:
+                    return name
+        raise AssertionError("no member leads")
+
+    def logged(self, name):
+        """How many of the services are in the member's log."""
+        folder = self.settings(name).directory / "data" / "member" / "wal"
+        return sum(file.read_bytes().count(SERVICES.encode()) for file in folder.glob("*.wal"))
+
     def kill(self):
         for process in self._running.values():
             process.kill()
@@ -120,8 +145,16 @@ async def site(tmp_path, monkeypatch):
         async with made.client("n1") as kv:
             await insist(lambda: kv.txn([], [Put(keys.LEADER, b"n1")]))
             await kv.txn([], [Put(keys.LEADER_BEAT, b"7.1"), Put(keys.MANAGERS + "n1", b"1")])
-            writes = (Put(f"{SERVICES}{number:03}", b"x" * 300) for number in range(BURST))
-            await asyncio.gather(*(kv.txn([], [write]) for write in writes))
+        leader = await made.leader()
+        async with made.client(leader) as kv:
+            # Committed all at once, behind the last word of it in the log: that word is not synced alone.
+            with made.stopped([name for name in names if name != leader]):
+                puts = (kv.txn([], [Put(f"{SERVICES}{number:03}", b"x" * 300)]) for number in range(BURST))
+                writes = asyncio.gather(*puts)
+                async with asyncio.timeout(PATIENCE_S):
+                    while made.logged(leader) < BURST:  # noqa: ASYNC110 - a file tells nobody
+                        await asyncio.sleep(0.01)
+            await writes
         await asyncio.sleep(0.3)  # etcd writes its data to the disk every 0.1 s, and tells nobody
         made.kill()
         for name in names[1:]:
