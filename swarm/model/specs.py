@@ -19,7 +19,6 @@ from swarm.model.types import (
     UpdateConfig,
 )
 
-
 NO_SECRET = SecretID("")
 NO_CONFIG = ConfigID("")
 
