@@ -91,6 +91,8 @@ def taken(claim: str) -> str:
         return f"port '{port}' is already in use by another service as an ingress port ({protocol})"
     folder, _, name = rest.partition("/")
     noun = folder.removesuffix("s")
+    if noun in ("secret", "config"):
+        return f"{noun} {name} already exists"
     return (
         f"rpc error: code = AlreadyExists desc = name conflicts with an existing object: "
         f"{noun} {name} already exists"
