@@ -60,9 +60,9 @@ class Payloads:
         config = self._at_version(Config, reference, version)
         await self._relabel(config, replace(config, spec=self._relabelled(config, config.spec, spec)))
 
-    async def remove(self, kind: type[Kept], reference: str) -> None:
+    async def remove(self, kind: type[Secret | Config], reference: str) -> None:
         """Delete it with all its versions. Raises InvalidArgument while services use it."""
-        item = find(self.view, kind, reference)
+        item = _find(self.view, kind, reference)
         users = [service.spec.name for service in users_of(self.view, item.id)]
         if users:
             whose = "service" if len(users) == 1 else "services"
@@ -99,6 +99,10 @@ class Payloads:
         if found.meta.version.index != version:
             raise OutOfSequence
         return found
+
+
+def _find(view: ClusterView, kind: type[Secret | Config], reference: str) -> Secret | Config:
+    return find(view, Secret, reference) if kind is Secret else find(view, Config, reference)
 
 
 def users_of(view: ClusterView, object_id: str) -> tuple[Service, ...]:
