@@ -153,6 +153,7 @@ def pretty_payload(kind: str, item: Mapping[str, Any]) -> str:
         lines += ["Labels:", *(f" - {key}={value}" if value else f" - {key}" for key, value in labels)]
     if kind == "Secret":
         lines.append(f"Driver:            {(spec.get('Driver') or {}).get('Name', '')}")
+    # Docker prints the times in lower case.
     after = "        " if kind == "Secret" else "            \t"
     lines += [f"{what} at:{after}{go_time(item[f'{what}At']).lower()}" for what in ("Created", "Updated")]
     if kind == "Config":
