@@ -195,6 +195,8 @@ class Payload:
     """`payload_id` of its owner and number."""
     meta: Meta = field(default_factory=Meta)
     data: bytes = field(default=b"", repr=False)
+    is_template: bool = False
+    """On its way to a node, where it is expanded for each task."""
 
 
 def payload_id(owner_id: str, number: int) -> str:

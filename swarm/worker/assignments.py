@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import DataPlane, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
-from swarm.model.objects import Task
+from swarm.model.objects import Payload, Task
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
@@ -37,7 +37,7 @@ class Assignments:
     _networks: dict[str, OverlayNetwork] = field(default_factory=dict)
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
-    _payloads: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _payloads: dict[str, Payload] = field(default_factory=dict, repr=False)
     _begun: list[pb.Assignment] = field(default_factory=list, repr=False)
     """Of a step whose messages have not all come."""
 
@@ -75,7 +75,7 @@ class Assignments:
         )
 
     @property
-    def payloads(self) -> Mapping[str, bytes]:
+    def payloads(self) -> Mapping[str, Payload]:
         """The secrets and configs that this node's tasks use, by `payload_id`."""
         return self._payloads
 
@@ -106,5 +106,5 @@ class Assignments:
             case "port":
                 self._ports[update.key] = codec.decode(PublishedPort, update.port)
             case "payload":
-                self._payloads[update.payload.id] = update.payload.data
+                self._payloads[update.payload.id] = codec.decode(Payload, update.payload)
         return None

@@ -35,9 +35,10 @@ from swarm.worker.images.store import ImageStore
 from swarm.worker.logs import last_words
 from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
-from swarm.worker.task_config import Base, NodeFacts, container_config
+from swarm.worker.task_config import Base, NodeFacts, container_config, expanded_spec, template_context
 from swarm.worker.task_machine import Outcome
 
 UNHEALTHY = "task: unhealthy container"
@@ -73,7 +74,7 @@ class Controller:
         failpoint("task.prepare.begin")
         await self._fence.check(task)
         image = await self._image(task)
-        self._payloads.files_of(task)  # before anything is made: it may not be there
+        self._payloads.check(task)  # before anything is made: it may not be there
         self._images.retain(image, task.id)
         link = await self._network.attach(
             TaskNetwork(
@@ -85,7 +86,7 @@ class Controller:
         )
         failpoint("task.prepare.attached")
         base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
-        config = replace(container_config(task, base, self._node), files=self._payloads.files_of(task))
+        config = self._with_payloads(task, container_config(task, base, self._node))
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -94,6 +95,11 @@ class Controller:
             await self._containers.create(config)
         failpoint("task.prepare.done")
         return Outcome(ports=link.host_ports)
+
+    def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
+        """Its secrets and configs are added last, where nothing else looks at them."""
+        found = self._payloads.delivery(expanded_spec(task, self._node), template_context(task, self._node))
+        return replace(config, files=found.files, env=(*config.env, *found.env))
 
     async def start(self, task: Task) -> Outcome:
         """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""

@@ -1,42 +1,107 @@
-"""The secrets and configs of this node's tasks: in memory only, and as files for a container.
+"""The secrets and configs of this node's tasks: in memory only, and as a container gets them.
 
-In: what the manager has told, and a task. Out: the files that its container gets. Invariant: they are written
-nowhere but by the runtime, to a file system in memory; a swarmd that was restarted is told them again.
+In: what the manager has told, and a task. Out: files and variables for its container; what is a template is
+expanded here, for this task. Invariant: they are written nowhere but by the runtime, to a file system in
+memory; a swarmd that was restarted is told them again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from swarm.base.errors import Fatal, Temporary
-from swarm.model.objects import Task, payload_id
-from swarm.model.payload_rules import Reference, kind_of, referenced, references, target_path
-from swarm.model.specs import FileTarget
+from swarm.model.objects import Payload, Task, payload_id
+from swarm.model.payload_rules import Reference, kind_of, limit_of, referenced, references, target_path
+from swarm.model.payload_template import Sources, expand_payload
+from swarm.model.specs import ContainerSpec, FileTarget, SecretReference
+from swarm.model.task_template import TemplateContext
 from swarm.worker.runtime.config import DeliveredFile
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    files: tuple[DeliveredFile, ...] = ()
+    env: tuple[str, ...] = field(default=(), repr=False)
+    """`NAME=value`."""
 
 
 class Payloads:
     def __init__(self) -> None:
-        self._known: Mapping[str, bytes] = {}
+        self._known: Mapping[str, Payload] = {}
         self._is_told = False
 
-    def hold(self, known: Mapping[str, bytes]) -> None:
+    def hold(self, known: Mapping[str, Payload]) -> None:
         """All that the manager has told, by `payload_id`."""
         self._known = known
         self._is_told = True
 
-    def files_of(self, task: Task) -> tuple[DeliveredFile, ...]:
+    def check(self, task: Task) -> None:
         """Raises: Temporary before a manager has told anything, Fatal for what does not exist."""
-        return tuple(self._file(reference) for reference in references(task.spec.container_spec))
+        for reference in references(task.spec.container_spec):
+            self._payload(reference)
 
-    def _file(self, reference: Reference) -> DeliveredFile:
+    def delivery(self, spec: ContainerSpec, context: TemplateContext) -> Delivery:
+        """For a task with this spec, its own templates expanded. Raises: as `check`, InvalidArgument."""
+        sources = self._sources(spec)
+        files: list[DeliveredFile] = []
+        env: list[str] = []
+        for reference in references(spec):
+            data = self._expanded(reference, context, sources)
+            if isinstance(reference, SecretReference) and reference.env:
+                env.append(f"{reference.env}={_variable(reference, data)}")
+            else:
+                files.append(_file(reference, data))
+        return Delivery(files=tuple(files), env=tuple(env))
+
+    def _payload(self, reference: Reference) -> Payload:
         object_id, name = referenced(reference)
-        data = self._known.get(payload_id(object_id, reference.version))
-        if data is None and not self._is_told:
+        found = self._known.get(payload_id(object_id, reference.version))
+        if found is None and not self._is_told:
             raise Temporary(f"waiting for a manager to send {kind_of(reference)} {name}")
-        if data is None:
+        if found is None:
             raise Fatal(f"{kind_of(reference)} not found: {name}")
-        file = reference.file or FileTarget(name=name)
-        return DeliveredFile(
-            target=target_path(reference), data=data, uid=int(file.uid), gid=int(file.gid), mode=file.mode
+        return found
+
+    def _expanded(self, reference: Reference, context: TemplateContext, sources: Sources) -> bytes:
+        payload = self._payload(reference)
+        if not payload.is_template:
+            return payload.data
+        kind = kind_of(reference)
+        what = f"{kind} {referenced(reference)[1]}"
+        return expand_payload(what, payload.data, context, sources, limit_of(kind))
+
+    def _sources(self, spec: ContainerSpec) -> Sources:
+        env = (entry.partition("=") for entry in spec.env)
+        return Sources(
+            secrets=self._named(spec.secrets),
+            configs=self._named(spec.configs),
+            env={key: value for key, equals, value in env if equals},
         )
+
+    def _named(self, found: Iterable[Reference]) -> dict[str, bytes]:
+        """By name, and before that by target, as Docker has it."""
+        references = tuple(found)
+        names = {referenced(reference)[1]: self._payload(reference).data for reference in references}
+        targets = {r.file.name: self._payload(r).data for r in references if r.file is not None}
+        return names | targets
+
+
+def _file(reference: Reference, data: bytes) -> DeliveredFile:
+    file = reference.file or FileTarget(name=referenced(reference)[1])
+    return DeliveredFile(
+        target=target_path(reference), data=data, uid=int(file.uid), gid=int(file.gid), mode=file.mode
+    )
+
+
+def _variable(reference: SecretReference, data: bytes) -> str:
+    """Raises: Fatal for what no variable can hold."""
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise Fatal(
+            f"secret {reference.secret_name} is not a text: it cannot be a variable ({reference.env})"
+        )
+    return text

@@ -1054,9 +1054,11 @@ class SecretReference(_message.Message):
     SECRET_ID_FIELD_NUMBER: _builtins.int
     SECRET_NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    ENV_FIELD_NUMBER: _builtins.int
     secret_id: _builtins.str
     secret_name: _builtins.str
     version: _builtins.int
+    env: _builtins.str
     @_builtins.property
     def file(self) -> Global___FileTarget: ...
     def __init__(
@@ -1066,10 +1068,11 @@ class SecretReference(_message.Message):
         secret_id: _builtins.str = ...,
         secret_name: _builtins.str = ...,
         version: _builtins.int = ...,
+        env: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "secret_id", b"secret_id", "secret_name", b"secret_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "file", b"file", "secret_id", b"secret_id", "secret_name", b"secret_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2200,8 +2203,10 @@ class Payload(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
+    IS_TEMPLATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     data: _builtins.bytes
+    is_template: _builtins.bool
     @_builtins.property
     def meta(self) -> Global___Meta: ...
     def __init__(
@@ -2210,10 +2215,11 @@ class Payload(_message.Message):
         id: _builtins.str = ...,
         meta: Global___Meta | None = ...,
         data: _builtins.bytes = ...,
+        is_template: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "meta", b"meta"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "id", b"id", "is_template", b"is_template", "meta", b"meta"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
