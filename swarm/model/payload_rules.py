@@ -28,6 +28,7 @@ Reference = SecretReference | ConfigReference
 SECRET_LIMIT_BYTES = 500 * 1024
 CONFIG_LIMIT_BYTES = 1000 * 1024
 SECRETS_DIRECTORY = "/run/secrets"
+VARIABLE_PREFIX = "env:"
 NAME_LIMIT = 64
 MAX_OWNER = 2**32 - 2
 """The number after it means "leave it as it is"."""
@@ -95,7 +96,7 @@ def target_path(reference: Reference) -> str:
 
 def check_references(container: ContainerSpec) -> None:
     """Raises InvalidArgument for a reference that could not be delivered as it asks."""
-    files = [r for r in references(container) if not is_variable(r)]
+    files = [r for r in references(container) if not _is_variable(r)]
     _check_variables(container)
     for reference in files:
         _check_reference(reference)
@@ -109,28 +110,29 @@ def check_references(container: ContainerSpec) -> None:
             )
 
 
-def is_variable(reference: Reference) -> bool:
-    """Whether it is given as a variable, not as a file."""
-    return isinstance(reference, SecretReference) and bool(reference.env)
+def variable_of(reference: Reference) -> str:
+    """The variable that holds a secret in place of a file: its target is `env:NAME`. Empty for a file."""
+    if isinstance(reference, ConfigReference) or reference.file is None:
+        return ""
+    return reference.file.name.partition(VARIABLE_PREFIX)[2] if _is_variable(reference) else ""
+
+
+def _is_variable(reference: Reference) -> bool:
+    is_secret = isinstance(reference, SecretReference)
+    return is_secret and reference.file is not None and reference.file.name.startswith(VARIABLE_PREFIX)
 
 
 def _check_variables(container: ContainerSpec) -> None:
     taken = {entry.partition("=")[0] for entry in container.env}
-    for secret in container.secrets:
-        if not secret.env:
-            continue
-        name = secret.secret_name
+    for secret in filter(_is_variable, container.secrets):
+        name, variable = secret.secret_name, variable_of(secret)
         if not secret.secret_id or not name or secret.version < 0:
             raise InvalidArgument("malformed secret reference")
-        if secret.file is not None:
-            raise InvalidArgument(
-                f"secret reference '{name}': it is either a file or the variable {secret.env}"
-            )
-        if not _VARIABLE.fullmatch(secret.env):
-            raise InvalidArgument(f"secret reference '{name}': invalid name of a variable {secret.env!r}")
-        if secret.env in taken:
-            raise InvalidArgument(f"secret reference '{name}': the variable {secret.env} is set already")
-        taken.add(secret.env)
+        if not _VARIABLE.fullmatch(variable):
+            raise InvalidArgument(f"secret reference '{name}': invalid name of a variable {variable!r}")
+        if variable in taken:
+            raise InvalidArgument(f"secret reference '{name}': the variable {variable} is set already")
+        taken.add(variable)
 
 
 def _check_reference(reference: Reference) -> None:

@@ -40,8 +40,6 @@ class SecretReference:
     secret_name: str = ""
     version: int = 0
     """Which version of the secret; 0 in a service's spec follows the secret, in a task's it is set."""
-    env: str = ""
-    """The variable that holds it, in place of a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

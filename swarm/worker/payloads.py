@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 
 from swarm.base.errors import Fatal, Temporary
 from swarm.model.objects import Payload, Task, payload_id
-from swarm.model.payload_rules import Reference, kind_of, limit_of, referenced, references, target_path
+from swarm.model.payload_rules import (
+    Reference,
+    kind_of,
+    limit_of,
+    referenced,
+    references,
+    target_path,
+    variable_of,
+)
 from swarm.model.payload_template import Sources, expand_payload
-from swarm.model.specs import ContainerSpec, FileTarget, SecretReference
+from swarm.model.specs import ContainerSpec, FileTarget
 from swarm.model.task_template import TemplateContext
 from swarm.worker.runtime.config import DeliveredFile
 
@@ -48,8 +56,8 @@ class Payloads:
         env: list[str] = []
         for reference in references(spec):
             data = self._expanded(reference, context, sources)
-            if isinstance(reference, SecretReference) and reference.env:
-                env.append(f"{reference.env}={_variable(reference, data)}")
+            if variable := variable_of(reference):
+                env.append(f"{variable}={_value(variable, referenced(reference)[1], data)}")
             else:
                 files.append(_file(reference, data))
         return Delivery(files=tuple(files), env=tuple(env))
@@ -94,14 +102,12 @@ def _file(reference: Reference, data: bytes) -> DeliveredFile:
     )
 
 
-def _variable(reference: SecretReference, data: bytes) -> str:
+def _value(variable: str, name: str, data: bytes) -> str:
     """Raises: Fatal for what no variable can hold."""
     try:
         text = data.decode()
     except UnicodeDecodeError:
         text = "\0"
     if "\0" in text:
-        raise Fatal(
-            f"secret {reference.secret_name} is not a text: it cannot be a variable ({reference.env})"
-        )
+        raise Fatal(f"secret {name} is not a text: it cannot be a variable ({variable})")
     return text

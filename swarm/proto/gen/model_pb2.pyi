@@ -1054,11 +1054,9 @@ class SecretReference(_message.Message):
     SECRET_ID_FIELD_NUMBER: _builtins.int
     SECRET_NAME_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
-    ENV_FIELD_NUMBER: _builtins.int
     secret_id: _builtins.str
     secret_name: _builtins.str
     version: _builtins.int
-    env: _builtins.str
     @_builtins.property
     def file(self) -> Global___FileTarget: ...
     def __init__(
@@ -1068,11 +1066,10 @@ class SecretReference(_message.Message):
         secret_id: _builtins.str = ...,
         secret_name: _builtins.str = ...,
         version: _builtins.int = ...,
-        env: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["env", b"env", "file", b"file", "secret_id", b"secret_id", "secret_name", b"secret_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "secret_id", b"secret_id", "secret_name", b"secret_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
