@@ -52,14 +52,23 @@ def check_payload_spec(spec: Spec) -> None:
             "character must be [a-zA-Z0-9]"
         )
     if isinstance(spec, SecretSpec) and spec.driver is not None:
-        raise InvalidArgument(f"secret driver {spec.driver.name!r} is not supported by this version")
-    check_size(kind_of(spec), spec.data)
+        _check_driver(spec)
+    else:
+        check_size(kind_of(spec), spec.data)
     if spec.templating is not None:
         if spec.templating.name != TEMPLATE_DRIVER:
             raise InvalidArgument(
                 f"template driver {spec.templating.name!r} is not supported: it must be {TEMPLATE_DRIVER!r}"
             )
         check_payload_template(f"{kind_of(spec)} {spec.name}", spec.data)
+
+
+def _check_driver(spec: SecretSpec) -> None:
+    name = spec.driver.name if spec.driver is not None else ""
+    if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT:
+        raise InvalidArgument(f"invalid name of a secret driver {name!r}: [a-zA-Z0-9-_.] are allowed")
+    if spec.data:
+        raise InvalidArgument("secret data must be empty when the secret comes from a driver")
 
 
 def limit_of(kind: str) -> int:

@@ -86,7 +86,7 @@ class Controller:
         )
         failpoint("task.prepare.attached")
         base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
-        config = self._with_payloads(task, container_config(task, base, self._node))
+        config = await self._with_payloads(task, container_config(task, base, self._node))
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -96,9 +96,10 @@ class Controller:
         failpoint("task.prepare.done")
         return Outcome(ports=link.host_ports)
 
-    def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
+    async def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
         """Its secrets and configs are added last, where nothing else looks at them."""
-        found = self._payloads.delivery(expanded_spec(task, self._node), template_context(task, self._node))
+        spec = expanded_spec(task, self._node)
+        found = await self._payloads.delivery(spec, template_context(task, self._node))
         return replace(config, files=found.files, env=(*config.env, *found.env))
 
     async def start(self, task: Task) -> Outcome:

@@ -7,7 +7,7 @@ memory; a swarmd that was restarted is told them again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swarm.base.errors import Fatal, Temporary
@@ -25,6 +25,7 @@ from swarm.model.payload_template import Sources, expand_payload
 from swarm.model.specs import ContainerSpec, FileTarget
 from swarm.model.task_template import TemplateContext
 from swarm.worker.runtime.config import DeliveredFile
+from swarm.worker.secret_driver import SecretDrivers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,8 @@ class Delivery:
 
 
 class Payloads:
-    def __init__(self) -> None:
+    def __init__(self, drivers: SecretDrivers) -> None:
+        self._drivers = drivers
         self._known: Mapping[str, Payload] = {}
         self._is_told = False
 
@@ -49,13 +51,14 @@ class Payloads:
         for reference in references(task.spec.container_spec):
             self._payload(reference)
 
-    def delivery(self, spec: ContainerSpec, context: TemplateContext) -> Delivery:
+    async def delivery(self, spec: ContainerSpec, context: TemplateContext) -> Delivery:
         """For a task with this spec, its own templates expanded. Raises: as `check`, InvalidArgument."""
-        sources = self._sources(spec)
+        values = {r: await self._value(r, context) for r in references(spec)}
+        sources = _sources(spec, values)
         files: list[DeliveredFile] = []
         env: list[str] = []
         for reference in references(spec):
-            data = self._expanded(reference, context, sources)
+            data = self._expanded(reference, values[reference], context, sources)
             if variable := variable_of(reference):
                 env.append(f"{variable}={_value(variable, referenced(reference)[1], data)}")
             else:
@@ -71,28 +74,35 @@ class Payloads:
             raise Fatal(f"{kind_of(reference)} not found: {name}")
         return found
 
-    def _expanded(self, reference: Reference, context: TemplateContext, sources: Sources) -> bytes:
+    async def _value(self, reference: Reference, context: TemplateContext) -> bytes:
         payload = self._payload(reference)
-        if not payload.is_template:
+        if payload.driver is None:
             return payload.data
+        return await self._drivers.value(referenced(reference)[1], payload, context)
+
+    def _expanded(
+        self, reference: Reference, value: bytes, context: TemplateContext, sources: Sources
+    ) -> bytes:
+        if not self._payload(reference).is_template:
+            return value
         kind = kind_of(reference)
         what = f"{kind} {referenced(reference)[1]}"
-        return expand_payload(what, payload.data, context, sources, limit_of(kind))
+        return expand_payload(what, value, context, sources, limit_of(kind))
 
-    def _sources(self, spec: ContainerSpec) -> Sources:
-        env = (entry.partition("=") for entry in spec.env)
-        return Sources(
-            secrets=self._named(spec.secrets),
-            configs=self._named(spec.configs),
-            env={key: value for key, equals, value in env if equals},
-        )
 
-    def _named(self, found: Iterable[Reference]) -> dict[str, bytes]:
-        """By name, and before that by target, as Docker has it."""
-        references = tuple(found)
-        names = {referenced(reference)[1]: self._payload(reference).data for reference in references}
-        targets = {r.file.name: self._payload(r).data for r in references if r.file is not None}
-        return names | targets
+def _sources(spec: ContainerSpec, values: Mapping[Reference, bytes]) -> Sources:
+    env = (entry.partition("=") for entry in spec.env)
+    return Sources(
+        secrets=_named(spec.secrets, values),
+        configs=_named(spec.configs, values),
+        env={key: value for key, equals, value in env if equals},
+    )
+
+
+def _named(found: Sequence[Reference], values: Mapping[Reference, bytes]) -> dict[str, bytes]:
+    """By name, and before that by target, as Docker has it."""
+    names = {referenced(reference)[1]: values[reference] for reference in found}
+    return names | {r.file.name: values[r] for r in found if r.file is not None}
 
 
 def _file(reference: Reference, data: bytes) -> DeliveredFile:

@@ -86,7 +86,9 @@ def _payloads(view: ClusterView, task: Task) -> Iterable[Payload]:
         if item is not None and found is not None:
             is_template = item.spec.templating is not None
             id_there = payload_id(item.id, reference.version)
-            yield Payload(id=id_there, data=found.data, is_template=is_template)
+            driver = item.spec.driver if isinstance(item, Secret) else None
+            labels = item.spec.labels if driver is not None else {}
+            yield Payload(id=id_there, data=found.data, is_template=is_template, driver=driver, labels=labels)
 
 
 def _referenced(view: ClusterView, reference: SecretReference | ConfigReference) -> Secret | Config | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from swarm.base.errors import Fatal, InvalidArgument, Temporary
@@ -10,6 +12,7 @@ from swarm.model.payload_rules import check_references
 from swarm.model.specs import ConfigReference, ContainerSpec, FileTarget, SecretReference, TaskSpec
 from swarm.model.task_template import EXAMPLE
 from swarm.worker.payloads import Payloads
+from swarm.worker.secret_driver import SecretDrivers
 
 DB = SecretReference(secret_id="s1", secret_name="db_pass", file=FileTarget(name="password"), version=2)
 KEY = SecretReference(secret_id="s2", secret_name="key", file=FileTarget(name="env:API_KEY"), version=1)
@@ -17,8 +20,11 @@ SITE = ConfigReference(config_id="c1", config_name="site", file=FileTarget(name=
 SPEC = ContainerSpec(secrets=(DB, KEY), configs=(SITE,), env=("ZONE=north",))
 
 
+DRIVERS = SecretDrivers(Path("/nowhere"))
+
+
 def told(site=b"plain", *, is_template=True, secret=b"hunter2"):
-    known = Payloads()
+    known = Payloads(DRIVERS)
     items = (
         Payload(id="s1.2", data=secret),
         Payload(id="s2.1", data=b"k3y"),
@@ -28,12 +34,12 @@ def told(site=b"plain", *, is_template=True, secret=b"hunter2"):
     return known
 
 
-def site_of(template, **options):
-    return told(template, **options).delivery(SPEC, EXAMPLE).files[-1].data
+async def site_of(template, **options):
+    return (await told(template, **options).delivery(SPEC, EXAMPLE)).files[-1].data
 
 
-def test_files_and_variables():
-    found = told().delivery(SPEC, EXAMPLE)
+async def test_files_and_variables():
+    found = await told().delivery(SPEC, EXAMPLE)
     assert [(f.target, f.data) for f in found.files] == [
         ("/run/secrets/password", b"hunter2"),
         ("/etc/site", b"plain"),
@@ -46,31 +52,31 @@ def test_files_and_variables():
 def test_before_a_manager_has_told_anything_it_waits_and_then_it_must_be_there():
     task = Task(id="t", spec=TaskSpec(container_spec=SPEC))
     with pytest.raises(Temporary, match="waiting for a manager to send secret db_pass"):
-        Payloads().check(task)
-    known = Payloads()
+        Payloads(DRIVERS).check(task)
+    known = Payloads(DRIVERS)
     known.hold({})
     with pytest.raises(Fatal, match="secret not found: db_pass"):
         known.check(task)
 
 
-def test_a_template_names_what_its_task_references_by_target_or_name():
+async def test_a_template_names_what_its_task_references_by_target_or_name():
     text = (
         b'{{ secret "password" }}|{{ secret "db_pass" }}|{{ secret "key" }}|{{ env "ZONE" }}|{{ env "NO" }}|'
         b"{{ .Service.Name }}.{{ .Task.Slot }}@{{ .Node.Hostname }}"
     )
-    assert site_of(text) == b"hunter2|hunter2|k3y|north||service.1@node"
+    assert await site_of(text) == b"hunter2|hunter2|k3y|north||service.1@node"
 
 
-def test_what_is_no_template_comes_as_it_is():
-    assert site_of(b'{{ secret "password" }}', is_template=False) == b'{{ secret "password" }}'
+async def test_what_is_no_template_comes_as_it_is():
+    assert await site_of(b'{{ secret "password" }}', is_template=False) == b'{{ secret "password" }}'
 
 
-def test_bytes_that_are_no_text_come_through():
-    assert site_of(b'a{{ secret "password" }}\x00', secret=b"\xfe\x80") == b"a\xfe\x80\x00"
+async def test_bytes_that_are_no_text_come_through():
+    assert await site_of(b'a{{ secret "password" }}\x00', secret=b"\xfe\x80") == b"a\xfe\x80\x00"
 
 
-def test_what_a_template_puts_in_is_not_expanded_again():
-    assert site_of(b'{{ secret "password" }}', secret=b'{{ secret "key" }}') == b'{{ secret "key" }}'
+async def test_what_a_template_puts_in_is_not_expanded_again():
+    assert await site_of(b'{{ secret "password" }}', secret=b'{{ secret "key" }}') == b'{{ secret "key" }}'
 
 
 @pytest.mark.parametrize(
@@ -94,19 +100,19 @@ def test_what_a_template_puts_in_is_not_expanded_again():
         ),
     ],
 )
-def test_what_fails_says_where_and_never_what(template, complaint):
+async def test_what_fails_says_where_and_never_what(template, complaint):
     with pytest.raises(InvalidArgument) as refused:
-        site_of(template)
+        await site_of(template)
     assert str(refused.value) == complaint
     assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize("data", [b"\xff", b"a\0b"])
-def test_a_variable_holds_text_only(data):
+async def test_a_variable_holds_text_only(data):
     known = told()
     known.hold({**known._known, "s2.1": Payload(id="s2.1", data=data)})
     with pytest.raises(Fatal, match=r"secret key is not a text: it cannot be a variable \(API_KEY\)"):
-        known.delivery(SPEC, EXAMPLE)
+        await known.delivery(SPEC, EXAMPLE)
 
 
 @pytest.mark.parametrize(
