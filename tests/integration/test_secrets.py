@@ -34,10 +34,10 @@ def create(cluster, kind, name, data, *options, door=OURS):
     return cluster.output("h1", "sh", "-c", command).strip()
 
 
-def mounts(cluster, host):
-    """The file systems in memory that hold secrets and configs on a host."""
+def mounts(cluster, host, task_id=""):
+    """The file systems in memory that hold secrets and configs on a host, of one task or of all."""
     found = cluster.output(host, "cat", "/proc/self/mounts").splitlines()
-    return [line for line in found if "/delivered " in line]
+    return [line for line in found if f"{task_id}/delivered " in line]
 
 
 def container(cluster, name):
@@ -119,6 +119,7 @@ def test_docker_py(cluster):
             "web",
             ["sh", "-c", "cat /run/secrets/s /etc/c; echo; exec sleep 1000"],
             name="py",
+            stop_grace_period=10**9,
             secrets=[docker.types.SecretReference(secret.id, "py_secret", filename="s")],
             configs=[docker.types.ConfigReference(config.id, "py_config", filename="/etc/c")],
         )
@@ -144,9 +145,10 @@ def test_only_the_host_that_runs_the_task_gets_it_and_it_is_gone_with_the_task(c
         cluster, "near", "--secret", "near", "--constraint", "node.hostname==h2", *QUICK_END,
         command=("sleep", "1000"),
     ):  # fmt: skip
-        assert container(cluster, "near")[1] == "h2"
-        assert mounts(cluster, "h1") == mounts(cluster, "h3") == []
-        (mount,) = mounts(cluster, "h2")
+        task, host = container(cluster, "near")
+        assert host == "h2"
+        (mount,) = mounts(cluster, "h2", task["ID"])
+        assert mounts(cluster, "h1", task["ID"]) == mounts(cluster, "h3", task["ID"]) == []
         options = set(mount.split()[3].split(","))
         assert {"nosuid", "nodev", "noexec", "mode=700"} <= options
         inner = in_container(cluster, "near", "cat", "/proc/mounts").splitlines()
@@ -157,7 +159,9 @@ def test_only_the_host_that_runs_the_task_gets_it_and_it_is_gone_with_the_task(c
             lambda: [t for t in cluster.tasks("near") if t["Status"]["State"] != "running"], "it has ended"
         )
         ended = SystemClock().monotonic()
-        cluster.wait_until(lambda: not mounts(cluster, "h2"), "nothing is left of it", GONE_WITHIN_S)
+        cluster.wait_until(
+            lambda: not mounts(cluster, "h2", task["ID"]), "nothing is left of it", GONE_WITHIN_S
+        )
         assert SystemClock().monotonic() - ended < GONE_WITHIN_S
     cluster.swarm("h1", "secret", "rm", "near")
 
