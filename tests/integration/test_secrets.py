@@ -156,7 +156,7 @@ def test_only_the_host_that_runs_the_task_gets_it_and_it_is_gone_with_the_task(c
         assert {"ro", "nosuid", "nodev", "noexec"} <= set(bound[3].split(","))
         cluster.swarm("h1", "service", "scale", "-d", "near=0")
         cluster.wait_until(
-            lambda: [t for t in cluster.tasks("near") if t["Status"]["State"] != "running"], "it has ended"
+            lambda: all(t["Status"]["State"] != "running" for t in cluster.tasks("near")), "it has ended"
         )
         ended = SystemClock().monotonic()
         cluster.wait_until(
