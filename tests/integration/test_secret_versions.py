@@ -1,8 +1,11 @@
-"""Versions, templates and variables on real hosts: what containers get, and when they are replaced."""
+"""Versions, templates, variables and drivers on real hosts: what containers get, and when they are replaced."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +122,47 @@ def test_templates_that_cannot_be(cluster):
     )
     cluster.swarm("h1", "service", "rm", "lost")
     cluster.swarm("h1", "config", "rm", "lost")
+
+
+@pytest.fixture
+def driver(cluster):
+    """The example driver, on every host but the last one."""
+    program = Path(__file__).with_name("secret_driver_program.py")
+    hosts, pid = cluster.hosts[:-1], "/run/example-driver.pid"
+    for host in hosts:
+        script = f"{sys.executable} {program} example > {pid} 2>/dev/null </dev/null &"
+        cluster.output(host, "sh", "-c", script)
+        cluster.wait_until(lambda host=host: cluster.output(host, "cat", pid), "the driver listens")
+    yield
+    for host in hosts:
+        cluster.output(
+            host, "sh", "-c", f"kill $(cat {pid}); rm {pid} /run/swarm/secret-drivers/example.sock"
+        )
+
+
+def test_a_driver_gives_each_task_a_value_of_its_own(cluster, driver):
+    cluster.docker("h1", "secret", "create", "--driver", "example", "made")
+    cluster.swarm("h1", "secret", "create", "--driver", "example", "--label", "deny", "denied")
+    here = ("--constraint", "node.hostname!=h3")
+    cluster.create(
+        "each", *QUICK, *here, "--replicas", "2", "--secret", "made",
+        command=("sh", "-c", "cat /run/secrets/made; echo; exec sleep 1000"),
+    )  # fmt: skip
+    cluster.wait_running("each", 2)
+    cluster.wait_until(lambda: len(logs(cluster, "each").split()) == 2, "both say theirs")
+    wanted = {hashlib.sha256(f"made {t['ID']}".encode()).hexdigest() for t in cluster.running("each")}
+    assert set(logs(cluster, "each").split()) == wanted
+    once = (*QUICK, "--restart-condition", "none")
+    cluster.create("refused", *once, *here, "--secret", "denied")
+    cluster.create("absent", *once, "--constraint", "node.hostname==h3", "--secret", "made")
+    for name, complaint in (
+        ("refused", "secret driver example refused secret denied: denied is not for refused"),
+        ("absent", "secret driver example cannot be asked on this node (No such file or directory)"),
+    ):
+        cluster.wait_until(lambda n=name, c=complaint: c in json.dumps(cluster.tasks(n)), complaint)
+    assert "it has no versions of its own" in cluster.run(
+        "h1", "sh", "-c", "echo x | swarm secret update made -"
+    ).stderr  # fmt: skip
+    for name in ("each", "refused", "absent"):
+        cluster.swarm("h1", "service", "rm", name)
+    cluster.swarm("h1", "secret", "rm", "made", "denied")
