@@ -1,4 +1,4 @@
-"""Versions, templates, variables and drivers on real hosts: what containers get, and when they are replaced."""
+"""Versions, templates, variables, drivers on real hosts: what containers get, and when they are replaced."""
 
 from __future__ import annotations
 
