@@ -136,6 +136,25 @@ def test_docker_py(cluster):
         client.close()
 
 
+def test_the_largest_of_both_arrive_whole(cluster):
+    sizes = {"secret": 500 * 1024 - 1, "config": 1000 * 1024 - 1}
+    for kind, size in sizes.items():
+        make = f"head -c {size} /dev/zero | tr '\\0' x | swarm {kind} create large -"
+        cluster.output("h1", "sh", "-c", make)
+        one_more = f"head -c {size + 1} /dev/zero | swarm {kind} create larger -"
+        refused = cluster.run("h1", "sh", "-c", one_more)
+        assert f"{kind} data must be larger than 0 and less than {size + 1} bytes" in refused.stderr
+    script = "for f in /run/secrets/large /large; do tr -d x < $f | wc -c; wc -c < $f; done; exec sleep 1000"
+    options = ("--secret", "large", "--config", "large", *QUICK_END, "--replicas", "3")
+    with service(cluster, "large", *options, command=("sh", "-c", script)):
+        cluster.wait_until(
+            lambda: sorted(logs(cluster, "large").split()) == sorted(["0", "511999", "0", "1023999"] * 3),
+            "all three tasks have both",
+        )
+    cluster.swarm("h1", "secret", "rm", "large")
+    cluster.swarm("h1", "config", "rm", "large")
+
+
 # --- delivery --------------------------------------------------------------------------------------------
 
 
