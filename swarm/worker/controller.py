@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from swarm.base.aio import first_of
 from swarm.base.errors import (
@@ -33,10 +33,12 @@ from swarm.worker.images.image import Image
 from swarm.worker.images.login import registry_login
 from swarm.worker.images.store import ImageStore
 from swarm.worker.logs import last_words
+from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
-from swarm.worker.task_config import Base, NodeFacts, container_config
+from swarm.worker.task_config import Base, NodeFacts, container_config, expanded_spec, template_context
 from swarm.worker.task_machine import Outcome
 
 UNHEALTHY = "task: unhealthy container"
@@ -46,29 +48,33 @@ NEWS_TIMEOUT_S = 10.0
 """How long an unhealthy task goes on while no manager takes it out of the balancers."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerParts:
+    images: ImageStore
+    containers: Containers
+    network: DataPath
+    node: NodeFacts
+    fence: Fence
+    prober: Prober
+    payloads: Payloads
+
+
 class Controller:
-    def __init__(
-        self,
-        *,
-        images: ImageStore,
-        containers: Containers,
-        network: DataPath,
-        node: NodeFacts,
-        fence: Fence,
-        prober: Prober,
-    ) -> None:
-        self._fence = fence
-        self._images = images
-        self._containers = containers
-        self._network = network
-        self._node = node
-        self._prober = prober
+    def __init__(self, parts: ControllerParts) -> None:
+        self._images = parts.images
+        self._containers = parts.containers
+        self._network = parts.network
+        self._node = parts.node
+        self._fence = parts.fence
+        self._prober = parts.prober
+        self._payloads = parts.payloads
 
     async def prepare(self, task: Task) -> Outcome:
         """Image, network and created container. Raises: Temporary, Fatal."""
         failpoint("task.prepare.begin")
         await self._fence.check(task)
         image = await self._image(task)
+        self._payloads.check(task)  # before anything is made: it may not be there
         self._images.retain(image, task.id)
         link = await self._network.attach(
             TaskNetwork(
@@ -80,7 +86,7 @@ class Controller:
         )
         failpoint("task.prepare.attached")
         base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
-        config = container_config(task, base, self._node)
+        config = await self._with_payloads(task, container_config(task, base, self._node))
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -89,6 +95,12 @@ class Controller:
             await self._containers.create(config)
         failpoint("task.prepare.done")
         return Outcome(ports=link.host_ports)
+
+    async def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
+        """Its secrets and configs are added last, where nothing else looks at them."""
+        spec = expanded_spec(task, self._node)
+        found = await self._payloads.delivery(spec, template_context(task, self._node))
+        return replace(config, files=found.files, env=(*config.env, *found.env))
 
     async def start(self, task: Task) -> Outcome:
         """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""
@@ -172,11 +184,12 @@ class Controller:
         self._images.release(task.id)
         failpoint("task.remove.done")
 
-    async def release_network(self, task: Task) -> None:
-        """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
+    async def release(self, task: Task) -> None:
+        """An ended task keeps its container (for its logs): no secret, address or port, nor descriptors."""
         failpoint("task.release.begin")
         self._prober.forget(task.id)
         self._fence.disarm(task.id)
+        await self._containers.take_back(task.id)
         await self._network.detach(task.id)
         self._containers.let_go(task.id)
 

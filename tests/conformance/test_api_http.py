@@ -320,10 +320,10 @@ async def test_refused_creates(http: Http, cluster: FakeBackend) -> None:
         409,
         "name conflicts with an existing object: service web already exists",
     )
-    bad = web_spec("two", TaskTemplate={"ContainerSpec": {"Image": "x", "Secrets": [{"SecretName": "s"}]}})
+    bad = web_spec("two", TaskTemplate={"ContainerSpec": {"Image": "x", "CredentialSpec": {"File": "s"}}})
     assert await http.refused("POST", "/services/create", bad) == (
         400,
-        "TaskTemplate.ContainerSpec.Secrets is not supported by this version",
+        "TaskTemplate.ContainerSpec.CredentialSpec is not supported by this version",
     )
 
 
@@ -496,10 +496,7 @@ async def test_containers(http: Http, backend: FakeBackend) -> None:
 async def test_what_is_not_there_yet(http: Http, cluster: FakeBackend) -> None:
     assert await http.get("/volumes") == {"Volumes": [], "Warnings": None}
     assert await http.get("/plugins") == []
-    assert await http.get("/secrets") == []
-    assert await http.refused("GET", "/secrets/s") == (404, "secret s not found")
     assert await http.refused("GET", "/volumes/v") == (404, "get v: no such volume")
-    assert (await http.refused("POST", "/secrets/create", {}))[0] == 501
 
 
 # --- logs -----------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 """What each node must know, and how it differs from what the node was told last. Pure.
 
-A node gets its own tasks (until their records are gone: their containers keep the logs) and the network state
-that lets it carry traffic: networks, the endpoints on them, and published ports with their backends.
-Invariant: a node is told of no task but its own.
+A node gets its own tasks (until their records are gone: their containers keep the logs), the secrets and
+configs of those that have not ended, and the network state that lets it carry traffic: networks, the
+endpoints on them, and published ports with their backends.
+Invariant: a node is told of no task but its own, and of no secret that none of them uses.
 """
 
 from __future__ import annotations
@@ -12,12 +13,24 @@ from dataclasses import dataclass, replace
 
 from swarm.base.ids import NodeID
 from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
-from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    Task,
+    payload_id,
+)
+from swarm.model.payload_rules import references
+from swarm.model.specs import ConfigReference, SecretReference
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeState, PublishMode
 from swarm.model.view import ClusterView
 
-Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort
+Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort | Payload
 Items = Mapping[str, Item]
 
 
@@ -47,8 +60,10 @@ def shared_items(view: ClusterView) -> dict[str, Item]:
 
 
 def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, Item]:
-    """Everything that one node must know."""
-    items: dict[str, Item] = {f"task/{t.id}": t for t in view.tasks_on_node(node_id) if _is_assigned(t)}
+    """Everything that one node must know; what a task uses comes before it."""
+    tasks = [task for task in view.tasks_on_node(node_id) if _is_assigned(task)]
+    items: dict[str, Item] = {f"payload/{p.id}": p for task in tasks for p in _payloads(view, task)}
+    items |= {f"task/{task.id}": task for task in tasks}
     node = view.get(Node, node_id)
     if node is not None and node.attachments:
         items.update(_networks(view, node))
@@ -58,6 +73,28 @@ def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, I
 
 def _is_assigned(task: Task) -> bool:
     return task.status.state >= TaskState.ASSIGNED
+
+
+def _payloads(view: ClusterView, task: Task) -> Iterable[Payload]:
+    """What a task needs until it has ended, each under the version that its reference names."""
+    if task.status.state > TaskState.RUNNING:
+        return
+    for reference in references(task.spec.container_spec):
+        item = _referenced(view, reference)
+        version = reference.version or (item.current if item is not None else 0)
+        found = view.get(Payload, payload_id(item.id, version)) if item is not None else None
+        if item is not None and found is not None:
+            is_template = item.spec.templating is not None
+            id_there = payload_id(item.id, reference.version)
+            driver = item.spec.driver if isinstance(item, Secret) else None
+            labels = item.spec.labels if driver is not None else {}
+            yield Payload(id=id_there, data=found.data, is_template=is_template, driver=driver, labels=labels)
+
+
+def _referenced(view: ClusterView, reference: SecretReference | ConfigReference) -> Secret | Config | None:
+    if isinstance(reference, SecretReference):
+        return view.get(Secret, reference.secret_id)
+    return view.get(Config, reference.config_id)
 
 
 def _changed(told: Item | None, item: Item) -> bool:

@@ -223,6 +223,7 @@ class Assignment(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     @_builtins.property
     def task(self) -> _model_pb2.Task: ...
@@ -232,6 +233,10 @@ class Assignment(_message.Message):
     def endpoint(self) -> _model_pb2.NetworkEndpoint: ...
     @_builtins.property
     def port(self) -> _model_pb2.PublishedPort: ...
+    @_builtins.property
+    def payload(self) -> _model_pb2.Payload:
+        """The bytes of a secret or config that a task of the node uses."""
+
     def __init__(
         self,
         *,
@@ -240,12 +245,13 @@ class Assignment(_message.Message):
         network: _model_pb2.OverlayNetwork | None = ...,
         endpoint: _model_pb2.NetworkEndpoint | None = ...,
         port: _model_pb2.PublishedPort | None = ...,
+        payload: _model_pb2.Payload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "network", b"network", "port", b"port", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "network", b"network", "payload", b"payload", "port", b"port", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "port", b"port", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "payload", b"payload", "port", b"port", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port", "payload"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
@@ -261,6 +267,7 @@ class AssignmentsMessage(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     REMOVALS_FIELD_NUMBER: _builtins.int
+    IS_PARTIAL_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """True: forget everything known before."""
     applies_to: _builtins.int
@@ -268,6 +275,8 @@ class AssignmentsMessage(_message.Message):
     results_in: _builtins.int
     epoch: _builtins.int
     """Revision of the leader's key when the decisions were made; agents refuse an older one."""
+    is_partial: _builtins.bool
+    """More of the same step follows: only the whole of it is to be acted on."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
     @_builtins.property
@@ -283,10 +292,11 @@ class AssignmentsMessage(_message.Message):
         epoch: _builtins.int = ...,
         updates: _abc.Iterable[Global___Assignment] | None = ...,
         removals: _abc.Iterable[_builtins.str] | None = ...,
+        is_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "complete", b"complete", "epoch", b"epoch", "removals", b"removals", "results_in", b"results_in", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "complete", b"complete", "epoch", b"epoch", "is_partial", b"is_partial", "removals", b"removals", "results_in", b"results_in", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
