@@ -62,9 +62,9 @@ def assigned(objects: Objects, accounting: Accounting | None = None) -> Counter[
 @pytest.mark.parametrize("services", [1, 100])
 def test_a_thousand_tasks_on_a_hundred_nodes(services: int) -> None:
     objects = Objects([*map(node, range(100)), *(task(i, i % services) for i in range(1000))])
-    started = time.perf_counter()
+    started = time.process_time()
     counts = assigned(objects)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert counts.total() == 900  # nine of one core each fit on a node
     assert max(counts.values()) == 9
 
