@@ -47,9 +47,9 @@ def test_five_hundred_tasks_are_planned_in_a_moment() -> None:
     objects = Objects([web, node, *running(web, 500)])
     took = []
     for _ in range(5):
-        started = time.perf_counter()
+        started = time.process_time()
         assert plan_service(objects, WEB, NOW, SequentialIds()).ops == ()
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
     assert min(took) < 0.02
 
 
