@@ -1,7 +1,8 @@
 """What the loader hands out: a stack as bodies of Docker's API, ready to be compared and sent.
 
-In: nothing; these are the shapes. `load_stack` in `swarm.stack.load` makes them. Out: for each object its name in
-the cluster, its body, and the names of what it needs.
+In: nothing; these are the shapes, made by `swarm.stack.load`: `load_stack(name, files, options) -> Stack` and
+`resolved_config(files, options) -> str` (the text that `stack config` prints), both with InvalidArgument.
+Out: for each object its name in the cluster, its body, and the names of what it needs.
 
 Invariant: bodies name networks, secrets and configs by their names in the cluster (`Target`, `SecretName`,
 `ConfigName`), never by ids: whoever sends them fills in `SecretID` and `ConfigID`. Every name that a service
