@@ -50,6 +50,11 @@ TASKS = Table(
         "Ports": "PORTS",
     },
 )
+STACKS = Table(
+    type_name="*formatter.stackContext",
+    columns=("Name", "Services"),
+    headers={"Name": "NAME", "Services": "SERVICES"},
+)
 IMAGES = Table(
     type_name="*formatter.imageContext",
     columns=("Repository", "Tag", "ID", "CreatedSince", "Size"),
@@ -243,6 +248,11 @@ def _quoted_error(error: str, *, trunc: bool) -> str:
     if trunc and len(error) > _ERROR_LENGTH:
         error = error[: _ERROR_LENGTH - 1] + "…"
     return f'"{error}"' if error else ""
+
+
+def stack_rows(counts: Mapping[str, int]) -> list[Row]:
+    """Sorted by name."""
+    return [{"Name": name, "Services": str(counts[name])} for name in sorted(counts, key=natural_key)]
 
 
 def image_rows(images: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:

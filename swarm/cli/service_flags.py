@@ -13,7 +13,6 @@ import click
 
 from swarm.cli.mounts import parse_mount
 from swarm.cli.options import Parsed
-from swarm.cli.publish import parse_publish, parse_unpublish
 from swarm.cli.service_edit import (
     CONTAINER,
     PLACEMENT,
@@ -55,6 +54,7 @@ from swarm.cli.values import (
     parse_positive_duration,
     parse_unsigned,
 )
+from swarm.model.publish import parse_publish, parse_unpublish
 
 CPUS = Parsed("decimal", parse_cpus)
 BYTES = Parsed("bytes", parse_bytes)
