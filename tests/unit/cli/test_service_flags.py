@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from swarm.cli.mounts import parse_mount
-from swarm.cli.publish import parse_publish
+from swarm.model.publish import parse_publish
 from tests.fakes.fake_api import FakeApi
 from tests.unit.cli.conftest import Run
 
