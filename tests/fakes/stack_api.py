@@ -1,0 +1,137 @@
+"""The part of the API that stacks use, with a memory: what is created is listed, changed and gone again.
+
+Services run at once. `refuse` names the requests that fail, `busy` the services whose tasks never run.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from tests.fakes.cluster_objects import meta, node, stamp
+from tests.fakes.fake_api import FakeApi, Request
+
+Json = dict[str, Any]
+KINDS = ("networks", "secrets", "configs", "services")
+
+
+class StackApi(FakeApi):
+    def __init__(self, now) -> None:
+        super().__init__()
+        self.now = now
+        self.refuse: dict[str, str] = {}
+        self.busy: set[str] = set()
+        self.objects: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
+        self._last = 0
+        self.routes = {
+            "GET /nodes": [node(1, now)],
+            "GET /tasks": self._tasks,
+            "GET /images/.*": (404, {"message": "No such image"}),
+            "GET /distribution/.*": self._distribution,
+            "GET /services/[^/]+/explain": {"Findings": [{"Text": "no suitable node"}]},
+        }
+        for kind in KINDS:
+            self.routes |= {
+                f"GET /{kind}": lambda r, k=kind: [o for o in self.objects[k].values() if _has(o, r)],
+                f"POST /{kind}/create": lambda r, k=kind: self._create(k, r),
+                f"POST /{kind}/[^/]+/update": lambda r, k=kind: self._update(k, r),
+                f"GET /{kind}/[^/]+": lambda r, k=kind: self._find(k, r.path.split("/")[2]),
+                f"DELETE /{kind}/[^/]+": lambda r, k=kind: self._delete(k, r),
+            }
+
+    def answer(self, request: Request):
+        reason = self.refuse.get(f"{request.method} {request.path}")
+        name = request.body.get("Name") if isinstance(request.body, dict) else None
+        reason = reason or self.refuse.get(f"{request.method} {name}")
+        if reason:
+            self.requests.append(request)
+            return 500, {"message": reason}
+        return super().answer(request)
+
+    def sent(self) -> list[str]:
+        """The requests that change something, in short."""
+        return [
+            f"{r.method} {r.path.removesuffix('/create')} {(r.body or {}).get('Name', '')}".strip()
+            for r in self.requests
+            if r.method != "GET"
+        ]
+
+    def names(self) -> set[str]:
+        return {f"{kind} {_name(o)}" for kind in KINDS for o in self.objects[kind].values()}
+
+    def named(self, kind: str, name: str) -> Json:
+        return next(o for o in self.objects[kind].values() if _name(o) == name)
+
+    def _create(self, kind: str, request: Request):
+        self._last += 1
+        id = f"{kind[:3]}{self._last:022d}"
+        body = copy.deepcopy(request.body)
+        if kind == "networks":
+            self.objects[kind][id] = body | {"Id": id, "Created": stamp(self.now), "Scope": "swarm"}
+            return 201, {"Id": id, "Warning": ""}
+        if kind == "secrets":
+            body.pop("Data")
+        self.objects[kind][id] = meta(id, self._last, stamp(self.now)) | {"Spec": body}
+        return 201, {"ID": id}
+
+    def _update(self, kind: str, request: Request):
+        found = self.objects[kind][request.path.split("/")[2]]
+        if request.query["version"] != str(found["Version"]["Index"]):
+            return 409, {"message": "update out of sequence"}
+        self._last += 1
+        found["Version"] = {"Index": self._last}
+        found["Spec"] = copy.deepcopy(request.body)
+        if kind == "secrets":
+            found["Spec"].pop("Data", None)
+        return 200, {"Warnings": None}
+
+    def _find(self, kind: str, reference: str):
+        for id, item in self.objects[kind].items():
+            if reference in (id, _name(item)):
+                return 200, item
+        return 404, {"message": f"{kind[:-1]} {reference} not found"}
+
+    def _delete(self, kind: str, request: Request):
+        status, found = self._find(kind, request.path.split("/")[2])
+        if status != 200:
+            return status, found
+        del self.objects[kind][found.get("ID") or found["Id"]]
+        return (200 if kind == "services" else 204), None
+
+    def _tasks(self, request: Request) -> list[Json]:
+        found = []
+        for service in self.objects["services"].values():
+            if not _has(service, request):
+                continue
+            mode = service["Spec"]["Mode"]
+            running = "pending" if _name(service) in self.busy else "running"
+            for slot in range(1, mode["Replicated"].get("Replicas", 1) + 1):
+                id = f"t{service['ID'][:20]}{slot:04d}"
+                status = {"State": running, "Timestamp": stamp(self.now)}
+                found.append(
+                    meta(id, 1, stamp(self.now))
+                    | {"ServiceID": service["ID"], "Slot": slot, "Spec": service["Spec"]["TaskTemplate"]}
+                    | {"DesiredState": "running", "Status": status, "NodeID": node(1, self.now)["ID"]}
+                )
+        return found
+
+    def _distribution(self, request: Request):
+        if "gone" in request.path:
+            return 404, {"message": "manifest unknown"}
+        return {
+            "Descriptor": {"digest": "sha256:" + "ab" * 32},
+            "Platforms": [{"architecture": "amd64", "os": "linux"}],
+        }
+
+
+def _name(item: Json) -> str:
+    return item.get("Name") or item["Spec"]["Name"]
+
+
+def _has(item: Json, request: Request) -> bool:
+    """Whether the object has all labels that the request filters by."""
+    labels = item.get("Labels") or item.get("Spec", {}).get("Labels") or {}
+    wanted = json.loads(request.query.get("filters", "{}")).get("label", {})
+    pairs = (text.partition("=") for text in wanted)
+    return all(key in labels and value in ("", labels[key]) for key, _, value in pairs)
