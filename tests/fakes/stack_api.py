@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from datetime import timedelta
 from typing import Any
 
 from tests.fakes.cluster_objects import meta, node, stamp
@@ -72,7 +73,9 @@ class StackApi(FakeApi):
             return 201, {"Id": id, "Warning": ""}
         if kind == "secrets":
             body.pop("Data")
-        self.objects[kind][id] = meta(id, self._last, stamp(self.now)) | {"Spec": body}
+        status = {"RunningTasks": 2, "DesiredTasks": 2, "CompletedTasks": 0}
+        counts = {"ServiceStatus": status} if kind == "services" else {}
+        self.objects[kind][id] = meta(id, self._last, stamp(self.now)) | {"Spec": body} | counts
         return 201, {"ID": id}
 
     def _update(self, kind: str, request: Request):
@@ -107,8 +110,8 @@ class StackApi(FakeApi):
             mode = service["Spec"]["Mode"]
             running = "pending" if _name(service) in self.busy else "running"
             for slot in range(1, mode["Replicated"].get("Replicas", 1) + 1):
-                id = f"t{service['ID'][:20]}{slot:04d}"
-                status = {"State": running, "Timestamp": stamp(self.now)}
+                id = f"{service['ID'][15:]}{slot:015d}"
+                status = {"State": running, "Timestamp": stamp(self.now - timedelta(minutes=5))}
                 found.append(
                     meta(id, 1, stamp(self.now))
                     | {"ServiceID": service["ID"], "Slot": slot, "Spec": service["Spec"]["TaskTemplate"]}
