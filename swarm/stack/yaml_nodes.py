@@ -1,7 +1,7 @@
 """What a YAML text means before anyone asks for types: texts, lists and maps, each with its place.
 
-Invariant: `weight` and `depth` count a node with everything below it, aliases expanded; they are known when the
-node is made, so a bomb of aliases is refused before anything walks it. Source: YAML 1.2.2, core schema.
+Invariant: `weight` and `depth` count a node with everything below it, aliases expanded; they are known when
+the node is made, so a bomb of aliases is refused before anything walks it. Source: YAML 1.2.2, core schema.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """YAML 1.2 in, nodes with places out. Pure.
 
-All of YAML that people write by hand: block and flow collections, every kind of text, comments, anchors, aliases,
-merge keys. Refused with a clear line: a key twice, keys that are not texts, tabs as indentation, several documents,
-and every tag but those of the core schema and compose's `!reset` and `!override`.
+All of YAML that people write by hand: block and flow collections, every kind of text, comments, anchors,
+aliases, merge keys. Refused with a clear line: a key twice, keys that are not texts, tabs as indentation, a list
+item or a key inside a plain text, several documents, and every tag but those of the core schema and compose's
+`!reset` and `!override`.
 
-Invariant: time and memory grow with the length of the text (at most MAX_LENGTH); aliases are shared, not copied.
+Invariant: time and memory grow with the length of the text (at most MAX_LENGTH); aliases are shared.
 Why our own: PyYAML reads YAML 1.1 (`no`, `22:22`, `0o17`), lets keys repeat and forgets where a value stood.
 Source: YAML 1.2.2.
 """
@@ -140,7 +141,7 @@ class _Parser:
     def _node(self, indent: int, *, is_value: bool = False) -> Node:
         """The node that begins here, or on a later line right of `indent`; nothing there is null.
 
-        `is_value`: it follows `key:`, so a list may begin below the key, and no key may follow on the same line.
+        `is_value`: it follows `key:`, so a list may begin below the key, and no key may follow on this line.
         """
         start, is_fresh = self._at, self._is_line_over()
         null = Scalar(text="", place=self.place(), is_plain=True)

@@ -9,7 +9,8 @@ import re
 
 _ESCAPES = {
     "0": "\0", "a": "\a", "b": "\b", "t": "\t", "\t": "\t", "n": "\n", "v": "\v", "f": "\f", "r": "\r",
-    "e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028", "P": "\u2029",
+    "e": "\x1b", " ": " ", '"': '"', "/": "/", "\\": "\\", "N": "\x85", "_": "\xa0", "L": "\u2028",
+    "P": "\u2029",
 }  # fmt: skip
 _HEX = {"x": 2, "u": 4, "U": 8}
 _BREAK = re.compile(r"[ \t]*\n[ \t\n]*")
@@ -53,7 +54,7 @@ def _double(text: str) -> str:
 
 
 def read_block(lines: list[str], *, is_folded: bool, chomp: str) -> str:
-    """`lines` without their indentation; `chomp` is `-` (no line break at the end), `+` (all) or nothing (one)."""
+    """`lines` without their indentation; `chomp` is `-` (no line break at the end), `+` (all), or nothing."""
     kept = len(lines)
     while kept and not lines[kept - 1]:
         kept -= 1
