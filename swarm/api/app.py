@@ -32,7 +32,7 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 SOCKET_MODE = 0o660
 SOCKET_GROUPS = ("docker", "swarm")
 _SHUTDOWN_S = 2.0
-_CLUSTER_PATHS = ("/services", "/tasks", "/nodes", "/networks", "/events")
+_CLUSTER_PATHS = ("/services", "/tasks", "/nodes", "/networks", "/secrets", "/configs", "/events")
 _BACKLOG = 512
 
 _PREFIX = re.compile(r"/v([0-9]+)\.([0-9]+)(/.*)")

@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from swarm.api.diagnosis import System
+from swarm.api.payloads import PayloadControl
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
 from swarm.model.events import Event, Position
@@ -150,6 +151,9 @@ class Swarm(Protocol):
 class ClusterControl(Protocol):
     @property
     def view(self) -> ClusterView: ...
+
+    @property
+    def payloads(self) -> PayloadControl: ...
 
     async def sync(self) -> None:
         """Bring `view` up to what a quorum has acknowledged by now. Raises: NoQuorum."""

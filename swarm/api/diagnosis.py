@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from swarm.model.objects import Node
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreMember:
@@ -66,6 +68,21 @@ class SystemReport:
     """None outside of a swarm."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotation:
+    """How far the swarm is on its way to another data key."""
+
+    state: str
+    """`none`, `distributing` (every manager gets the new key) or `resealing`."""
+    key: str
+    """The name of the key that seals now: a digest that tells nothing of it."""
+    waits_for: tuple[Node, ...]
+    """Managers that have not got the new key yet."""
+    left: int
+    """Objects that are sealed with the former key."""
+    total: int
+
+
 class System(Protocol):
     async def report(self) -> SystemReport: ...
 
@@ -78,4 +95,12 @@ class System(Protocol):
 
         Raises: NotManager; FailedPrecondition when nothing is wrong; Unavailable when nobody can help.
         """
+        ...
+
+    async def rotate_data_key(self) -> None:
+        """Set out for another data key; one that is under way goes on. Raises: NotManager, Unavailable."""
+        ...
+
+    def key_rotation(self) -> KeyRotation:
+        """Raises: NotManager."""
         ...

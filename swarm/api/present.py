@@ -11,9 +11,22 @@ from collections.abc import Mapping, Sequence
 from swarm.api.backend import SwarmStatus
 from swarm.api.selection import ServiceCounts
 from swarm.model.docker_json import Json, encode, timestamp
-from swarm.model.objects import Cluster, JoinTokens, Network, Node, Service, Task, TaskStatus
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    JoinTokens,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    Task,
+    TaskStatus,
+    payload_id,
+)
 from swarm.model.task_state import TaskState
 from swarm.model.types import EndpointSpec, Meta, NetworkAttachment, PortConfig, TLSInfo
+from swarm.model.view import ClusterView
 
 ENGINE_PLUGINS = [
     {"Type": "Log", "Name": "json-file"},
@@ -174,6 +187,18 @@ def network_json(network: Network) -> Json:
         "Options": _driver_options(network),
         "Labels": dict(network.spec.labels),
     }
+
+
+def secret_json(secret: Secret) -> Json:
+    """Without the data: there is no way to ask for it."""
+    return _meta(secret.id, secret.meta) | {"Spec": encode(secret.spec)}
+
+
+def config_json(view: ClusterView, config: Config) -> Json:
+    """With the data of the current version."""
+    payload = view.get(Payload, payload_id(config.id, config.current))
+    spec = encode(config.spec) | {"Data": encode(payload.data if payload is not None else b"")}
+    return _meta(config.id, config.meta) | {"Spec": spec}
 
 
 def _driver_options(network: Network) -> Json:

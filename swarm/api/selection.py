@@ -13,13 +13,14 @@ from typing import TypeVar
 from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
 from swarm.base.errors import InvalidArgument, NotFound
 from swarm.base.ids import NodeID, ServiceID
-from swarm.model.objects import Network, Node, Service, Task
+from swarm.model.objects import Config, Network, Node, Secret, Service, Task
 from swarm.model.specs import ServiceMode
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeState
 from swarm.model.view import ClusterView, find
 
 Named = TypeVar("Named", Service, Node)
+Kept = TypeVar("Kept", Secret, Config)
 
 NODE_FILTERS = frozenset({"id", "label", "membership", "name", "node.label", "role"})
 SERVICE_FILTERS = frozenset({"id", "label", "mode", "name", "runtime"})
@@ -27,6 +28,8 @@ TASK_FILTERS = frozenset(
     {"_up-to-date", "desired-state", "id", "label", "name", "node", "runtime", "service"}
 )
 NETWORK_FILTERS = frozenset({"dangling", "driver", "id", "label", "name", "scope", "type"})
+SECRET_FILTERS = frozenset({"id", "label", "name", "names"})
+CONFIG_FILTERS = frozenset({"id", "label", "name"})
 
 _TRUE = frozenset({"1", "t", "true"})
 
@@ -121,6 +124,18 @@ def select_networks(view: ClusterView, filters: Filters) -> list[Network]:
         and is_one_of(filters.get("driver"), network.spec.driver)
         and is_one_of(filters.get("scope"), "swarm")
         and is_one_of(filters.get("type"), "builtin" if network.spec.ingress else "custom")
+    ]
+
+
+def select_payloads(view: ClusterView, kind: type[Kept], filters: Filters) -> list[Kept]:
+    """Secrets or configs; `names` are whole ones."""
+    return [
+        item
+        for item in view.list(kind)
+        if has_prefix(filters.get("id"), item.id)
+        and has_prefix(filters.get("name"), item.spec.name)
+        and is_one_of(filters.get("names"), item.spec.name)
+        and has_labels(filters.get("label"), item.spec.labels)
     ]
 
 

@@ -14,6 +14,8 @@ ServiceID = NewType("ServiceID", str)
 TaskID = NewType("TaskID", str)
 NetworkID = NewType("NetworkID", str)
 ClusterID = NewType("ClusterID", str)
+SecretID = NewType("SecretID", str)
+ConfigID = NewType("ConfigID", str)
 
 IdSource = Callable[[], str]
 

@@ -1,4 +1,4 @@
-"""`system info` for people: the API's answer in, text out. Pure."""
+"""`system info` and `system rotate-data-key` for people: the API's answers in, text out. Pure."""
 
 from __future__ import annotations
 
@@ -56,4 +56,23 @@ def _row(member: Json) -> tuple[str, ...]:
         member["State"] or "-",
         binary_size(member["SizeBytes"]) if member["SizeBytes"] else "-",
         member["Version"] or "-",
+    )
+
+
+def rotation_lines(found: Json) -> list[str]:
+    """How far the swarm is on its way to another data key."""
+    state, total = found["State"], found["Total"]
+    if state == "none":
+        return ["everything is sealed with the new key"]
+    if state == "resealing":
+        return [f"sealed anew: {(total - found['Left']) * 10 // max(total, 1) * 10} %"]
+    lines = ["every manager gets the new key"]
+    return lines + [_waits(node) for node in found["WaitsFor"] if node["State"] != "ready"]
+
+
+def _waits(node: Json) -> str:
+    name = node["Hostname"] or node["ID"]
+    return (
+        f"waiting for {name}: it is {node['State']} "
+        f"(bring it back, or take the role from it with: swarm node demote {node['ID']})"
     )

@@ -1,5 +1,7 @@
 """Which managers serve: each rewrites a key of its own, and everybody watches everybody's.
 
+A beat also says which data keys the manager has on its disk: a count, then their names.
+
 Times are this manager's own monotonic clock, from when it saw a new beat: no clock of another host counts.
 """
 
@@ -14,6 +16,7 @@ from swarm.base.errors import Unavailable
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.model.objects import Node
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.kv import Put
 from swarm.store.store import Store
@@ -31,8 +34,9 @@ log = get_logger("beats")
 
 
 class ManagerBeats:
-    def __init__(self, store: Store, clock: Clock, me: NodeID) -> None:
+    def __init__(self, store: Store, clock: Clock, me: NodeID, ring: Keyring) -> None:
         self._store = store
+        self._ring = ring
         self._clock = clock
         self._me = me
         self._seen: dict[NodeID, tuple[int, float]] = {}
@@ -75,9 +79,8 @@ class ManagerBeats:
             began = self._clock.monotonic()
             try:
                 async with asyncio.timeout(BEAT_EVERY_S):
-                    revision = await self._store.write_raw(
-                        (), (Put(keys.MANAGERS + self._me, str(count).encode()),)
-                    )
+                    said = " ".join((str(count), *self._ring.names)).encode()
+                    revision = await self._store.write_raw((), (Put(keys.MANAGERS + self._me, said),))
             except (Unavailable, TimeoutError) as error:
                 log.info("beat.unwritten", reason=str(error))
             else:

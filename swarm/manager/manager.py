@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_site import JoinSite
 from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
+from swarm.manager.data_key import DataKeyRotation, Held
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.events.feed import EventFeed
 from swarm.manager.execs import ExecBroker
@@ -50,6 +51,7 @@ from swarm.store.members import Members
 from swarm.store.store import Store
 
 STOP_GRACE_S = 0.5
+ASK_S = 2.0
 
 log = get_logger("manager")
 
@@ -70,6 +72,8 @@ class ManagerParts:
     store: Store
     member: OwnMember | None
     secrets: Secrets
+    save_data_keys: Callable[[Sequence[bytes]], None]
+    """Onto this manager's disk, in place of those that are there."""
     clock: Clock
     new_id: IdSource
     identity: Callable[[], Identity]
@@ -89,11 +93,13 @@ class Manager:
         self._identity = parts.identity
         self._listen = parts.listen
         self._me = parts.identity().subject.node_id
-        self._beats = ManagerBeats(parts.store, parts.clock, self._me)
+        self._beats = ManagerBeats(parts.store, parts.clock, self._me, parts.secrets.ring)
         self.control = Control(parts.store, parts.clock, parts.new_id, self.is_reachable)
         self.logs = LogBroker(parts.store, parts.new_id, self._read_elsewhere)
         self.execs = ExecBroker(parts.store, parts.new_id, self._channel)
         self.keeper = StoreKeeper(parts.store, parts.member, self._beats, parts.clock, parts.identity)
+        held = Held(ring=parts.secrets.ring, save=parts.save_data_keys)
+        self.data_key = DataKeyRotation(parts.store, self._me, held, self._ask_data_keys)
         self.events = EventFeed(parts.store, parts.clock)
         self._election = Election(parts.store, parts.clock, self._me, self._lead, self._may_lead)
         self._usage = UsageBook(parts.store.view, parts.clock)
@@ -135,6 +141,7 @@ class Manager:
             group.create_task(self._beats.run())
             group.create_task(self._election.run())
             group.create_task(self.keeper.run())
+            group.create_task(self.data_key.run())
             group.create_task(self._hand_raft_on())
             group.create_task(dispatcher.run())
             joins = JoinSite(self._store, self._clock, self._identity)
@@ -150,6 +157,7 @@ class Manager:
             group.create_task(scaler.run(self._me))
             group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
             group.create_task(Fencing(self._store, self._clock, epoch).run())
+            group.create_task(self.data_key.lead(epoch))
             group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
 
     def _may_lead(self) -> bool:
@@ -193,6 +201,12 @@ class Manager:
             stub: dispatcher_pb2_grpc.UsageBookAsyncStub = dispatcher_pb2_grpc.UsageBookStub(channel)
             found = await translated(stub.ReadUsage(dispatcher_pb2.ReadUsageRequest()))
         return {TaskID(each.task_id): usage_of(each) for each in found.usage}
+
+    async def _ask_data_keys(self, manager_id: NodeID) -> Sequence[bytes]:
+        async with self._channel(manager_id) as channel:
+            stub: managers_pb2_grpc.ManagersAsyncStub = managers_pb2_grpc.ManagersStub(channel)
+            request = managers_pb2.DataKeysRequest()
+            return (await translated(stub.DataKeys(request, timeout=ASK_S))).data_keys
 
     def _channel(self, manager_id: NodeID) -> AbstractAsyncContextManager[grpc.aio.Channel]:
         """A connection to another manager. Raises: Unavailable when it is none any more."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from swarm.base.clock import Clock
@@ -33,6 +33,7 @@ from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, managers_pb2_grpc
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.rpc import Context, caller
+from swarm.secrets.keyring import Keyring
 from swarm.store.external import ExternalEtcd
 from swarm.store.members import Member, Members
 from swarm.store.store import Store
@@ -50,7 +51,7 @@ log = get_logger("members")
 class Secrets:
     """What managers share, and hand to a new one. `store_ca` is None with a store that others run."""
 
-    data_key: bytes = field(repr=False)
+    ring: Keyring
     store_ca: EtcdCA | None
     external: ExternalEtcd | None = None
 
@@ -102,7 +103,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
         node = self._require_wanted()
         answer = pb.JoinStoreResponse(
-            data_key=self._secrets.data_key, unlock_key=require_cluster(self._store).unlock_key
+            data_keys=self._secrets.ring.data_keys, unlock_key=require_cluster(self._store).unlock_key
         )
         if (external := self._secrets.external) is not None:
             answer.endpoints.extend(external.endpoints)
@@ -161,6 +162,10 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
     async def Generation(self, request: pb.GenerationRequest, context: Context) -> pb.GenerationResponse:
         return pb.GenerationResponse(generation=require_cluster(self._store).generation)
+
+    async def DataKeys(self, request: pb.DataKeysRequest, context: Context) -> pb.DataKeysResponse:
+        self._require_wanted()
+        return pb.DataKeysResponse(data_keys=self._secrets.ring.data_keys)
 
     async def StoreStatus(self, request: pb.StoreStatusRequest, context: Context) -> pb.StoreStatusResponse:
         return await self._keeper.status()

@@ -24,10 +24,15 @@ from swarm.base.errors import InvalidArgument
 from swarm.model.container import Driver, Ulimit
 from swarm.model.objects import ContainerStatus
 from swarm.model.specs import (
+    ConfigReference,
+    ConfigSpec,
     ContainerSpec,
+    FileTarget,
     NodeSpec,
     ReplicatedJob,
     ReplicatedMode,
+    SecretReference,
+    SecretSpec,
     ServiceMode,
     ServiceSpec,
     TaskSpec,
@@ -60,6 +65,8 @@ _WORDS = {
     "ips": "IPs",
     "tty": "TTY",
     "dns": "DNS",
+    "uid": "UID",
+    "gid": "GID",
 }
 
 _ALWAYS: dict[type, frozenset[str]] = {
@@ -82,6 +89,11 @@ _ALWAYS: dict[type, frozenset[str]] = {
     Ulimit: frozenset({"name", "soft", "hard"}),
     SpreadOver: frozenset({"spread_descriptor"}),
     Driver: frozenset({"name"}),
+    FileTarget: frozenset({"name", "uid", "gid", "mode"}),
+    SecretReference: frozenset({"secret_id", "secret_name"}),
+    ConfigReference: frozenset({"config_id", "config_name"}),
+    SecretSpec: frozenset({"name", "labels"}),
+    ConfigSpec: frozenset({"name", "labels"}),
 }
 """Fields that are sent even when they say nothing: clients read them unguarded."""
 

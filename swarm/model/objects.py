@@ -6,8 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from swarm.base.ids import ClusterID, NetworkID, NodeID, ServiceID, TaskID
-from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
+from swarm.base.ids import ClusterID, ConfigID, NetworkID, NodeID, SecretID, ServiceID, TaskID
+from swarm.model.specs import (
+    ClusterSpec,
+    ConfigSpec,
+    NetworkSpec,
+    NodeSpec,
+    SecretSpec,
+    ServiceSpec,
+    TaskSpec,
+)
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
@@ -157,6 +165,44 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """Never holds the data, so that no answer, event or log line made from it can."""
+
+    id: SecretID
+    meta: Meta = field(default_factory=Meta)
+    spec: SecretSpec = field(default_factory=SecretSpec)
+    current: int = 1
+    """The version that references without one mean."""
+    last: int = 1
+    """The highest version ever made: numbers are not used twice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    id: ConfigID
+    meta: Meta = field(default_factory=Meta)
+    spec: ConfigSpec = field(default_factory=ConfigSpec)
+    current: int = 1
+    """As with secrets."""
+    last: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payload:
+    """The bytes of one version of a secret or a config."""
+
+    id: str
+    """`payload_id` of its owner and number."""
+    meta: Meta = field(default_factory=Meta)
+    data: bytes = field(default=b"", repr=False)
+
+
+def payload_id(owner_id: str, number: int) -> str:
+    """Under which id the version `number` of the secret or config `owner_id` is stored."""
+    return f"{owner_id}.{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinTokens:
     """The secrets inside the SWMTKN tokens, as stored (encrypted like everything stored)."""
 
@@ -218,5 +264,5 @@ class Cluster:
     """`SWMKEY-1-…` while the managers lock their keys on disk, else empty."""
 
 
-StoredObject = Service | Task | Node | Network | Cluster
+StoredObject = Service | Task | Node | Network | Cluster | Secret | Config | Payload
 """Every kind of object that the store keeps."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from swarm.base.ids import ConfigID, SecretID
 from swarm.model.container import DNSConfig, Driver, HealthConfig, Privileges, PullOptions, Ulimit
 from swarm.model.types import (
     Availability,
@@ -17,6 +18,37 @@ from swarm.model.types import (
     RestartPolicy,
     UpdateConfig,
 )
+
+NO_SECRET = SecretID("")
+NO_CONFIG = ConfigID("")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileTarget:
+    """The file that a container gets: a name below the usual directory, or an absolute path."""
+
+    name: str = ""
+    uid: str = "0"
+    gid: str = "0"
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretReference:
+    file: FileTarget | None = None
+    secret_id: SecretID = NO_SECRET
+    secret_name: str = ""
+    version: int = 0
+    """Which version of the secret; 0 in a service's spec follows the secret, in a task's it is set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigReference:
+    file: FileTarget | None = None
+    config_id: ConfigID = NO_CONFIG
+    config_name: str = ""
+    version: int = 0
+    """As with secrets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +84,8 @@ class ContainerSpec:
     capability_drop: tuple[str, ...] = ()
     """`CAP_…`; `ALL` in both means all of them."""
     ulimits: tuple[Ulimit, ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
+    configs: tuple[ConfigReference, ...] = ()
     pull_options: PullOptions | None = None
     """Internal: comes beside the spec in `X-Registry-Auth`, and is kept when an update brings none."""
 
@@ -132,6 +166,27 @@ class NetworkSpec:
     ingress: bool = False
     subnet: str = ""
     """CIDR; empty asks for one from the cluster's pools."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSpec:
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = field(default=b"", repr=False)
+    """Only on its way in: what is stored of it is a `Payload`."""
+    driver: Driver | None = None
+    """Whence the data comes instead; none stands for the store."""
+    templating: Driver | None = None
+    """`golang`: the data is a template."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigSpec:
+    name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    data: bytes = field(default=b"", repr=False)
+    """As with secrets."""
+    templating: Driver | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,6 +32,7 @@ from swarm.model.log_driver import log_policy
 from swarm.model.mount_rules import validate_mounts
 from swarm.model.option_rules import check_service_options
 from swarm.model.options import container_options
+from swarm.model.payload_rules import check_references
 from swarm.model.signals import parse_signal
 from swarm.model.specs import ContainerSpec, NodeSpec, ServiceMode, ServiceSpec, TaskSpec
 from swarm.model.task_template import check_templates
@@ -161,6 +162,7 @@ def validate_container_spec(container: ContainerSpec) -> None:
     if container.stop_grace_period is not None and container.stop_grace_period < timedelta(0):
         raise InvalidArgument("invalid stop grace period: must not be negative")
     validate_mounts(container.mounts)
+    check_references(container)
     _validate_rights(container)
     _validate_surroundings(container)
 

@@ -11,9 +11,19 @@ from typing import Protocol, TypeVar
 
 from swarm.base.errors import Ambiguous, NotFound
 from swarm.base.ids import NodeID, ServiceID
-from swarm.model.objects import Cluster, Network, Node, Service, StoredObject, Task
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    StoredObject,
+    Task,
+)
 
-T = TypeVar("T", Service, Task, Node, Network, Cluster)
+T = TypeVar("T", Service, Task, Node, Network, Cluster, Secret, Config, Payload)
 
 KIND_NAMES: dict[type[StoredObject], str] = {
     Service: "service",
@@ -21,6 +31,9 @@ KIND_NAMES: dict[type[StoredObject], str] = {
     Node: "node",
     Network: "network",
     Cluster: "swarm",
+    Secret: "secret",
+    Config: "config",
+    Payload: "payload",
 }
 """How messages call each kind."""
 
@@ -44,12 +57,14 @@ class ClusterView(Protocol):
 def name_of(item: StoredObject) -> str:
     """The name users know an object by; empty where there is none."""
     match item:
-        case Service() | Network() | Cluster():
+        case Service() | Network() | Cluster() | Secret() | Config():
             return item.spec.name
         case Node():
             return item.description.hostname
         case Task():
             return item.name
+        case Payload():
+            return ""
 
 
 def find(view: ClusterView, kind: type[T], reference: str) -> T:

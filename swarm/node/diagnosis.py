@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from swarm.api.diagnosis import Capability, RuntimeReport, StoreMember, StoreReport, SystemReport
+from swarm.api.diagnosis import Capability, KeyRotation, RuntimeReport, StoreMember, StoreReport, SystemReport
 from swarm.base.errors import NotManager, SwarmError, Unavailable
 from swarm.manager.ca.rotation import list_blocking
 from swarm.manager.manager import Manager
@@ -80,6 +80,28 @@ class Diagnosis:
                 await member.repair()
         except TimeoutError:
             raise Unavailable(REPAIRING) from None
+
+    async def rotate_data_key(self) -> None:
+        await self._manager().data_key.request()
+
+    def key_rotation(self) -> KeyRotation:
+        progress = self._manager().data_key.progress
+        return KeyRotation(
+            state="distributing" if progress.keys.coming else "resealing" if progress.keys.going else "none",
+            key=progress.keys.sealing,
+            waits_for=progress.waits_for,
+            left=progress.left,
+            total=progress.total,
+        )
+
+    def _manager(self) -> Manager:
+        """Raises: NotManager, Unavailable."""
+        member = self._member()
+        if member is None or member.membership.role is not NodeRole.MANAGER:
+            raise NotManager(in_cluster=member is not None)
+        if member.manager is None:
+            raise Unavailable("this manager does not serve yet; try again")
+        return member.manager
 
 
 def _blocks_rotation(node: Node) -> str:

@@ -49,6 +49,7 @@ from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity, load_identity, new_key, save_identity, write_private
 from swarm.secrets.archive import open_archive
 from swarm.secrets.box import new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.secrets.unlock import Locked
 from swarm.store.external import ExternalEtcd, check_usable
 
@@ -168,7 +169,7 @@ class Lifecycle:
         foundation = found(f"{membership.advertise_address}:{membership.join_port}", now)
         self._vault = create_vault(self._paths.identity, foundation.unlock_key)
         store_ca = create_etcd_ca(now) if external is None else None
-        secrets = Secrets(data_key=new_data_key(), store_ca=store_ca, external=external)
+        secrets = Secrets(ring=Keyring([new_data_key()]), store_ca=store_ca, external=external)
         save_secrets(self._paths, self._vault, secrets)
         failpoint("node.init.keyed")
         self._replace_identity(foundation.identity)

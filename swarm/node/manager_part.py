@@ -30,12 +30,12 @@ from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
-from swarm.node.secrets_on_disk import load_secrets, save_secrets
+from swarm.node.secrets_on_disk import load_secrets, save_data_keys, save_secrets
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.secrets.box import Box
+from swarm.secrets.keyring import Keyring
 from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
@@ -314,7 +314,7 @@ class ManagerPart:
         membership = needs.membership()
         if self._seed is not None and self._seed.after_revision:
             await continue_after(kv, self._seed.after_revision)
-        self._store = store = Store(ContinuedKV(kv), Box(secrets.data_key), needs.clock)
+        self._store = store = Store(ContinuedKV(kv), secrets.ring, needs.clock)
         group.create_task(store.run())
         await store.ready()
         if membership.recover and own is not None:
@@ -330,6 +330,7 @@ class ManagerPart:
                 store=store,
                 member=own,
                 secrets=secrets,
+                save_data_keys=lambda data_keys: save_data_keys(needs.paths, needs.vault, data_keys),
                 clock=needs.clock,
                 new_id=needs.new_id,
                 identity=needs.identity,
@@ -405,14 +406,14 @@ class ManagerPart:
 def _secrets_of(answer: pb.JoinStoreResponse) -> Secrets:
     if not answer.endpoints:
         store_ca = EtcdCA(answer.store_ca_certificate_pem, answer.store_ca_key_pem)
-        return Secrets(data_key=answer.data_key, store_ca=store_ca)
+        return Secrets(ring=Keyring(answer.data_keys), store_ca=store_ca)
     external = ExternalEtcd(
         endpoints=tuple(answer.endpoints),
         ca_pem=answer.store_ca_certificate_pem,
         cert_pem=answer.store_certificate_pem,
         key_pem=answer.store_key_pem,
     )
-    return Secrets(data_key=answer.data_key, store_ca=None, external=external)
+    return Secrets(ring=Keyring(answer.data_keys), store_ca=None, external=external)
 
 
 async def _serving(etcd: EtcdProcess) -> None:

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from swarm.api.backend import ExternalStore
-from swarm.base.errors import InvalidArgument
+from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.members import Secrets
 from swarm.node.files import Paths
 from swarm.node.vault import Vault
 from swarm.proto.identity import write_private
+from swarm.secrets.keyring import Keyring, pack, unpack
 from swarm.store.external import ExternalEtcd, check_endpoints
 
 
 def save_secrets(paths: Paths, vault: Vault, secrets: Secrets) -> None:
     """Keep what managers share, sealed."""
     paths.manager.mkdir(mode=0o700, parents=True, exist_ok=True)
-    vault.write(paths.data_key, secrets.data_key)
+    save_data_keys(paths, vault, secrets.ring.data_keys)
     if secrets.store_ca is not None:
         write_private(paths.store_ca, secrets.store_ca.certificate_pem)
         vault.write(paths.store_ca_key, secrets.store_ca.key_pem)
     if secrets.external is not None:
         vault.write(paths.external_store, _encode(secrets.external))
+
+
+def save_data_keys(paths: Paths, vault: Vault, data_keys: Sequence[bytes]) -> None:
+    """Replace those that are kept, atomically."""
+    vault.write(paths.data_key, pack(data_keys))
+
+
+def _read_ring(paths: Paths, vault: Vault) -> Keyring:
+    try:
+        return unpack(vault.read(paths.data_key))
+    except InvalidArgument as error:
+        raise FailedPrecondition(f"{paths.data_key}: {error}; restore it from a backup of the disk") from None
 
 
 def load_secrets(paths: Paths, vault: Vault) -> Secrets:
@@ -33,7 +47,7 @@ def load_secrets(paths: Paths, vault: Vault) -> Secrets:
         store_ca = EtcdCA(paths.store_ca.read_bytes(), vault.read(paths.store_ca_key))
     if paths.external_store.exists():
         external = _decode(vault.read(paths.external_store))
-    return Secrets(data_key=vault.read(paths.data_key), store_ca=store_ca, external=external)
+    return Secrets(ring=_read_ring(paths, vault), store_ca=store_ca, external=external)
 
 
 def read_external(wanted: ExternalStore) -> ExternalEtcd:

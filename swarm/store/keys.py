@@ -2,6 +2,7 @@
 
 /swarm/objects/<kind>/<id>        the object, sealed
 /swarm/claims/<hash>              the id of the object that has a name or an ingress port: makes them unique
+/swarm/data-key                   names of the data keys in use; only if there was ever more than one
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
 /swarm/managers/<node id>         rewritten by each manager while it serves
@@ -12,12 +13,23 @@ etcd keeps keys in the clear: names and ports are hashed with the cluster's data
 
 from __future__ import annotations
 
-from swarm.model.objects import Cluster, Network, Node, Service, StoredObject, Task
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    StoredObject,
+    Task,
+)
 from swarm.model.types import PublishMode
 
 PREFIX = "/swarm/"
 OBJECTS = f"{PREFIX}objects/"
 CLAIMS = f"{PREFIX}claims/"
+DATA_KEY = f"{PREFIX}data-key"
 LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
 MANAGERS = f"{PREFIX}managers/"
@@ -29,6 +41,9 @@ KINDS: dict[str, type[StoredObject]] = {
     "nodes": Node,
     "networks": Network,
     "clusters": Cluster,
+    "secrets": Secret,
+    "configs": Config,
+    "payloads": Payload,
 }
 _FOLDERS = {kind: folder for folder, kind in KINDS.items()}
 
@@ -60,7 +75,11 @@ def claims(item: StoredObject) -> frozenset[str]:
             return frozenset({f"names/networks/{item.spec.name}"})
         case Cluster():
             return frozenset({f"names/clusters/{item.spec.name}"})
-        case Task() | Node():
+        case Secret():
+            return frozenset({f"names/secrets/{item.spec.name}"})
+        case Config():
+            return frozenset({f"names/configs/{item.spec.name}"})
+        case Task() | Node() | Payload():
             return frozenset()
 
 
@@ -72,6 +91,8 @@ def taken(claim: str) -> str:
         return f"port '{port}' is already in use by another service as an ingress port ({protocol})"
     folder, _, name = rest.partition("/")
     noun = folder.removesuffix("s")
+    if noun in ("secret", "config"):
+        return f"{noun} {name} already exists"
     return (
         f"rpc error: code = AlreadyExists desc = name conflicts with an existing object: "
         f"{noun} {name} already exists"

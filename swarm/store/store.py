@@ -13,13 +13,10 @@ Invariant: the mirror never goes back to an older version of an object.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -34,44 +31,40 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import StoredObject
-from swarm.model.plan import Create, Delete, Op, Update
-from swarm.model.types import Version
+from swarm.model.plan import Create, Op
 from swarm.model.view import ClusterView, Objects
-from swarm.proto import codec
-from swarm.secrets.box import Box, Unsealable
+from swarm.secrets.box import Unsealable
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.changes import Change, Changes, LeaderWritten, Listener, Written
 from swarm.store.kv import KV, Compare, KeyValue, Put, WatchBatch, WatchLost, Write
-from swarm.store.kv import Delete as DeleteKey
+from swarm.store.sealing import Sealing
+from swarm.store.txns import TXN_BYTES, TXN_OPS, Part, Txn, chunks, joined
 
 RELIST_EVERY_S = 60.0
 MIRROR_TIMEOUT_S = 5.0
 DAMAGED_RETRY_S = 5.0
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
-TXN_OPS = 100
-"""etcd refuses more than 128 operations in one transaction."""
-TXN_BYTES = 1024 * 1024
-"""etcd refuses requests of more than 1.5 MiB."""
+SEAL_TRIES = 3
+"""How often a write is made anew because the data key changed meanwhile."""
+FENCES = 2
+"""Compares of every transaction: the leader's key and the data keys'."""
 
+T = TypeVar("T")
 Key = tuple[type[StoredObject], str]
 
 log = get_logger("store")
 
 
-@dataclass(frozen=True, slots=True)
-class _Txn:
-    compares: tuple[Compare, ...]
-    writes: tuple[Write, ...]
-
-
 class Store:
-    def __init__(self, kv: KV, box: Box, clock: Clock) -> None:
+    def __init__(self, kv: KV, ring: Keyring, clock: Clock) -> None:
         self._kv = kv
-        self._box = box
         self._clock = clock
         self._objects = Objects()
         self._raw: dict[str, KeyValue] = {}
+        self.sealing = Sealing(ring, self._raw, self._objects)
+        """How objects are kept, and which data keys they are sealed with."""
         self._revision = 0
         self._moved = asyncio.Condition()
         self._heard = clock.monotonic()
@@ -165,16 +158,21 @@ class Store:
             Unavailable: no quorum answered; whether the write happened is unknown.
         """
         now = self._clock.now()
-        txn = _joined([self._encode(op, now) for op in ops], epoch)
-        if (size := _weight(txn)) > TXN_BYTES:
-            raise InvalidArgument(f"too large to be stored: {size} bytes, at most {TXN_BYTES} are possible")
-        failpoint("store.commit.before")
-        failed, revision = await self._attempt(txn)
-        failpoint("store.commit.after")
-        if failed:
-            raise self._refusal(failed, ops)
-        await self._shown(revision)
-        return revision
+        for _ in range(SEAL_TRIES):
+            txn = joined([self.sealing.encode(op, now) for op in ops], self._fences(epoch))
+            if txn.weight > TXN_BYTES:
+                raise InvalidArgument(
+                    f"too large to be stored: {txn.weight} bytes, at most {TXN_BYTES} are possible"
+                )
+            failpoint("store.commit.before")
+            failed, revision = await self._attempt(txn)
+            failpoint("store.commit.after")
+            if failed and failed != (keys.DATA_KEY,):
+                raise self._refusal(failed, ops)
+            await self._shown(revision)
+            if not failed:
+                return revision
+        raise Unavailable("the swarm's data key is being changed; try again")
 
     async def apply(self, ops: Iterable[Op], *, epoch: int | None = None) -> int:
         """Write a plan in bounded transactions, dropping ops that lost a race; returns how many were written.
@@ -182,18 +180,19 @@ class Store:
         Raises: LeadershipLost, Unavailable.
         """
         now = self._clock.now()
-        written, revision = 0, 0
-        for chunk in _chunks([self._encode(op, now) for op in ops], TXN_OPS - 1):
-            done, at = await self._apply_chunk(chunk, epoch)
-            written, revision = written + done, max(revision, at)
-        if revision:
-            await self._shown(revision)
-        return written
+        return await self._write_parts(ops, lambda op: (self.sealing.encode(op, now),), epoch)
+
+    async def reseal(self, items: Iterable[StoredObject], epoch: int) -> int:
+        """Seal objects with the present data key, as they are; those that have changed since are left out.
+
+        Returns how many transactions' worth was written. Raises: LeadershipLost, Unavailable.
+        """
+        return await self._write_parts(items, self.sealing.reseal, epoch)
 
     async def write_raw(self, compares: Sequence[Compare], writes: Sequence[Write]) -> int | None:
         """A transaction on keys that are no objects; its revision, or None if a compare failed."""
         failpoint("store.raw.before")
-        failed, revision = await self._attempt(_Txn(tuple(compares), tuple(writes)))
+        failed, revision = await self._attempt(Txn(tuple(compares), tuple(writes)))
         failpoint("store.raw.after")
         return None if failed else revision
 
@@ -209,20 +208,42 @@ class Store:
             raise LeadershipLost("another manager leads")
         await self._shown(revision)
 
-    async def _apply_chunk(self, chunk: list[_Txn], epoch: int | None) -> tuple[int, int]:
+    async def _write_parts(
+        self, sources: Iterable[T], encode: Callable[[T], Iterable[Txn]], epoch: int | None
+    ) -> int:
+        written, revision = 0, 0
+        parts = [Part(source, txn) for source in sources for txn in encode(source)]
+        for chunk in chunks(parts, TXN_OPS - FENCES):
+            done, at = await self._write_chunk(chunk, encode, epoch)
+            written, revision = written + done, max(revision, at)
+        if revision:
+            await self._shown(revision)
+        return written
+
+    async def _write_chunk(
+        self, chunk: list[Part[T]], encode: Callable[[T], Iterable[Txn]], epoch: int | None
+    ) -> tuple[int, int]:
         while chunk:
             failpoint("store.apply.before")
-            failed, revision = await self._attempt(_joined(chunk, epoch))
+            failed, revision = await self._attempt(joined((p.txn for p in chunk), self._fences(epoch)))
             failpoint("store.apply.after")
             if not failed:
                 return len(chunk), revision
             if keys.LEADER in failed:
                 raise LeadershipLost("another manager leads")
+            if keys.DATA_KEY in failed:
+                await self._shown(revision)
+                sources = {id(part.source): part.source for part in chunk}.values()
+                chunk = [Part(source, txn) for source in sources for txn in encode(source)]
+                continue
             lost = set(failed)
-            chunk = [txn for txn in chunk if lost.isdisjoint(c.key for c in txn.compares)]
+            chunk = [part for part in chunk if lost.isdisjoint(c.key for c in part.txn.compares)]
         return 0, 0
 
-    async def _attempt(self, txn: _Txn) -> tuple[tuple[str, ...], int]:
+    def _fences(self, epoch: int | None) -> tuple[Compare, ...]:
+        return (*((Compare(keys.LEADER, epoch),) if epoch is not None else ()), self.sealing.fence)
+
+    async def _attempt(self, txn: Txn) -> tuple[tuple[str, ...], int]:
         """(keys whose compare failed, revision). A lost answer is looked up: sealed bytes never repeat."""
         try:
             result = await self._kv.txn(txn.compares, txn.writes)
@@ -240,39 +261,13 @@ class Store:
             return (), found.mod_revision
         return result.failed, result.revision
 
-    def _encode(self, op: Op, now: datetime) -> _Txn:
-        item = op.object
-        key = keys.object_key(type(item), item.id)
-        index = self._claims(item)
-        match op:
-            case Create():
-                expected, held = 0, frozenset[str]()
-            case Update() | Delete():
-                expected = item.meta.version.index
-                stored = self._objects.stored(type(item), item.id)
-                held = self._claims(stored) if stored else frozenset()
-        if isinstance(op, Delete):
-            freed: list[Write] = [DeleteKey(key), *(DeleteKey(k) for k in held)]
-            return _Txn((Compare(key, expected),), tuple(freed))
-        stamped = _stamp(item, now, created=isinstance(op, Create))
-        writes: list[Write] = [Put(key, self._box.seal(key, codec.dumps(stamped)))]
-        writes += [Put(k, item.id.encode()) for k in sorted(index - held)]
-        writes += [DeleteKey(k) for k in sorted(held - index)]
-        return _Txn((Compare(key, expected), *(Compare(k, 0) for k in sorted(index - held))), tuple(writes))
-
-    def _claims(self, item: StoredObject) -> frozenset[str]:
-        return frozenset(self._claim_key(claim) for claim in keys.claims(item))
-
-    def _claim_key(self, claim: str) -> str:
-        return keys.CLAIMS + self._box.blind(claim)
-
     def _refusal(
         self, failed: Sequence[str], ops: Sequence[Op]
     ) -> AlreadyExists | OutOfSequence | LeadershipLost:
         if keys.LEADER in failed:
             return LeadershipLost("another manager leads")
         for claim in sorted(claim for op in ops for claim in keys.claims(op.object)):
-            if self._claim_key(claim) in failed:
+            if self.sealing.claims_in(claim, frozenset(failed)):
                 return AlreadyExists(keys.taken(claim))
         created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
         if created & set(failed):
@@ -331,24 +326,22 @@ class Store:
                 listener(written, is_whole)
 
     def _keep(self, item: KeyValue) -> Change | None:
-        self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
         place = keys.parse_object_key(item.key)
         if place is None:
+            self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision) if _is_object(item.key) else item
             return None
-        kind, object_id = place
-        value: Any = codec.loads(kind, self._box.open(item.key, item.value))
-        value = dataclasses.replace(
-            value, meta=dataclasses.replace(value.meta, version=Version(index=item.mod_revision))
-        )
+        value = self.sealing.open(place[0], item)
+        self._raw[item.key] = KeyValue(item.key, b"", item.mod_revision)
         old = self._objects.put(value)
         for feed in self._feeds:
-            feed.record((kind, object_id), old, value)
+            feed.record(place, old, value)
         return Change(old, value)
 
     def _forget(self, item: KeyValue) -> Change | None:
         place = keys.parse_object_key(item.key)
         if self._raw.pop(item.key, None) is None or place is None:
             return None
+        self.sealing.forget(item.key)
         old = self._objects.remove(*place)
         for feed in self._feeds:
             feed.record(place, old, None)
@@ -364,35 +357,3 @@ def _leader_written(known: KeyValue | None, item: KeyValue) -> tuple[LeaderWritt
 
 def _is_object(key: str) -> bool:
     return key.startswith(keys.OBJECTS)
-
-
-def _stamp(item: Any, now: datetime, *, created: bool) -> Any:  # noqa: ANN401 - any stored object
-    meta = dataclasses.replace(item.meta, updated_at=now, **({"created_at": now} if created else {}))
-    return dataclasses.replace(item, meta=meta)
-
-
-def _joined(txns: Sequence[_Txn], epoch: int | None) -> _Txn:
-    fence = (Compare(keys.LEADER, epoch),) if epoch is not None else ()
-    return _Txn(
-        (*fence, *(c for txn in txns for c in txn.compares)), tuple(w for txn in txns for w in txn.writes)
-    )
-
-
-def _weight(txn: _Txn) -> int:
-    return sum(len(write.value) for write in txn.writes if isinstance(write, Put))
-
-
-def _chunks(txns: Sequence[_Txn], limit: int) -> Iterator[list[_Txn]]:
-    chunk: list[_Txn] = []
-    ops = size = 0
-    for txn in txns:
-        cost = max(len(txn.compares), len(txn.writes))
-        weight = _weight(txn)
-        if chunk and (ops + cost > limit or size + weight > TXN_BYTES):
-            yield chunk
-            chunk, ops, size = [], 0, 0
-        chunk.append(txn)
-        ops += cost
-        size += weight
-    if chunk:
-        yield chunk

@@ -142,14 +142,26 @@ def founding(cluster: Cluster, archive: Path) -> None:
 
 
 def secrets_change(cluster: Cluster, archive: Path) -> None:
-    """A backup, another root, other tokens; nodes come through it."""
+    """A backup, another root, data key and token; nodes come through it."""
     _backup(cluster).unlink()
     root = ask(cluster, _root)
     insist(cluster, MANAGER, ("ca", "--rotate", "-d", "-q"), lambda: _root(cluster) != root)
     cluster.wait_until(lambda: _rotated(cluster), "every node has the new root's certificate", INSIST_S)
+    rotate_data_key(cluster)
     token = cluster.wait_until(lambda: _token(cluster), "the worker's join token", INSIST_S)
     insist(cluster, MANAGER, ("join-token", "--rotate", "worker"), lambda: _token(cluster) not in ("", token))
     cluster.wait_until(lambda: is_in(cluster, WORKER), "the worker is ready", INSIST_S)
+
+
+def rotate_data_key(cluster: Cluster) -> None:
+    """Until everything is sealed with another key."""
+    before = ask(cluster, lambda found: found.get("/system/datakey")["Key"])
+
+    def has_moved() -> bool:
+        found = cluster.get("/system/datakey")
+        return bool(found["Key"] != before and found["State"] == "none")
+
+    insist(cluster, MANAGER, ("system", "rotate-data-key", "-d"), has_moved)
 
 
 def lock(cluster: Cluster) -> str:
@@ -165,6 +177,7 @@ def locking(cluster: Cluster, archive: Path) -> None:
     _unlock(cluster, WORKER, keys)
     insist(cluster, MANAGER, ("unlock-key", "--rotate", "-q"), lambda: _key(cluster) not in keys)
     keys.append(ask(cluster, _key))
+    rotate_data_key(cluster)
     # It may have died before it heard of the new key or after: one of the two opens it, no third is needed.
     _unlock(cluster, WORKER, keys)
     cluster.wait_until(lambda: _key(cluster, WORKER) == keys[-1], "it has the new key", INSIST_S)

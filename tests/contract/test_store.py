@@ -16,6 +16,7 @@ from swarm.model.plan import Create, Delete, Update
 from swarm.model.specs import ServiceSpec
 from swarm.model.types import Endpoint, PortConfig
 from swarm.secrets.box import Box, Unsealable, new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.election import Election
 from swarm.store.kv import Compare, Put
@@ -33,7 +34,7 @@ async def stores(kv):
     running = []
 
     async def opened(data_key=KEY):
-        store = Store(kv, Box(data_key), FakeClock())
+        store = Store(kv, Keyring([data_key]), FakeClock())
         running.append(asyncio.ensure_future(store.run()))
         await store.ready()
         return store

@@ -25,7 +25,7 @@ from swarm.api.backend import (
     RegistryAuth,
     SwarmStatus,
 )
-from swarm.api.diagnosis import Capability, RuntimeReport, StoreReport, SystemReport
+from swarm.api.diagnosis import Capability, KeyRotation, RuntimeReport, StoreReport, SystemReport
 from swarm.base.clock import FakeClock
 from swarm.base.errors import NotFound, SwarmError, Unavailable
 from swarm.base.ids import NodeID, SequentialIds
@@ -354,6 +354,7 @@ class FakeSystem:
     def __init__(self) -> None:
         self.store: StoreReport | None = None
         self.repairs = 0
+        self.rotations = 0
         self.told: tuple[str, ...] = ()
 
     async def report(self) -> SystemReport:
@@ -366,6 +367,13 @@ class FakeSystem:
 
     async def repair(self) -> None:
         self.repairs += 1
+
+    async def rotate_data_key(self) -> None:
+        self.rotations += 1
+
+    def key_rotation(self) -> KeyRotation:
+        state = "resealing" if self.rotations else "none"
+        return KeyRotation(state=state, key="k1", waits_for=(), left=self.rotations, total=3)
 
 
 class EveryTask:

@@ -21,6 +21,8 @@ from swarm.model.specs import NodeSpec
 from swarm.model.types import NodeRole
 from swarm.node.founding import found_cluster
 from swarm.proto.identity import Identity, make_csr, new_key
+from swarm.secrets.box import new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.store.store import Store
 from tests.fakes.memory_cluster import memory_store
 
@@ -85,7 +87,8 @@ class Site:
 
 @asynccontextmanager
 async def site():
-    async with memory_store(CLOCK) as store:
+    ring = Keyring([new_data_key()])
+    async with memory_store(CLOCK, ring=ring) as store:
         ports = free_ports(2)
         join = f"127.0.0.1:{ports[0]}"
         foundation = found_cluster(InitRequest(), join, CLOCK.now(), new_id)
@@ -95,7 +98,8 @@ async def site():
         parts = ManagerParts(
             store=store,
             member=None,
-            secrets=Secrets(data_key=b"", store_ca=None),
+            secrets=Secrets(ring=ring, store_ca=None),
+            save_data_keys=lambda _: None,
             clock=CLOCK,
             new_id=new_id,
             identity=lambda: held[0],

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from swarm.base.clock import Clock
-from swarm.secrets.box import Box, new_data_key
+from swarm.secrets.box import new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.kv import Compare, Put
 from swarm.store.memory import MemoryKV
@@ -16,9 +17,9 @@ from swarm.store.store import Store
 
 @asynccontextmanager
 async def memory_store(
-    clock: Clock, kv: MemoryKV | None = None, box: Box | None = None
+    clock: Clock, kv: MemoryKV | None = None, ring: Keyring | None = None
 ) -> AsyncIterator[Store]:
-    store = Store(kv or MemoryKV(), box or Box(new_data_key()), clock)
+    store = Store(kv or MemoryKV(), ring or Keyring([new_data_key()]), clock)
     running = asyncio.ensure_future(store.run())
     await store.ready()
     try:

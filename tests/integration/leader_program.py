@@ -18,7 +18,7 @@ from swarm.base.ids import NodeID, TaskID
 from swarm.manager.ca.etcd_ca import etcd_files
 from swarm.model.objects import Task
 from swarm.model.plan import Create
-from swarm.secrets.box import Box
+from swarm.secrets.keyring import Keyring
 from swarm.store.election import Election
 from swarm.store.etcd import EtcdKV
 from swarm.store.store import Store
@@ -29,7 +29,7 @@ DATA_KEY = bytes(32)
 
 async def main(target: str, pki: Path, name: str, *, fenced: bool) -> None:
     kv = EtcdKV(replace(etcd_files(pki).address(), target=target))
-    store, clock = Store(kv, Box(DATA_KEY), SystemClock()), SystemClock()
+    store, clock = Store(kv, Keyring([DATA_KEY]), SystemClock()), SystemClock()
 
     async def lead(epoch: int) -> None:
         print("leads", epoch, flush=True)

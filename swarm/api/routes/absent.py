@@ -15,14 +15,6 @@ def _nothing(value: object) -> Handler:
     return handler
 
 
-def _nothing_in_swarm(value: object) -> Handler:
-    async def handler(call: Call) -> web.Response:
-        call.control()
-        return answer(value)
-
-    return handler
-
-
 def _unknown(kind: str) -> Handler:
     async def handler(call: Call) -> web.Response:
         raise NotFound(kind, call.params["id"])
@@ -51,12 +43,6 @@ ROUTES = (
     Route("POST", "/volumes/create", _refused("creating volumes is")),
     Route("GET", "/plugins", _nothing([])),
     Route("GET", "/plugins/{id*}/json", _unknown("plugin")),
-    Route("GET", "/secrets", _nothing_in_swarm([])),
-    Route("GET", "/secrets/{id}", _unknown("secret")),
-    Route("POST", "/secrets/create", _refused("secrets are")),
-    Route("GET", "/configs", _nothing_in_swarm([])),
-    Route("GET", "/configs/{id}", _unknown("config")),
-    Route("POST", "/configs/create", _refused("configs are")),
     Route("POST", "/networks/create", _refused("creating networks is")),
     Route("DELETE", "/networks/{id}", _refused("removing networks is")),
     Route("POST", "/containers/create", _refused("containers outside of services are")),

@@ -1,4 +1,4 @@
-"""`/system/info` and `/system/repair`: ours, Docker has nothing like them."""
+"""`/system/info`, `/system/repair` and `/system/datakey`: ours, Docker has nothing like them."""
 
 from __future__ import annotations
 
@@ -34,6 +34,27 @@ async def repair(call: Call) -> web.Response:
     return done()
 
 
+async def data_key(call: Call) -> web.Response:
+    rotation = call.backend.system.key_rotation()
+    return answer(
+        {
+            "State": rotation.state,
+            "Key": rotation.key,
+            "WaitsFor": [
+                {"ID": n.id, "Hostname": n.description.hostname, "State": n.status.state.value}
+                for n in rotation.waits_for
+            ],
+            "Left": rotation.left,
+            "Total": rotation.total,
+        }
+    )
+
+
+async def rotate_data_key(call: Call) -> web.Response:
+    await call.backend.system.rotate_data_key()
+    return done()
+
+
 def _store(store: StoreReport) -> Json:
     return {
         "State": store.state,
@@ -64,4 +85,6 @@ def _member(member: StoreMember) -> Json:
 ROUTES = (
     Route("GET", "/system/info", info),
     Route("POST", "/system/repair", repair),
+    Route("GET", "/system/datakey", data_key),
+    Route("POST", "/system/datakey/rotate", rotate_data_key),
 )

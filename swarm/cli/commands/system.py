@@ -21,6 +21,10 @@ system = LazyGroup(
         "restore": ("swarm.cli.commands.backup:restore", "Start the swarm of a backup again, on this host"),
         "info": ("swarm.cli.commands.upkeep:info", "Show how this node's store, runtime and kernel are"),
         "repair": ("swarm.cli.commands.upkeep:repair", "Replace this manager's damaged part of the store"),
+        "rotate-data-key": (
+            "swarm.cli.commands.upkeep:rotate_data_key",
+            "Seal everything stored with a new key",
+        ),
     },
     help="Look after the swarm's store and this node.",
 )

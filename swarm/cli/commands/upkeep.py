@@ -1,14 +1,16 @@
-"""system info and system repair."""
+"""system info, system repair and system rotate-data-key."""
 
 from __future__ import annotations
 
 import json
+import time
 
 import click
 
 from swarm.cli.options import FORMAT_HELP, connect
 
 _REPAIR_S = 120.0
+_POLL_S = 0.2
 
 
 @click.command()
@@ -39,3 +41,32 @@ def repair(ctx: click.Context, /) -> None:
     with Client(ctx.obj, timeout_s=_REPAIR_S) as client:
         client.post("/system/repair")
     click.echo("The store of this manager has been rebuilt from the other managers.")
+
+
+@click.command("rotate-data-key")
+@click.option("-d", "--detach", is_flag=True, help="Do not wait until everything is sealed with the new key")
+@click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
+@click.pass_context
+def rotate_data_key(ctx: click.Context, /, detach: bool, quiet: bool) -> None:
+    """Replace the key that everything stored is sealed with, while everything runs on.
+
+    A rotation that is under way goes on: the command then shows how far it is.
+    """
+    from swarm.cli.upkeep_text import rotation_lines
+
+    shown: set[str] = set()
+    with connect(ctx) as client:
+        client.post("/system/datakey/rotate")
+        try:
+            while not detach:
+                found = client.get("/system/datakey")
+                for line in rotation_lines(found):
+                    if line not in shown and not quiet:
+                        click.echo(line)
+                    shown.add(line)
+                if found["State"] == "none":
+                    return
+                time.sleep(_POLL_S)
+        except KeyboardInterrupt:
+            click.echo("\nOperation continuing in background.")
+            click.echo("Use `swarm system rotate-data-key` to see how far it is.")

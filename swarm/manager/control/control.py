@@ -26,6 +26,7 @@ from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
 from swarm.manager.control.cluster import change_cluster
 from swarm.manager.control.names import generate_name
+from swarm.manager.control.payloads import Payloads
 from swarm.manager.control.services import (
     FROM_SPEC,
     changed_service,
@@ -60,6 +61,7 @@ class Control:
         self._store = store
         self._clock = clock
         self._new_id = new_id
+        self.payloads = Payloads(store, new_id)
 
     @property
     def view(self) -> ClusterView:

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument, Unsupported
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.payloads import refuse_missing
 from swarm.manager.orchestrator.dependencies import refuse_dependencies
 from swarm.manager.orchestrator.rollout import PAUSED, UNDER_WAY, rolled_back
 from swarm.manager.orchestrator.schedule import next_job_status
@@ -42,6 +43,7 @@ def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
     policy = allowed(clusters[0].spec.labels) if clusters else frozenset[str]()
     refuse_forbidden(container_options(spec.task_template.container_spec.labels), policy)
     refuse_dependencies(view, spec)
+    refuse_missing(view, spec.task_template.container_spec)
 
 
 def changed_service(
@@ -86,9 +88,10 @@ def rolled_back_service(view: ClusterView, service: Service, now: datetime) -> S
 
     Raises:
         FailedPrecondition: there is none.
-        InvalidArgument: its ports are taken meanwhile.
+        InvalidArgument: its ports are taken meanwhile, or a secret or config of its is gone.
     """
     changed = rolled_back(view, service)
+    refuse_missing(view, changed.spec.task_template.container_spec)
     if service.spec.mode.is_job:
         return replace(changed, job_status=next_job_status(service, changed.spec, now))
     status = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, message="manually requested rollback")

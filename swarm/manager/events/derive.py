@@ -1,8 +1,8 @@
 """What writes to the store mean to people: a write in, at most one event out per object.
 
-In: writes in the order of the store's revisions. Out: events of services, tasks, nodes, networks and the
-cluster. Invariant: the same write gives the same event, at the same position, on every manager; times come
-from the written object, and only of what is removed from the reader's clock.
+In: writes in the order of the store's revisions. Out: events of services, tasks, nodes, networks, secrets,
+configs and the cluster. Invariant: the same write gives the same event, at the same position, on every
+manager; times come from the written object, and only of what is removed from the reader's clock.
 Attributes have Docker's names where it has them (`state.old`, `updatestate.new`, `replicas.old`).
 Source: moby daemon/events.go (logServiceEvent, logNodeEvent).
 """
@@ -10,10 +10,21 @@ Source: moby daemon/events.go (logServiceEvent, logNodeEvent).
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
 from swarm.model.events import Event, Position
-from swarm.model.objects import Cluster, Network, Node, Service, StoredObject, Task
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    StoredObject,
+    Task,
+)
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeState
 from swarm.model.view import KIND_NAMES, ClusterView, name_of
@@ -28,7 +39,7 @@ def events_of(write: Written | LeaderWritten, view: ClusterView, now: datetime) 
         return tuple(_leader_event(write, node, view, now) for node in sorted({write.old, write.new} - {""}))
     old, new = write.change.old, write.change.new
     item = new or old
-    if item is None:
+    if item is None or isinstance(item, Payload):
         return ()
     action = "remove" if new is None else "create" if old is None else "update"
     changed = _differences(old, new) if old is not None and new is not None else {}
@@ -93,6 +104,10 @@ def _differences(old: StoredObject, new: StoredObject) -> Attributes | None:
             return _of_nodes(old, new)
         case Network(), Network():
             return {} if old.spec != new.spec else None
+        case Secret(), Secret():
+            return {} if replace(old, meta=new.meta) != new else None
+        case Config(), Config():
+            return {} if replace(old, meta=new.meta) != new else None
         case Cluster(), Cluster():
             return _of_clusters(old, new)
         case _:

@@ -89,7 +89,7 @@ class JoinStoreResponse(_message.Message):
 
     INITIAL_CLUSTER_FIELD_NUMBER: _builtins.int
     MEMBER_ID_FIELD_NUMBER: _builtins.int
-    DATA_KEY_FIELD_NUMBER: _builtins.int
+    DATA_KEYS_FIELD_NUMBER: _builtins.int
     STORE_CA_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     STORE_CA_KEY_PEM_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
@@ -99,14 +99,16 @@ class JoinStoreResponse(_message.Message):
     initial_cluster: _builtins.str
     """Name and peer URL of every member, as etcd's initial cluster: "name=url,name=url"."""
     member_id: _builtins.int
-    data_key: _builtins.bytes
-    """What managers share: the key of everything stored, and the store's own certificate authority."""
     store_ca_certificate_pem: _builtins.bytes
     store_ca_key_pem: _builtins.bytes
     store_certificate_pem: _builtins.bytes
     store_key_pem: _builtins.bytes
     unlock_key: _builtins.str
     """Under autolock, what the managers' keys are locked with on disk; empty without."""
+    @_builtins.property
+    def data_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What managers share: the keys of everything stored (two while the one replaces the other), and the store's own certificate authority."""
+
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """With an etcd that others run: where it is, and the certificate that managers show there."""
@@ -116,7 +118,7 @@ class JoinStoreResponse(_message.Message):
         *,
         initial_cluster: _builtins.str = ...,
         member_id: _builtins.int = ...,
-        data_key: _builtins.bytes = ...,
+        data_keys: _abc.Iterable[_builtins.bytes] | None = ...,
         store_ca_certificate_pem: _builtins.bytes = ...,
         store_ca_key_pem: _builtins.bytes = ...,
         endpoints: _abc.Iterable[_builtins.str] | None = ...,
@@ -126,7 +128,7 @@ class JoinStoreResponse(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_key", b"data_key", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem", "unlock_key", b"unlock_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_keys", b"data_keys", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -240,6 +242,41 @@ class GenerationResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GenerationResponse: _TypeAlias = GenerationResponse  # noqa: Y015
+
+@_typing.final
+class DataKeysRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataKeysRequest: _TypeAlias = DataKeysRequest  # noqa: Y015
+
+@_typing.final
+class DataKeysResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATA_KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def data_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        data_keys: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_keys", b"data_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DataKeysResponse: _TypeAlias = DataKeysResponse  # noqa: Y015
 
 @_typing.final
 class StoreStatusRequest(_message.Message):

@@ -128,6 +128,11 @@ class ManagersStub(object):
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
                 response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
                 _registered_method=True)
+        self.DataKeys = channel.unary_unary(
+                '/swarm.v1.Managers/DataKeys',
+                request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysRequest.SerializeToString,
+                response_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysResponse.FromString,
+                _registered_method=True)
         self.StoreStatus = channel.unary_unary(
                 '/swarm.v1.Managers/StoreStatus',
                 request_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.StoreStatusRequest.SerializeToString,
@@ -181,6 +186,13 @@ class ManagersServicer(object):
 
     def Generation(self, request, context):
         """Which generation of the cluster the asked manager is of.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DataKeys(self, request, context):
+        """The keys of everything stored that the asked manager has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +255,11 @@ def add_ManagersServicer_to_server(servicer, server):
                     servicer.Generation,
                     request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.FromString,
                     response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.SerializeToString,
+            ),
+            'DataKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.DataKeys,
+                    request_deserializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysRequest.FromString,
+                    response_serializer=swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysResponse.SerializeToString,
             ),
             'StoreStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.StoreStatus,
@@ -378,6 +395,33 @@ class Managers(object):
             '/swarm.v1.Managers/Generation',
             swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationRequest.SerializeToString,
             swarm_dot_proto_dot_gen_dot_managers__pb2.GenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DataKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/swarm.v1.Managers/DataKeys',
+            swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysRequest.SerializeToString,
+            swarm_dot_proto_dot_gen_dot_managers__pb2.DataKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

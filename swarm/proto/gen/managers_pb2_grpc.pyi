@@ -65,6 +65,8 @@ class ManagersStub:
     """Takes the caller out of the store: it leaves the cluster."""
     Generation: _grpc.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]
     """Which generation of the cluster the asked manager is of."""
+    DataKeys: _grpc.UnaryUnaryMultiCallable[_managers_pb2.DataKeysRequest, _managers_pb2.DataKeysResponse]
+    """The keys of everything stored that the asked manager has."""
     StoreStatus: _grpc.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]
     """How the asked manager's own member of the store is."""
     HashStore: _grpc.UnaryUnaryMultiCallable[_managers_pb2.HashStoreRequest, _managers_pb2.HashStoreResponse]
@@ -87,6 +89,8 @@ class ManagersAsyncStub(ManagersStub):
     """Takes the caller out of the store: it leaves the cluster."""
     Generation: _aio.UnaryUnaryMultiCallable[_managers_pb2.GenerationRequest, _managers_pb2.GenerationResponse]  # type: ignore[assignment]
     """Which generation of the cluster the asked manager is of."""
+    DataKeys: _aio.UnaryUnaryMultiCallable[_managers_pb2.DataKeysRequest, _managers_pb2.DataKeysResponse]  # type: ignore[assignment]
+    """The keys of everything stored that the asked manager has."""
     StoreStatus: _aio.UnaryUnaryMultiCallable[_managers_pb2.StoreStatusRequest, _managers_pb2.StoreStatusResponse]  # type: ignore[assignment]
     """How the asked manager's own member of the store is."""
     HashStore: _aio.UnaryUnaryMultiCallable[_managers_pb2.HashStoreRequest, _managers_pb2.HashStoreResponse]  # type: ignore[assignment]
@@ -130,6 +134,14 @@ class ManagersServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_managers_pb2.GenerationResponse, _abc.Awaitable[_managers_pb2.GenerationResponse]]:
         """Which generation of the cluster the asked manager is of."""
+
+    @_abc_1.abstractmethod
+    def DataKeys(
+        self,
+        request: _managers_pb2.DataKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_managers_pb2.DataKeysResponse, _abc.Awaitable[_managers_pb2.DataKeysResponse]]:
+        """The keys of everything stored that the asked manager has."""
 
     @_abc_1.abstractmethod
     def StoreStatus(

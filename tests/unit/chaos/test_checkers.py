@@ -18,7 +18,8 @@ from swarm.model.objects import Service, Task
 from swarm.model.plan import Create, Update
 from swarm.model.specs import ServiceSpec
 from swarm.proto.gen import dispatcher_pb2 as pb
-from swarm.secrets.box import Box, new_data_key
+from swarm.secrets.box import new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.kv import Put, TxnResult
 from swarm.store.memory import MemoryKV
@@ -256,7 +257,7 @@ class ComparesNothing(MemoryKV):
 
 @contextlib.asynccontextmanager
 async def store_on(kv):
-    store = Store(kv, Box(new_data_key()), FakeClock())
+    store = Store(kv, Keyring([new_data_key()]), FakeClock())
     running = asyncio.ensure_future(store.run())
     await store.ready()
     try:

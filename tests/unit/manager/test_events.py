@@ -20,7 +20,8 @@ from swarm.model.specs import ReplicatedMode, ServiceMode, ServiceSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import Availability, Meta, NodeState, UpdateState, UpdateStatus
 from swarm.model.view import Objects
-from swarm.secrets.box import Box, new_data_key
+from swarm.secrets.box import new_data_key
+from swarm.secrets.keyring import Keyring
 from swarm.store.changes import Change, LeaderWritten, Written
 from swarm.store.memory import MemoryKV
 from swarm.store.store import Store
@@ -201,8 +202,8 @@ def test_positions_round_trip() -> None:
 
 
 async def test_two_managers_tell_the_same_events_at_the_same_positions() -> None:
-    clock, kv, box = FakeClock(), MemoryKV(), Box(new_data_key())
-    stores = [Store(kv, box, clock), Store(kv, box, clock)]
+    clock, kv, ring = FakeClock(), MemoryKV(), Keyring([new_data_key()])
+    stores = [Store(kv, ring, clock), Store(kv, ring, clock)]
     feeds = []
     async with asyncio.TaskGroup() as group:
         running = [group.create_task(store.run()) for store in stores]

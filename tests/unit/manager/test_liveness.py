@@ -14,12 +14,14 @@ from swarm.manager.liveness import plan_lost_nodes
 from swarm.model.objects import Node, NodeStatus
 from swarm.model.types import NodeState
 from swarm.model.view import Objects
+from swarm.secrets.keyring import Keyring
 from swarm.store import keys
 from swarm.store.kv import Put
 from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import memory_store
 
 NODE = NodeID("n1")
+RING = Keyring([bytes(32)])
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 
 
@@ -89,7 +91,7 @@ def test_nodes_of_a_manager_that_has_gone_and_overdue_ones_are_down():
 async def test_a_manager_that_beat_once_is_gone_sooner_than_one_never_heard():
     clock = FakeClock()
     async with memory_store(clock) as store:
-        beats = ManagerBeats(store, clock, NodeID("me"))
+        beats = ManagerBeats(store, clock, NodeID("me"), RING)
         await store.write_raw((), (Put(keys.MANAGERS + "m1", b"1"), Put(keys.MANAGERS + "m2", b"1")))
         await store.sync()
         assert beats.is_reachable(NodeID("m1"))
@@ -121,7 +123,7 @@ class RefusesBeats(MemoryKV):
 async def test_a_beat_that_is_refused_at_once_is_not_repeated_at_once():
     clock, kv = FakeClock(), RefusesBeats()
     async with memory_store(clock, kv) as store:
-        beating = asyncio.ensure_future(ManagerBeats(store, clock, NodeID("me")).run())
+        beating = asyncio.ensure_future(ManagerBeats(store, clock, NodeID("me"), RING).run())
         await asyncio.wait({beating}, timeout=BEAT_EVERY_S / 2)
         beating.cancel()
         await asyncio.wait({beating})

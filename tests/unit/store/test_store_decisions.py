@@ -169,8 +169,8 @@ class TornKV(MemoryKV):
 
 async def test_what_cannot_be_read_stops_the_mirror_and_not_the_program(monkeypatch):
     monkeypatch.setattr("swarm.store.store.DAMAGED_RETRY_S", 0.0)
-    kv, box = TornKV(), Box(new_data_key())
-    async with memory_store(FakeClock(), kv, box) as store:
+    kv = TornKV()
+    async with memory_store(FakeClock(), kv) as store:
         service = Service(id=ServiceID(new_id()), spec=ServiceSpec(name="s"))
         await store.commit([Create(object=service)])
         key = keys.object_key(Service, service.id)
