@@ -6,8 +6,9 @@ told, or undone. Networks, secrets and configs that nobody needs any more go whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from math import inf
 from typing import Any
 
@@ -26,6 +27,7 @@ from swarm.stack.plan import (
     id_of,
     is_leftover,
     plan_stack,
+    stack_of,
     to_resolve,
     undo,
 )
@@ -52,7 +54,8 @@ class Deployment:
         self._client = client
         self._stack = stack
         self._options = options
-        self._present = Present(**{kind.many: client.get(f"/{kind.many}") for kind in Kind})
+        present = Present(**{kind.many: client.get(f"/{kind.many}") for kind in Kind})
+        self._present = replace(present, other_secrets=frozenset(self._other_secrets(present)))
         self._ids: dict[str, dict[str, str]] = self._present.ids()
         self._service_ids = {name: id_of(item) for name, item in self._present.of(Kind.SERVICE).items()}
 
@@ -73,6 +76,22 @@ class Deployment:
             raise self._failure(error, steps, done) from error
         for step in filter(is_leftover, steps):
             self._apply(step)
+
+    def _other_secrets(self, present: Present) -> Iterator[str]:
+        """Ask the manager for each secret whether it has this content: an update that would change nothing is
+        refused if it has not."""
+        secrets = present.of(Kind.SECRET)
+        for wanted in self._stack.secrets:
+            found = secrets.get(wanted.name)
+            if wanted.external or found is None or stack_of(found) != self._stack.name:
+                continue
+            body = found["Spec"] | {"Data": wanted.body.get("Data", "")}
+            try:
+                self._client.post(f"/secrets/{id_of(found)}/update", body, version=found["Version"]["Index"])
+            except ApiError as error:
+                if error.status != HTTPStatus.BAD_REQUEST:
+                    raise
+                yield wanted.name
 
     # --- images ------------------------------------------------------------------------------------------
 

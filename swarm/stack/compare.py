@@ -78,9 +78,9 @@ def _pools(network: Json) -> list[str]:
     return sorted(each.get("Subnet", "") for each in (network.get("IPAM") or {}).get("Config") or ())
 
 
-def content_changes(wanted: Json, spec: Json) -> tuple[str, ...]:
-    """Of a secret or config. A secret's content is never shown, so that only its manager can compare it."""
-    found = ["content"] if "Data" in spec and spec["Data"] != wanted.get("Data") else []
+def content_changes(wanted: Json, spec: Json, *, is_other: bool = False) -> tuple[str, ...]:
+    """Of a secret or config. A secret's content is not shown: whether it `is_other`, the manager says."""
+    found = ["content"] if is_other or ("Data" in spec and spec["Data"] != wanted.get("Data")) else []
     drivers = ("Templating", "Driver")
     found += [key.lower() for key in drivers if (wanted.get(key) or None) != (spec.get(key) or None)]
     mine, theirs = wanted.get("Labels") or {}, spec.get("Labels") or {}

@@ -75,6 +75,8 @@ class Present:
     secrets: Sequence[Json] = ()
     configs: Sequence[Json] = ()
     services: Sequence[Json] = ()
+    other_secrets: frozenset[str] = frozenset()
+    """Names of the secrets whose content is not what the stack has: only their manager can tell."""
 
     def of(self, kind: Kind) -> dict[str, Json]:
         found: Sequence[Json] = getattr(self, kind.many)
@@ -192,7 +194,13 @@ def _object_step(stack: str, kind: Kind, each: StackObject, present: Present) ->
                 f"cannot be changed: give it another name, or remove the stack first (swarm stack rm {stack})"
             )
     else:
-        changes = content_changes(each.body, before["Spec"])
+        is_other = kind is Kind.SECRET and each.name in present.other_secrets
+        changes = content_changes(each.body, before["Spec"], is_other=is_other)
+        if not all(change.startswith("Labels.") for change in changes):
+            raise InvalidArgument(
+                f"{kind} {each.name} exists with other {changes[0]}, which cannot be changed: give it "
+                f"another name (name: {each.name}_2), or remove the stack first (swarm stack rm {stack})"
+            )
     action = Action.CHANGE if changes else Action.KEEP
     return Step(kind=kind, action=action, name=each.name, changes=changes, body=each.body, before=before)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ class StackApi(FakeApi):
         self.busy: set[str] = set()
         self.objects: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
         self._last = 0
+        self._data: dict[str, str] = {}
         self.routes = {
             "GET /nodes": [node(1, now)],
             "GET /tasks": self._tasks,
@@ -51,11 +53,11 @@ class StackApi(FakeApi):
         return super().answer(request)
 
     def sent(self) -> list[str]:
-        """The requests that change something, in short."""
+        """The requests that change something, in short; not the questions whether a secret is the same."""
         return [
             f"{r.method} {r.path.removesuffix('/create')} {(r.body or {}).get('Name', '')}".strip()
             for r in self.requests
-            if r.method != "GET"
+            if r.method != "GET" and not re.fullmatch("/secrets/.*/update", r.path)
         ]
 
     def names(self) -> set[str]:
@@ -71,8 +73,10 @@ class StackApi(FakeApi):
         if kind == "networks":
             self.objects[kind][id] = body | {"Id": id, "Created": stamp(self.now), "Scope": "swarm"}
             return 201, {"Id": id, "Warning": ""}
+        if kind in ("secrets", "configs"):
+            self._data[id] = body["Data"]
         if kind == "secrets":
-            body.pop("Data")
+            del body["Data"]
         status = {"RunningTasks": 2, "DesiredTasks": 2, "CompletedTasks": 0}
         counts = {"ServiceStatus": status} if kind == "services" else {}
         self.objects[kind][id] = meta(id, self._last, stamp(self.now)) | {"Spec": body} | counts
@@ -82,11 +86,15 @@ class StackApi(FakeApi):
         found = self.objects[kind][request.path.split("/")[2]]
         if request.query["version"] != str(found["Version"]["Index"]):
             return 409, {"message": "update out of sequence"}
-        self._last += 1
-        found["Version"] = {"Index": self._last}
-        found["Spec"] = copy.deepcopy(request.body)
-        if kind == "secrets":
-            found["Spec"].pop("Data", None)
+        spec = copy.deepcopy(request.body)
+        if kind in ("secrets", "configs"):
+            if spec.pop("Data", None) != self._data[found["ID"]]:
+                return 400, {"message": "only updates to Labels are allowed"}
+            spec |= {"Data": self._data[found["ID"]]} if kind == "configs" else {}
+        if spec != found["Spec"]:
+            self._last += 1
+            found["Version"] = {"Index": self._last}
+            found["Spec"] = spec
         return 200, {"Warnings": None}
 
     def _find(self, kind: str, reference: str):

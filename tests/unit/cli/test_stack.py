@@ -298,7 +298,14 @@ def test_same_bytes_as_docker(arguments, deploy, host):
     assert run(sys.executable, "-m", "swarm.cli.main") == run("docker")
 
 
-def test_a_stack_without_services_has_its_content_compared(api, deploy):
-    deploy(replace(STACK, services=()))
-    other = replace(STACK, services=(), configs=(secret("motd", "aG8="),))
-    assert deploy(other) == [f"POST /configs/{api.named('configs', 'shop_motd')['ID']}/update shop_motd"]
+@pytest.mark.parametrize(
+    ("kind", "other"),
+    [("config", {"configs": (secret("motd", "aG8="),)}), ("secret", {"secrets": (secret("key", "aG8="),)})],
+)
+def test_other_content_is_refused_before_anything_is_sent(kind, other, api, deploy):
+    deploy()
+    with pytest.raises(
+        SwarmError, match=f"{kind} shop_.* exists with other content, which cannot be changed"
+    ):
+        deploy(replace(STACK, networks=(network("back"),), **other))
+    assert api.sent() == []

@@ -109,9 +109,16 @@ def test_values_of_the_environment_are_not_told():
     assert plan_stack(after, there(STACK), {})[-1].changes == ("Env",)
 
 
-def test_a_config_s_content_and_labels_are_compared():
-    after = replace(STACK, configs=(secret("motd", "aG8="),))
-    assert told(plan_stack(after, there(STACK), {}))[2] == "changed config shop_motd [content]"
+def test_labels_of_a_config_change_and_its_content_does_not():
+    labelled = secret("motd")
+    labelled.body["Labels"] = MINE | {"a": "b"}
+    steps = plan_stack(replace(STACK, configs=(labelled,)), there(STACK), {})
+    assert told(steps)[2] == "changed config shop_motd [Labels.a]"
+    with pytest.raises(InvalidArgument, match="config shop_motd exists with other content, which cannot be"):
+        plan_stack(replace(STACK, configs=(secret("motd", "aG8="),)), there(STACK), {})
+    present = replace(there(STACK), other_secrets=frozenset({"shop_key"}))
+    with pytest.raises(InvalidArgument, match="secret shop_key exists with other content"):
+        plan_stack(STACK, present, {})
 
 
 def test_a_service_keeps_the_digest_that_its_image_got():
