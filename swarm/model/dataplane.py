@@ -36,6 +36,8 @@ class OverlayNetwork:
     data_path_port: int = 4789
     host_address: str = ""
     """This host's own address on the network; empty when the host itself has no leg in it."""
+    internal: bool = False
+    """Nothing leads out of it, nor are names asked for elsewhere."""
     endpoints: tuple[OverlayEndpoint, ...] = ()
     """Every other host's endpoints and this host's own, in address order."""
 
@@ -60,9 +62,36 @@ class PublishedPort:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBackend:
+    """A healthy running task of a service, on one network."""
+
+    address: str = ""
+    suspect: bool = False
+    """As of `Backend`: connections go to others while there are any."""
+    names: tuple[str, ...] = ()
+    """What it alone is called: its task's name, its container's short id, its hostname."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkService:
+    """A service as one network sees it: its names, its virtual address, and the tasks behind it."""
+
+    network_id: str = ""
+    service_id: str = ""
+    name: str = ""
+    virtual_ip: str = ""
+    """Empty when its name stands for the tasks themselves (`dnsrr`)."""
+    aliases: tuple[str, ...] = ()
+    """Further names on this network."""
+    backends: tuple[ServiceBackend, ...] = ()
+    """In address order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataPlane:
     networks: tuple[OverlayNetwork, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    services: tuple[NetworkService, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +104,5 @@ class TaskNetwork:
     """Ports in host mode: only this host answers, and only with this task."""
     slot: str = ""
     """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""
+    nameservers: tuple[str, ...] = ()
+    """Who is asked for names that are not of its networks."""

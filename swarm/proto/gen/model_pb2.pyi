@@ -2181,12 +2181,14 @@ class OverlayNetwork(_message.Message):
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     HOST_ADDRESS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
     subnet: _builtins.str
     data_path_port: _builtins.int
     host_address: _builtins.str
+    internal: _builtins.bool
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayEndpoint]: ...
     def __init__(
@@ -2199,10 +2201,11 @@ class OverlayNetwork(_message.Message):
         data_path_port: _builtins.int = ...,
         host_address: _builtins.str = ...,
         endpoints: _abc.Iterable[Global___OverlayEndpoint] | None = ...,
+        internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "name", b"name", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "internal", b"internal", "name", b"name", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2239,10 +2242,12 @@ class PublishedPort(_message.Message):
     PUBLISHED_PORT_FIELD_NUMBER: _builtins.int
     TARGET_PORT_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
+    PRESERVES_SOURCE_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     protocol: _builtins.str
     published_port: _builtins.int
     target_port: _builtins.int
+    preserves_source: _builtins.bool
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]: ...
     def __init__(
@@ -2253,14 +2258,77 @@ class PublishedPort(_message.Message):
         published_port: _builtins.int = ...,
         target_port: _builtins.int = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
+        preserves_source: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "protocol", b"protocol", "published_port", b"published_port", "service_id", b"service_id", "target_port", b"target_port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "preserves_source", b"preserves_source", "protocol", b"protocol", "published_port", b"published_port", "service_id", b"service_id", "target_port", b"target_port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PublishedPort: _TypeAlias = PublishedPort  # noqa: Y015
+
+@_typing.final
+class ServiceBackend(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    SUSPECT_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    suspect: _builtins.bool
+    @_builtins.property
+    def names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        suspect: _builtins.bool = ...,
+        names: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "names", b"names", "suspect", b"suspect"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServiceBackend: _TypeAlias = ServiceBackend  # noqa: Y015
+
+@_typing.final
+class NetworkService(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NETWORK_ID_FIELD_NUMBER: _builtins.int
+    SERVICE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VIRTUAL_IP_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    BACKENDS_FIELD_NUMBER: _builtins.int
+    network_id: _builtins.str
+    service_id: _builtins.str
+    name: _builtins.str
+    virtual_ip: _builtins.str
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServiceBackend]: ...
+    def __init__(
+        self,
+        *,
+        network_id: _builtins.str = ...,
+        service_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        virtual_ip: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        backends: _abc.Iterable[Global___ServiceBackend] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "backends", b"backends", "name", b"name", "network_id", b"network_id", "service_id", b"service_id", "virtual_ip", b"virtual_ip"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkService: _TypeAlias = NetworkService  # noqa: Y015
 
 @_typing.final
 class DataPlane(_message.Message):
@@ -2268,19 +2336,23 @@ class DataPlane(_message.Message):
 
     NETWORKS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
+    SERVICES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayNetwork]: ...
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishedPort]: ...
+    @_builtins.property
+    def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkService]: ...
     def __init__(
         self,
         *,
         networks: _abc.Iterable[Global___OverlayNetwork] | None = ...,
         ports: _abc.Iterable[Global___PublishedPort] | None = ...,
+        services: _abc.Iterable[Global___NetworkService] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "ports", b"ports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "ports", b"ports", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2294,12 +2366,15 @@ class TaskNetwork(_message.Message):
     ATTACHMENTS_FIELD_NUMBER: _builtins.int
     HOST_PORTS_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
+    NAMESERVERS_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     slot: _builtins.str
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachment]: ...
     @_builtins.property
     def host_ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortConfig]: ...
+    @_builtins.property
+    def nameservers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -2307,10 +2382,11 @@ class TaskNetwork(_message.Message):
         attachments: _abc.Iterable[Global___NetworkAttachment] | None = ...,
         host_ports: _abc.Iterable[Global___PortConfig] | None = ...,
         slot: _builtins.str = ...,
+        nameservers: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "slot", b"slot", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "nameservers", b"nameservers", "slot", b"slot", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
