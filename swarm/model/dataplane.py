@@ -31,9 +31,13 @@ class OverlayNetwork:
     id: str = ""
     name: str = ""
     vni: int = 0
-    subnet: str = ""
+    subnets: tuple[str, ...] = ()
     """CIDR."""
     data_path_port: int = 4789
+    mtu: int = 0
+    """Of its links; 0 takes what the hosts' network leaves."""
+    encrypted: bool = False
+    """Its packets may leave the host in the encrypted tunnel only."""
     host_address: str = ""
     """This host's own address on the network; empty when the host itself has no leg in it."""
     internal: bool = False
@@ -104,5 +108,7 @@ class TaskNetwork:
     """Ports in host mode: only this host answers, and only with this task."""
     slot: str = ""
     """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""
+    is_internal: bool = False
+    """All of its networks are internal: it gets no way out of them."""
     nameservers: tuple[str, ...] = ()
     """Who is asked for names that are not of its networks."""

@@ -12,6 +12,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
     GenericResource,
+    IPAMConfig,
     JobStatus,
     Meta,
     NetworkAttachment,
@@ -151,9 +152,18 @@ class Network:
     id: NetworkID
     meta: Meta = field(default_factory=Meta)
     spec: NetworkSpec = field(default_factory=NetworkSpec)
-    subnet: str = ""
-    gateway: str = ""
+    ipam: tuple[IPAMConfig, ...] = ()
+    """The subnets that it was given; empty until it has been allocated."""
     vni: int = 0
+    """Of an overlay: one for all of its subnets."""
+    is_removed: bool = False
+    """By its user: it has no name any more, and goes when its last task has left."""
+    err: str = ""
+    """Why it could not be allocated."""
+
+    @property
+    def subnets(self) -> tuple[str, ...]:
+        return tuple(config.subnet for config in self.ipam)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

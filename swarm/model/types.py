@@ -34,6 +34,7 @@ class NodeState(StrEnum):
 class Protocol(StrEnum):
     TCP = "tcp"
     UDP = "udp"
+    SCTP = "sctp"
 
 
 class PublishMode(StrEnum):
@@ -242,7 +243,7 @@ class PortConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
     mode: str = ""
-    """`vip` (also when empty); `dnsrr` comes with networks."""
+    """`vip` (also when empty): one address stands for all tasks; `dnsrr`: the name gives the tasks' own."""
     ports: tuple[PortConfig, ...] = ()
 
 
@@ -263,10 +264,37 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IPAMConfig:
+    """One subnet of a network: as asked for, or as allocated (then `subnet` and `gateway` are set)."""
+
+    subnet: str = ""
+    """CIDR."""
+    ip_range: str = ""
+    """CIDR inside `subnet`: the allocator gives addresses of this part only; empty for the whole."""
+    gateway: str = ""
+    """An address that nobody gets; Docker shows it. Empty: the subnet's first."""
+    auxiliary_addresses: Mapping[str, str] = field(default_factory=dict)
+    """Name to address: never given to a task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAttachmentConfig:
+    """A network as a service asks for it."""
+
+    target: str = ""
+    """The network's id; users may also write its name."""
+    aliases: tuple[str, ...] = ()
+    """Further names of the service on this network."""
+    driver_opts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkAttachment:
     network_id: str = ""
     addresses: tuple[str, ...] = ()
     """CIDR, the prefix being the network's."""
+    subnets: tuple[str, ...] = ()
+    """The network's other subnets: a task reaches them directly, as its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,3 +322,5 @@ class NodeDescription:
     tls_info: TLSInfo = field(default_factory=TLSInfo)
     data_path_address: str = ""
     """Where the host's VXLAN packets come from and go to."""
+    subnets: tuple[str, ...] = ()
+    """What the host itself has routes to, but for networks of the swarm: no overlay may overlap them."""

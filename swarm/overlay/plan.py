@@ -127,7 +127,7 @@ def plan_networks(
 
 
 def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
-    mtu = underlay.mtu - VXLAN_OVERHEAD
+    mtu = min(network.mtu or underlay.mtu, underlay.mtu - VXLAN_OVERHEAD)
     if not found.has_bridge:
         yield CreateSandbox(network_id=network.id, mtu=mtu)
         found = ObservedNetwork(network_id=network.id)
@@ -135,7 +135,7 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
     is_new_tunnel = found.tunnel != tunnel
     if is_new_tunnel:
         yield SetTunnel(network_id=network.id, tunnel=tunnel)
-    leg = with_prefix(network.host_address, network.subnet) if network.host_address else ""
+    leg = with_prefix(network.host_address, network.subnets) if network.host_address else ""
     if leg and leg != found.leg:
         yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)
     elif found.leg and not leg:
@@ -159,8 +159,11 @@ def address_of(mac: str) -> str:
     return str(ipaddress.IPv4Address(bytes.fromhex(mac.replace(":", "")[4:])))
 
 
-def with_prefix(address: str, subnet: str) -> str:
-    return f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Network(subnet).prefixlen}"
+def with_prefix(address: str, subnets: Iterable[str]) -> str:
+    """`address` in CIDR, with the prefix of the subnet that it is in."""
+    own = ipaddress.IPv4Address(address)
+    prefix = next(found.prefixlen for found in map(ipaddress.IPv4Network, subnets) if own in found)
+    return f"{own}/{prefix}"
 
 
 def leg_name(vni: int) -> str:

@@ -888,23 +888,123 @@ class Endpoint(_message.Message):
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
 
 @_typing.final
+class IPAMConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class AuxiliaryAddressesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SUBNET_FIELD_NUMBER: _builtins.int
+    IP_RANGE_FIELD_NUMBER: _builtins.int
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    AUXILIARY_ADDRESSES_FIELD_NUMBER: _builtins.int
+    subnet: _builtins.str
+    ip_range: _builtins.str
+    gateway: _builtins.str
+    @_builtins.property
+    def auxiliary_addresses(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        subnet: _builtins.str = ...,
+        ip_range: _builtins.str = ...,
+        gateway: _builtins.str = ...,
+        auxiliary_addresses: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auxiliary_addresses", b"auxiliary_addresses", "gateway", b"gateway", "ip_range", b"ip_range", "subnet", b"subnet"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IPAMConfig: _TypeAlias = IPAMConfig  # noqa: Y015
+
+@_typing.final
+class NetworkAttachmentConfig(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class DriverOptsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    TARGET_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    DRIVER_OPTS_FIELD_NUMBER: _builtins.int
+    target: _builtins.str
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def driver_opts(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        target: _builtins.str = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
+        driver_opts: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "driver_opts", b"driver_opts", "target", b"target"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NetworkAttachmentConfig: _TypeAlias = NetworkAttachmentConfig  # noqa: Y015
+
+@_typing.final
 class NetworkAttachment(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORK_ID_FIELD_NUMBER: _builtins.int
     ADDRESSES_FIELD_NUMBER: _builtins.int
+    SUBNETS_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def subnets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         network_id: _builtins.str = ...,
         addresses: _abc.Iterable[_builtins.str] | None = ...,
+        subnets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "network_id", b"network_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "network_id", b"network_id", "subnets", b"subnets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -988,6 +1088,7 @@ class NodeDescription(_message.Message):
     ENGINE_FIELD_NUMBER: _builtins.int
     TLS_INFO_FIELD_NUMBER: _builtins.int
     DATA_PATH_ADDRESS_FIELD_NUMBER: _builtins.int
+    SUBNETS_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     data_path_address: _builtins.str
     @_builtins.property
@@ -998,6 +1099,8 @@ class NodeDescription(_message.Message):
     def engine(self) -> Global___EngineDescription: ...
     @_builtins.property
     def tls_info(self) -> Global___TLSInfo: ...
+    @_builtins.property
+    def subnets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -1007,10 +1110,11 @@ class NodeDescription(_message.Message):
         engine: Global___EngineDescription | None = ...,
         tls_info: Global___TLSInfo | None = ...,
         data_path_address: _builtins.str = ...,
+        subnets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "platform", b"platform", "resources", b"resources", "tls_info", b"tls_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "tls_info", b"tls_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "subnets", b"subnets", "tls_info", b"tls_info"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1180,6 +1284,7 @@ class TaskSpec(_message.Message):
     PLACEMENT_FIELD_NUMBER: _builtins.int
     FORCE_UPDATE_FIELD_NUMBER: _builtins.int
     LOG_DRIVER_FIELD_NUMBER: _builtins.int
+    NETWORKS_FIELD_NUMBER: _builtins.int
     force_update: _builtins.int
     @_builtins.property
     def container_spec(self) -> Global___ContainerSpec: ...
@@ -1191,6 +1296,8 @@ class TaskSpec(_message.Message):
     def placement(self) -> Global___Placement: ...
     @_builtins.property
     def log_driver(self) -> Global___Driver: ...
+    @_builtins.property
+    def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachmentConfig]: ...
     def __init__(
         self,
         *,
@@ -1200,10 +1307,11 @@ class TaskSpec(_message.Message):
         placement: Global___Placement | None = ...,
         force_update: _builtins.int = ...,
         log_driver: Global___Driver | None = ...,
+        networks: _abc.Iterable[Global___NetworkAttachmentConfig] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "log_driver", b"log_driver", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "force_update", b"force_update", "log_driver", b"log_driver", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_spec", b"container_spec", "force_update", b"force_update", "log_driver", b"log_driver", "networks", b"networks", "placement", b"placement", "resources", b"resources", "restart_policy", b"restart_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1452,17 +1560,49 @@ class NetworkSpec(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class OptionsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DRIVER_FIELD_NUMBER: _builtins.int
     INGRESS_FIELD_NUMBER: _builtins.int
-    SUBNET_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    IPAM_FIELD_NUMBER: _builtins.int
+    INTERNAL_FIELD_NUMBER: _builtins.int
+    ATTACHABLE_FIELD_NUMBER: _builtins.int
+    CONFIG_ONLY_FIELD_NUMBER: _builtins.int
+    CONFIG_FROM_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     driver: _builtins.str
     ingress: _builtins.bool
-    subnet: _builtins.str
+    internal: _builtins.bool
+    attachable: _builtins.bool
+    config_only: _builtins.bool
+    config_from: _builtins.str
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def options(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
+    def ipam(self) -> _containers.RepeatedCompositeFieldContainer[Global___IPAMConfig]: ...
     def __init__(
         self,
         *,
@@ -1470,11 +1610,16 @@ class NetworkSpec(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         driver: _builtins.str = ...,
         ingress: _builtins.bool = ...,
-        subnet: _builtins.str = ...,
+        options: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        ipam: _abc.Iterable[Global___IPAMConfig] | None = ...,
+        internal: _builtins.bool = ...,
+        attachable: _builtins.bool = ...,
+        config_only: _builtins.bool = ...,
+        config_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["driver", b"driver", "ingress", b"ingress", "labels", b"labels", "name", b"name", "subnet", b"subnet"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "config_from", b"config_from", "config_only", b"config_only", "driver", b"driver", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "name", b"name", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1900,30 +2045,34 @@ class Network(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     META_FIELD_NUMBER: _builtins.int
     SPEC_FIELD_NUMBER: _builtins.int
-    SUBNET_FIELD_NUMBER: _builtins.int
-    GATEWAY_FIELD_NUMBER: _builtins.int
     VNI_FIELD_NUMBER: _builtins.int
+    IPAM_FIELD_NUMBER: _builtins.int
+    IS_REMOVED_FIELD_NUMBER: _builtins.int
+    ERR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    subnet: _builtins.str
-    gateway: _builtins.str
     vni: _builtins.int
+    is_removed: _builtins.bool
+    err: _builtins.str
     @_builtins.property
     def meta(self) -> Global___Meta: ...
     @_builtins.property
     def spec(self) -> Global___NetworkSpec: ...
+    @_builtins.property
+    def ipam(self) -> _containers.RepeatedCompositeFieldContainer[Global___IPAMConfig]: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         meta: Global___Meta | None = ...,
         spec: Global___NetworkSpec | None = ...,
-        subnet: _builtins.str = ...,
-        gateway: _builtins.str = ...,
         vni: _builtins.int = ...,
+        ipam: _abc.Iterable[Global___IPAMConfig] | None = ...,
+        is_removed: _builtins.bool = ...,
+        err: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateway", b"gateway", "id", b"id", "meta", b"meta", "spec", b"spec", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["err", b"err", "id", b"id", "ipam", b"ipam", "is_removed", b"is_removed", "meta", b"meta", "spec", b"spec", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2177,35 +2326,42 @@ class OverlayNetwork(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     VNI_FIELD_NUMBER: _builtins.int
-    SUBNET_FIELD_NUMBER: _builtins.int
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     HOST_ADDRESS_FIELD_NUMBER: _builtins.int
     ENDPOINTS_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
+    SUBNETS_FIELD_NUMBER: _builtins.int
+    MTU_FIELD_NUMBER: _builtins.int
+    ENCRYPTED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
-    subnet: _builtins.str
     data_path_port: _builtins.int
     host_address: _builtins.str
     internal: _builtins.bool
+    mtu: _builtins.int
+    encrypted: _builtins.bool
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayEndpoint]: ...
+    @_builtins.property
+    def subnets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         name: _builtins.str = ...,
         vni: _builtins.int = ...,
-        subnet: _builtins.str = ...,
         data_path_port: _builtins.int = ...,
         host_address: _builtins.str = ...,
         endpoints: _abc.Iterable[Global___OverlayEndpoint] | None = ...,
         internal: _builtins.bool = ...,
+        subnets: _abc.Iterable[_builtins.str] | None = ...,
+        mtu: _builtins.int = ...,
+        encrypted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "internal", b"internal", "name", b"name", "subnet", b"subnet", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "encrypted", b"encrypted", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "internal", b"internal", "mtu", b"mtu", "name", b"name", "subnets", b"subnets", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -30,7 +30,7 @@ def network(endpoints: dict[str, str], *, host_address: str = "10.0.0.2", vni: i
     return OverlayNetwork(
         id="n1",
         vni=vni,
-        subnet="10.0.0.0/24",
+        subnets=("10.0.0.0/24",),
         host_address=host_address,
         endpoints=tuple(OverlayEndpoint(address=a, host=h) for a, h in endpoints.items()),
     )
