@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swarm.model.types import NetworkAttachment, PortConfig, Protocol
+from swarm.model.types import Encryption, NetworkAttachment, PortConfig, Protocol, TunnelKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +63,8 @@ class PublishedPort:
     published_port: int = 0
     target_port: int = 0
     backends: tuple[Backend, ...] = ()
+    preserves_source: bool = False
+    """Backends on the host that a client came to see the client's own address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +94,21 @@ class NetworkService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelPeer:
+    """A host to which encrypted tunnels lead."""
+
+    host: str = ""
+    """Its data-path address."""
+    keys: tuple[TunnelKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataPlane:
     networks: tuple[OverlayNetwork, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
     services: tuple[NetworkService, ...] = ()
+    encryption: Encryption = field(default_factory=Encryption)
+    peers: tuple[TunnelPeer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

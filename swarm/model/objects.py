@@ -10,6 +10,7 @@ from swarm.base.ids import ClusterID, NetworkID, NodeID, ServiceID, TaskID
 from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec, TaskSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
+    Encryption,
     Endpoint,
     GenericResource,
     IPAMConfig,
@@ -226,6 +227,7 @@ class Cluster:
     """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""
     unlock_key: str = field(default="", repr=False)
     """`SWMKEY-1-…` while the managers lock their keys on disk, else empty."""
+    encryption: Encryption = field(default_factory=Encryption)
 
 
 StoredObject = Service | Task | Node | Network | Cluster

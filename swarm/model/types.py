@@ -312,6 +312,26 @@ class TLSInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelKey:
+    """The public half of a key that a host made for its encrypted tunnels."""
+
+    generation: int = 0
+    public_key: str = ""
+    """32 bytes of X25519, in base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """Which generation of tunnel keys the cluster is at; 0 while no network is encrypted."""
+
+    generation: int = 0
+    """Hosts send under their keys of this one."""
+    is_preparing: bool = False
+    """Hosts make keys of the next generation, and tell them."""
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDescription:
     """What an agent says of its host when its session opens."""
 
@@ -322,5 +342,9 @@ class NodeDescription:
     tls_info: TLSInfo = field(default_factory=TLSInfo)
     data_path_address: str = ""
     """Where the host's VXLAN packets come from and go to."""
+    tunnel_keys: tuple[TunnelKey, ...] = ()
+    """Of the present generation and, while there are two, the next or the last."""
+    encryption_problem: str = ""
+    """Why the host cannot carry encrypted networks; empty if it can."""
     subnets: tuple[str, ...] = ()
     """What the host itself has routes to, but for networks of the swarm: no overlay may overlap them."""

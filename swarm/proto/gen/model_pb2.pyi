@@ -1079,6 +1079,54 @@ class TLSInfo(_message.Message):
 Global___TLSInfo: _TypeAlias = TLSInfo  # noqa: Y015
 
 @_typing.final
+class TunnelKey(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    public_key: _builtins.str
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        public_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generation", b"generation", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelKey: _TypeAlias = TunnelKey  # noqa: Y015
+
+@_typing.final
+class Encryption(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATION_FIELD_NUMBER: _builtins.int
+    IS_PREPARING_FIELD_NUMBER: _builtins.int
+    CHANGED_AT_FIELD_NUMBER: _builtins.int
+    generation: _builtins.int
+    is_preparing: _builtins.bool
+    @_builtins.property
+    def changed_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        generation: _builtins.int = ...,
+        is_preparing: _builtins.bool = ...,
+        changed_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_at", b"changed_at", "generation", b"generation", "is_preparing", b"is_preparing"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Encryption: _TypeAlias = Encryption  # noqa: Y015
+
+@_typing.final
 class NodeDescription(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1089,8 +1137,11 @@ class NodeDescription(_message.Message):
     TLS_INFO_FIELD_NUMBER: _builtins.int
     DATA_PATH_ADDRESS_FIELD_NUMBER: _builtins.int
     SUBNETS_FIELD_NUMBER: _builtins.int
+    TUNNEL_KEYS_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_PROBLEM_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     data_path_address: _builtins.str
+    encryption_problem: _builtins.str
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -1101,6 +1152,8 @@ class NodeDescription(_message.Message):
     def tls_info(self) -> Global___TLSInfo: ...
     @_builtins.property
     def subnets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def tunnel_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunnelKey]: ...
     def __init__(
         self,
         *,
@@ -1111,10 +1164,12 @@ class NodeDescription(_message.Message):
         tls_info: Global___TLSInfo | None = ...,
         data_path_address: _builtins.str = ...,
         subnets: _abc.Iterable[_builtins.str] | None = ...,
+        tunnel_keys: _abc.Iterable[Global___TunnelKey] | None = ...,
+        encryption_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "platform", b"platform", "resources", b"resources", "tls_info", b"tls_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "subnets", b"subnets", "tls_info", b"tls_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "encryption_problem", b"encryption_problem", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "subnets", b"subnets", "tls_info", b"tls_info", "tunnel_keys", b"tunnel_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2238,6 +2293,7 @@ class Cluster(_message.Message):
     DATA_PATH_PORT_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     subnet_size: _builtins.int
     data_path_port: _builtins.int
@@ -2251,6 +2307,8 @@ class Cluster(_message.Message):
     def root_ca(self) -> Global___RootCA: ...
     @_builtins.property
     def default_address_pools(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def encryption(self) -> Global___Encryption: ...
     def __init__(
         self,
         *,
@@ -2263,10 +2321,11 @@ class Cluster(_message.Message):
         data_path_port: _builtins.int = ...,
         generation: _builtins.int = ...,
         unlock_key: _builtins.str = ...,
+        encryption: Global___Encryption | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["meta", b"meta", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "generation", b"generation", "id", b"id", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size", "unlock_key", b"unlock_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "encryption", b"encryption", "generation", b"generation", "id", b"id", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2487,28 +2546,59 @@ class NetworkService(_message.Message):
 Global___NetworkService: _TypeAlias = NetworkService  # noqa: Y015
 
 @_typing.final
+class TunnelPeer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunnelKey]: ...
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        keys: _abc.Iterable[Global___TunnelKey] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TunnelPeer: _TypeAlias = TunnelPeer  # noqa: Y015
+
+@_typing.final
 class DataPlane(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NETWORKS_FIELD_NUMBER: _builtins.int
     PORTS_FIELD_NUMBER: _builtins.int
     SERVICES_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
+    PEERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def networks(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayNetwork]: ...
     @_builtins.property
     def ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PublishedPort]: ...
     @_builtins.property
     def services(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkService]: ...
+    @_builtins.property
+    def encryption(self) -> Global___Encryption: ...
+    @_builtins.property
+    def peers(self) -> _containers.RepeatedCompositeFieldContainer[Global___TunnelPeer]: ...
     def __init__(
         self,
         *,
         networks: _abc.Iterable[Global___OverlayNetwork] | None = ...,
         ports: _abc.Iterable[Global___PublishedPort] | None = ...,
         services: _abc.Iterable[Global___NetworkService] | None = ...,
+        encryption: Global___Encryption | None = ...,
+        peers: _abc.Iterable[Global___TunnelPeer] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["networks", b"networks", "ports", b"ports", "services", b"services"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "networks", b"networks", "peers", b"peers", "ports", b"ports", "services", b"services"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
