@@ -222,6 +222,7 @@ class Cluster:
     root_ca: RootCA = field(default_factory=RootCA)
     default_address_pools: tuple[str, ...] = ("10.0.0.0/8",)
     subnet_size: int = 20
+    """Room for 4,000 tasks; Swarm's /24 fills at about 250 (moby#31019)."""
     data_path_port: int = 4789
     generation: int = 1
     """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""

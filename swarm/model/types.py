@@ -294,7 +294,9 @@ class NetworkAttachment:
     addresses: tuple[str, ...] = ()
     """CIDR, the prefix being the network's."""
     subnets: tuple[str, ...] = ()
-    """The network's other subnets: a task reaches them directly, as its own."""
+    """All of the network's when it has several: a task reaches each directly, as its own."""
+    internal: bool = False
+    """Nothing leads out of the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

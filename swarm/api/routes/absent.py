@@ -57,8 +57,6 @@ ROUTES = (
     Route("GET", "/configs", _nothing_in_swarm([])),
     Route("GET", "/configs/{id}", _unknown("config")),
     Route("POST", "/configs/create", _refused("configs are")),
-    Route("POST", "/networks/create", _refused("creating networks is")),
-    Route("DELETE", "/networks/{id}", _refused("removing networks is")),
     Route("POST", "/containers/create", _refused("containers outside of services are")),
     Route("POST", "/build", _refused("building images is")),
     # What is left of Docker's paths, by their shape; the routes of containers and images come before.

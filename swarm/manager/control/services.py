@@ -14,6 +14,7 @@ from datetime import datetime
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument, Unsupported
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.networks import require_ingress, resolve_networks
 from swarm.manager.orchestrator.dependencies import refuse_dependencies
 from swarm.manager.orchestrator.rollout import PAUSED, UNDER_WAY, rolled_back
 from swarm.manager.orchestrator.schedule import next_job_status
@@ -32,7 +33,7 @@ FROM_PREVIOUS = "previous-spec"
 
 
 def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
-    """Every rule that needs no other version of the service. Raises: InvalidArgument."""
+    """Every rule that needs no other version of the service. Raises: InvalidArgument, FailedPrecondition."""
     validate_service_spec(spec)
     placement = spec.task_template.placement
     if placement is not None:
@@ -42,6 +43,7 @@ def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
     policy = allowed(clusters[0].spec.labels) if clusters else frozenset[str]()
     refuse_forbidden(container_options(spec.task_template.container_spec.labels), policy)
     refuse_dependencies(view, spec)
+    require_ingress(view, spec)
 
 
 def changed_service(
@@ -54,6 +56,7 @@ def changed_service(
         InvalidArgument: a rule is broken or a port is taken.
         FailedPrecondition: credentials are to come from a previous spec that there is not.
     """
+    spec = resolve_networks(view, spec)
     validate_service(view, spec)
     _refuse_other_service(service.spec, spec)
     spec = _with_credentials(service, spec, auth_from)
@@ -87,8 +90,10 @@ def rolled_back_service(view: ClusterView, service: Service, now: datetime) -> S
     Raises:
         FailedPrecondition: there is none.
         InvalidArgument: its ports are taken meanwhile.
+        NotFound: one of its networks is gone.
     """
     changed = rolled_back(view, service)
+    resolve_networks(view, changed.spec)  # they may be gone meanwhile
     if service.spec.mode.is_job:
         return replace(changed, job_status=next_job_status(service, changed.spec, now))
     status = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, message="manually requested rollback")
