@@ -21,6 +21,7 @@ from swarm.model.dataplane import (
     OverlayNetwork,
     PublishedPort,
 )
+from swarm.model.networks import is_encrypted, mtu_of
 from swarm.model.objects import Cluster, Network, Node, Service, Task
 from swarm.model.options import service_options
 from swarm.model.port_options import PortName
@@ -104,6 +105,8 @@ def _networks(view: ClusterView, node: Node, tasks: Iterable[Task]) -> list[Over
             data_path_port=port,
             host_address=own.get(n.id, ""),
             internal=n.spec.internal,
+            mtu=mtu_of(n.spec),
+            encrypted=is_encrypted(n.spec),
         )
         for n in view.list(Network)
         if n.subnets and n.id in near
