@@ -223,7 +223,7 @@ class Manager:
 
     def _planners(self) -> tuple[Planner, ...]:
         return (
-            whole("allocator", (Task, Network, Node, Cluster), plan_allocation, concerns_allocation),
+            whole("allocator", (Task, Service, Network, Node, Cluster), plan_allocation, concerns_allocation),
             Planner(
                 name="orchestrator",
                 kinds=(Service, Task, Node),

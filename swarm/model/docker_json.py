@@ -41,6 +41,7 @@ from swarm.model.types import (
     Endpoint,
     EndpointSpec,
     Mount,
+    NetworkAttachmentConfig,
     NodeDescription,
     PortConfig,
     ResourceRequirements,
@@ -58,6 +59,7 @@ T = TypeVar("T")
 _WORDS = {
     "id": "ID",
     "ids": "IDs",
+    "ip": "IP",
     "cpus": "CPUs",
     "os": "OS",
     "pid": "PID",
@@ -83,6 +85,7 @@ _ALWAYS: dict[type, frozenset[str]] = {
     NodeDescription: frozenset({"hostname", "platform", "resources", "engine", "tls_info"}),
     Endpoint: frozenset({"spec"}),
     VirtualIP: frozenset({"network_id", "addr"}),
+    NetworkAttachmentConfig: frozenset({"target"}),
     ContainerStatus: frozenset({"container_id", "pid", "exit_code"}),
     UpdateConfig: frozenset({"parallelism", "max_failure_ratio", "order"}),
     UpdateStatus: frozenset({"state"}),
@@ -98,7 +101,7 @@ _ALWAYS: dict[type, frozenset[str]] = {
 """Fields that are sent even when they say nothing: clients read them unguarded."""
 
 _INTERNAL: dict[type, frozenset[str]] = {
-    NodeDescription: frozenset({"data_path_address"}),
+    NodeDescription: frozenset({"data_path_address", "subnets"}),
     ContainerSpec: frozenset({"pull_options"}),
 }
 """Fields that are ours alone."""

@@ -36,6 +36,8 @@ class _Flow:
     protocol: int
     port: int
     """Where the client sent it."""
+    sent_to: str
+    """The address that the client sent it to."""
     answers_from: str
     status: int
 
@@ -55,6 +57,15 @@ def forget_untranslated(protocol: Protocol, port: int) -> int:
     if protocol is not Protocol.UDP:
         return 0
     return _forget(protocol, lambda flow: flow.port == port and not flow.status & _DST_NAT, b"")
+
+
+def forget_refused(address: str) -> int:
+    """Forget UDP flows to a virtual `address` that began before it had a task. Returns how many."""
+
+    def is_stale(flow: _Flow) -> bool:
+        return flow.sent_to == address and not flow.status & _DST_NAT
+
+    return _forget(Protocol.UDP, is_stale, b"")
 
 
 def _forget(protocol: Protocol, is_stale: Callable[[_Flow], bool], kernel_filter: bytes) -> int:
@@ -97,11 +108,13 @@ def _decode_flow(payload: bytes) -> _Flow:
     parts = dict(decode_attributes(payload[4:]))
     original = dict(decode_attributes(parts[_ORIGINAL]))
     transport = dict(decode_attributes(original[2]))
+    addresses = dict(decode_attributes(original[1]))
     reply = dict(decode_attributes(dict(decode_attributes(parts[_REPLY]))[1]))
     return _Flow(
         original=parts[_ORIGINAL],
         protocol=transport[1][0],
         port=int.from_bytes(transport.get(3, b""), "big"),
+        sent_to=socket.inet_ntoa(addresses[2]) if 2 in addresses else "",
         answers_from=socket.inet_ntoa(reply[1]) if 1 in reply else "",
         status=int.from_bytes(parts.get(_STATUS, b""), "big"),
     )

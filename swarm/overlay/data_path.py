@@ -34,6 +34,7 @@ from swarm.overlay.balance import (
 )
 from swarm.overlay.kernel import Kernel
 from swarm.overlay.records import TaskRecord
+from swarm.overlay.service_tables import ServiceTables
 
 _T = TypeVar("_T")
 CALL_TIMEOUT_S = 60.0
@@ -68,6 +69,7 @@ class DataPath:
         self._kernel = Kernel(local_address, run_dir, gateway_subnet)
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
+        self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._applied: Rules | None = None
@@ -94,20 +96,17 @@ class DataPath:
         """Make networks and published ports as desired, by the difference only."""
         async with self._lock:
             self._desired = desired
-            changed = await self._call(lambda: self._kernel.apply_networks(desired.networks))
+            changed = await self._call(lambda: self._kernel.apply_networks(desired))
             if changed:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
+            await self._services.apply(desired)
         self._news.set()
         self._news = asyncio.Event()
 
     async def without_backends(self, addresses: Collection[str]) -> None:
-        """Wait until no published port of this host leads to any of `addresses`."""
-        while any(
-            backend.address in addresses
-            for port in (self._desired.ports if self._desired else ())
-            for backend in port.backends
-        ):
+        """Wait until neither port nor virtual address of this host leads to any of `addresses`."""
+        while self._desired and not _targets(self._desired).isdisjoint(addresses):
             await self._news.wait()
 
     async def attach(self, task: TaskNetwork) -> TaskLink:
@@ -140,8 +139,9 @@ class DataPath:
             if self._desired is None:
                 return 0
             desired = self._desired
-            mended = await self._call(lambda: self._kernel.mend(desired.networks))
+            mended = await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
+            mended += await self._services.apply(desired)
             if mended:
                 self._log.warning("network mended", operations=mended)
             return mended
@@ -213,3 +213,9 @@ class DataPath:
             raise FailedPrecondition("the data path is not started")
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _targets(desired: DataPlane) -> set[str]:
+    """Every address that a published port or a virtual address leads to."""
+    found = {backend.address for port in desired.ports for backend in port.backends}
+    return found | {backend.address for service in desired.services for backend in service.backends}

@@ -8,11 +8,10 @@ Invariant: called from one thread only; every call may be repeated after a crash
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import OverlayNetwork, TaskNetwork
+from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.overlay.gateway import TASK_LINK, Gateway
 from swarm.overlay.netlink import LINK_GROUP, Netlink
 from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
@@ -61,7 +60,7 @@ class Kernel:
             host.close()
         self._parts = None
 
-    def apply_networks(self, desired: Iterable[OverlayNetwork]) -> tuple[Op, ...]:
+    def apply_networks(self, desired: DataPlane) -> tuple[Op, ...]:
         """Returns the operations that were needed."""
         ops = plan_networks(desired, self._networks.observe(), self._underlay())
         for op in ops:
@@ -83,7 +82,7 @@ class Kernel:
         self._files.delete(task_id)
         return self.records.pop(task_id, None)
 
-    def mend(self, desired: tuple[OverlayNetwork, ...]) -> int:
+    def mend(self, desired: DataPlane) -> int:
         """Repair networks, gateway and task links; remove what belongs to nobody. Returns how much it was."""
         has_new_bridge = self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")

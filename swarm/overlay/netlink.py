@@ -29,7 +29,7 @@ LINK_GROUP = 0x5357
 
 _REQUEST, _ACK, _DUMP, _EXCL, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x100, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
+_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 21, 22, 24, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _IFF_UP = 1
 _NTF_SELF, _NTF_MASTER = 0x02, 0x04
@@ -40,7 +40,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
-_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 8, 9, 33
+_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,8 @@ class PortFlags:
     """How a bridge treats a port. Every address is known: nothing is learnt, nothing unknown is sent."""
 
     isolated: bool = False
+    hairpin: bool = False
+    """What it sent may come back to it: a task that reaches itself by a virtual address."""
     learning: bool = False
     unicast_flood: bool = False
 
@@ -144,6 +146,7 @@ class Netlink:
         info = pack_attribute(_BRPORT_LEARNING, bytes([flags.learning]))
         info += pack_attribute(_BRPORT_UNICAST_FLOOD, bytes([flags.unicast_flood]))
         info += pack_attribute(_BRPORT_ISOLATED, bytes([flags.isolated]))
+        info += pack_attribute(_BRPORT_HAIRPIN, bytes([flags.hairpin]))
         self._change(_SETLINK, _ifinfo(index, family=socket.AF_BRIDGE) + _nested(_IFLA_PROTINFO, info))
 
     def delete_link(self, name: str) -> None:
@@ -175,6 +178,11 @@ class Netlink:
             body += pack_attribute(4, network.broadcast_address.packed)
         self._change(_NEWADDR, body, _CREATE | _EXCL, fine=(errno.EEXIST,))
 
+    def delete_address(self, index: int, address: ipaddress.IPv4Interface) -> None:
+        body = struct.pack("=BBBBi", socket.AF_INET, address.network.prefixlen, 0, 0, index)
+        body += pack_attribute(2, address.ip.packed)
+        self._change(_DELADDR, body, fine=(errno.EADDRNOTAVAIL,))
+
     def list_routes(self) -> list[ipaddress.IPv4Network]:
         """Destinations of every IPv4 route but the default one."""
         found = []
@@ -188,6 +196,12 @@ class Netlink:
         # main table, protocol static, universe scope, unicast
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0)
         self._change(_NEWROUTE, body + pack_attribute(5, _ip(gateway)) + _u32(4, index), _CREATE | _REPLACE)
+
+    def add_route(self, index: int, destination: ipaddress.IPv4Network) -> None:
+        """`destination` is straight behind the link: main table, protocol static, link scope, unicast."""
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 4, 253, 1, 0)
+        body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
+        self._change(_NEWROUTE, body, _CREATE | _REPLACE)
 
     # Neighbours and forwarding entries
 

@@ -1,6 +1,6 @@
 """What to change so that this host's overlay networks are as desired.
 
-In: the desired `OverlayNetwork`s, what the kernel holds (`ObservedNetwork`), this host's data-path address.
+In: the desired `DataPlane`, what the kernel holds (`ObservedNetwork`), this host's data-path address.
 Out: small operations, in the order in which `swarm.overlay.networks` performs them.
 
 Invariant: performing the plan and planning again gives an empty plan, whatever was observed at first; a
@@ -12,11 +12,11 @@ Source: docs/networking.md; VXLAN is RFC 7348, with every address told beforehan
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import OverlayNetwork
+from swarm.model.dataplane import DataPlane, OverlayNetwork
 
 VXLAN_OVERHEAD = 50
 """Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
@@ -48,6 +48,10 @@ class ObservedNetwork:
     """The host's own leg: its address in CIDR, empty when there is none or half of one."""
     endpoints: Mapping[str, str] = field(default_factory=dict)
     """Address on the overlay to host; an empty host means that the entry is not whole."""
+    virtual: frozenset[str] = frozenset()
+    """Virtual addresses that the bridge answers for."""
+    routes: frozenset[str] = frozenset()
+    """Where the bridge leads to, in CIDR."""
     task_ports: frozenset[str] = frozenset()
     """Names of the bridge ports of this host's tasks."""
 
@@ -95,11 +99,24 @@ class DeleteEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetVirtual:
+    """Virtual addresses that the bridge comes to answer for, or ceases to."""
+
+    network_id: str
+    routes: tuple[str, ...] = ()
+    """Subnets (CIDR) to which the bridge gets a way, so that what was translated reaches a task."""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSandbox:
     network_id: str
 
 
-Op = CreateSandbox | SetTunnel | SetLeg | DeleteLeg | SetEndpoint | DeleteEndpoint | RemoveSandbox
+Op = (
+    CreateSandbox | SetTunnel | SetLeg | DeleteLeg | SetEndpoint | DeleteEndpoint | SetVirtual | RemoveSandbox
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +128,14 @@ class Underlay:
 
 
 def plan_networks(
-    desired: Iterable[OverlayNetwork], observed: Mapping[str, ObservedNetwork], underlay: Underlay
+    desired: DataPlane, observed: Mapping[str, ObservedNetwork], underlay: Underlay
 ) -> tuple[Op, ...]:
     """The operations from `observed` to `desired`; removals first: a VNI may pass to another network."""
-    wanted = {network.id: network for network in desired}
+    wanted = {network.id: network for network in desired.networks}
+    virtual: dict[str, set[str]] = {}
+    for service in desired.services:
+        if service.virtual_ip:
+            virtual.setdefault(service.network_id, set()).add(service.virtual_ip)
     ops: list[Op] = [
         RemoveSandbox(network_id=network_id)
         for network_id, found in observed.items()
@@ -122,12 +143,16 @@ def plan_networks(
     ]
     for network_id, network in wanted.items():
         found = observed.get(network_id, ObservedNetwork(network_id=network_id))
+        bare = ObservedNetwork(network_id=network_id)
         ops.extend(_plan_network(network, found, underlay))
+        ops.extend(
+            _plan_virtual(network, found if found.has_bridge else bare, virtual.get(network_id, set()))
+        )
     return tuple(ops)
 
 
 def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
-    mtu = underlay.mtu - VXLAN_OVERHEAD
+    mtu = min(network.mtu or underlay.mtu, underlay.mtu - VXLAN_OVERHEAD)
     if not found.has_bridge:
         yield CreateSandbox(network_id=network.id, mtu=mtu)
         found = ObservedNetwork(network_id=network.id)
@@ -135,7 +160,7 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
     is_new_tunnel = found.tunnel != tunnel
     if is_new_tunnel:
         yield SetTunnel(network_id=network.id, tunnel=tunnel)
-    leg = with_prefix(network.host_address, network.subnet) if network.host_address else ""
+    leg = with_prefix(network.host_address, network.subnets) if network.host_address else ""
     if leg and leg != found.leg:
         yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)
     elif found.leg and not leg:
@@ -150,6 +175,15 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
             yield SetEndpoint(network_id=network.id, address=address, host=host)
 
 
+def _plan_virtual(network: OverlayNetwork, found: ObservedNetwork, virtual: Set[str]) -> Iterator[Op]:
+    added, removed = virtual - found.virtual, found.virtual - virtual
+    routes = tuple(subnet for subnet in network.subnets if virtual and subnet not in found.routes)
+    if added or removed or routes:
+        yield SetVirtual(
+            network_id=network.id, routes=routes, added=tuple(sorted(added)), removed=tuple(sorted(removed))
+        )
+
+
 def mac_of(address: str) -> str:
     """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and the address."""
     return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
@@ -159,8 +193,11 @@ def address_of(mac: str) -> str:
     return str(ipaddress.IPv4Address(bytes.fromhex(mac.replace(":", "")[4:])))
 
 
-def with_prefix(address: str, subnet: str) -> str:
-    return f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Network(subnet).prefixlen}"
+def with_prefix(address: str, subnets: Iterable[str]) -> str:
+    """`address` in CIDR, with the prefix of the subnet that it is in."""
+    own = ipaddress.IPv4Address(address)
+    prefix = next(found.prefixlen for found in map(ipaddress.IPv4Network, subnets) if own in found)
+    return f"{own}/{prefix}"
 
 
 def leg_name(vni: int) -> str:

@@ -8,12 +8,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import DataPlane, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.dataplane import (
+    DataPlane,
+    NetworkEndpoint,
+    NetworkService,
+    OverlayEndpoint,
+    OverlayNetwork,
+    PublishedPort,
+)
 from swarm.model.objects import Task
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
-_NETWORKS = ("network", "endpoint", "port")
+_NETWORKS = ("network", "endpoint", "port", "service")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class Assignments:
     _networks: dict[str, OverlayNetwork] = field(default_factory=dict)
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
+    _services: dict[str, NetworkService] = field(default_factory=dict)
 
     def take(self, message: pb.AssignmentsMessage) -> TaskChanges | None:
         """None when the message is of a deposed leader.
@@ -49,6 +57,7 @@ class Assignments:
             self._networks.clear()
             self._endpoints.clear()
             self._ports.clear()
+            self._services.clear()
         withdrawn = [key.partition("/")[2] for key in message.removals if key.startswith("task/")]
         self._forget(message)
         assigned = [task for update in message.updates if (task := self._learn(update)) is not None]
@@ -68,11 +77,15 @@ class Assignments:
             replace(n, endpoints=tuple(sorted(endpoints.get(n.id, ()), key=lambda e: e.address)))
             for n in self._networks.values()
         )
-        return DataPlane(networks=tuple(networks), ports=tuple(self._ports.values()))
+        return DataPlane(
+            networks=tuple(networks),
+            ports=tuple(self._ports.values()),
+            services=tuple(self._services.values()),
+        )
 
     def _forget(self, message: pb.AssignmentsMessage) -> None:
         for key in message.removals:
-            for known in (self._networks, self._endpoints, self._ports):
+            for known in (self._networks, self._endpoints, self._ports, self._services):
                 known.pop(key, None)
 
     def _learn(self, update: pb.Assignment) -> Task | None:
@@ -85,4 +98,6 @@ class Assignments:
                 self._endpoints[update.key] = codec.decode(NetworkEndpoint, update.endpoint)
             case "port":
                 self._ports[update.key] = codec.decode(PublishedPort, update.port)
+            case "service":
+                self._services[update.key] = codec.decode(NetworkService, update.service)
         return None

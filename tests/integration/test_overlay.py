@@ -191,7 +191,7 @@ class Site:
             "id": INGRESS,
             "name": "ingress",
             "vni": 4096,
-            "subnet": "10.0.0.0/24",
+            "subnets": ("10.0.0.0/24",),
             "host_address": host.ingress_address,
             "endpoints": endpoints,
         }

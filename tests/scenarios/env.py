@@ -39,6 +39,7 @@ from swarm.model.types import (
     Availability,
     EndpointSpec,
     FailureAction,
+    IPAMConfig,
     NodeDescription,
     NodeState,
     Placement,
@@ -164,7 +165,7 @@ class Scenario:
 
     def do_set_ingress(self, subnet: str) -> None:
         network = self.cluster.objects.list(Network)[0]
-        self.cluster.write(replace(network, spec=replace(network.spec, subnet=subnet)))
+        self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
     # -- services ------------------------------------------------------------------------------------------
 
@@ -327,7 +328,8 @@ class Scenario:
 
     def do_networks(self) -> str:
         return "\n".join(
-            f"{n.spec.name} {n.subnet or '-'} gateway={n.gateway or '-'} vni={n.vni}"
+            f"{n.spec.name} {' '.join(n.subnets) or '-'} "
+            f"gateway={','.join(config.gateway for config in n.ipam) or '-'} vni={n.vni}"
             for n in self.cluster.objects.list(Network)
         )
 

@@ -9,7 +9,7 @@ from swarm.base.ids import ClusterID, NodeID
 from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.members import certified_role
-from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.dataplane import NetworkEndpoint, NetworkService, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Task, TaskStatus
 from swarm.model.plan import Op, Update
@@ -95,3 +95,5 @@ def _assignment(key: str, item: Item) -> pb.Assignment:
             return pb.Assignment(key=key, endpoint=message)
         case PublishedPort():
             return pb.Assignment(key=key, port=message)
+        case NetworkService():
+            return pb.Assignment(key=key, service=message)

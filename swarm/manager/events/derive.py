@@ -103,7 +103,7 @@ def _differences(old: StoredObject, new: StoredObject) -> Attributes | None:
         case Node(), Node():
             return _of_nodes(old, new)
         case Network(), Network():
-            return {} if old.spec != new.spec else None
+            return {} if old.spec != new.spec or (new.is_removed and not old.is_removed) else None
         case Secret(), Secret():
             return {} if replace(old, meta=new.meta) != new else None
         case Config(), Config():

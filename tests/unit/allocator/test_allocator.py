@@ -13,7 +13,7 @@ from swarm.manager.allocator.ports import allocate_ports
 from swarm.model.defaults import DYNAMIC_PORTS
 from swarm.model.objects import Service
 from swarm.model.specs import ServiceSpec
-from swarm.model.types import EndpointSpec, PortConfig, Protocol, PublishMode
+from swarm.model.types import EndpointSpec, IPAMConfig, PortConfig, Protocol, PublishMode
 from swarm.model.view import Objects
 
 WEB = ServiceID("web")
@@ -65,7 +65,9 @@ def test_dynamic_ports_run_out_per_protocol() -> None:
 @given(st.lists(st.integers(1, 13), unique=True, max_size=13), st.integers(0, 14))
 def test_a_pool_gives_every_free_address_once_and_begins_behind_the_last(used: list[int], last: int) -> None:
     base = number_of("10.0.0.0")
-    pool = AddressPool("10.0.0.0/28", used={base + number for number in used}, last=base + last)
+    pool = AddressPool(
+        (IPAMConfig(subnet="10.0.0.0/28"),), used={base + number for number in used}, last=base + last
+    )
     given_out = []
     while (address := pool.take()) is not None:
         given_out.append(number_of(address) - base)
