@@ -17,7 +17,6 @@ from swarm.api.client import ApiError, Client
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
 from swarm.cli.drain import remaining
-from swarm.cli.resolve import names_of_tasks
 from swarm.cli.rows import task_name
 from swarm.cli.stack_objects import id_of, name_of, named_stack
 
@@ -37,6 +36,8 @@ class Removal:
         self._clock = SystemClock()
         self._until = self._clock.monotonic() + timeout_s
         self._pause = pause
+        self._services: dict[str, str] = {}
+        """Their names, which nobody knows any more when they are removed."""
 
     def run(self, *, wait: bool) -> None:
         """Raises SwarmError: something could not be removed, or not in time."""
@@ -44,13 +45,12 @@ class Removal:
         if not any(found.values()) and not (wait and self._list("tasks")):
             click.echo(f"Nothing found in stack: {self._name}", err=True)
             return
+        self._services |= {id_of(item): name_of(item) for item in found["services"]}
         self._remove("service", found["services"])
         if wait:
             self._wait_for_tasks()
         for kind in ("secret", "config", "network"):
             self._remove(kind, found[f"{kind}s"])
-        if wait:
-            self._wait_for_networks()
 
     def _list(self, kind: str) -> list[Json]:
         found: list[Json] = self._client.get(f"/{kind}", filters=self._filters)
@@ -77,28 +77,18 @@ class Removal:
             if not waited:
                 click.echo(f"Not waited for, on nodes that are down: {self._told(tasks)}", err=True)
                 return
-            said = self._look_again(f"Waiting for tasks to end: {self._told(waited)}", said)
-
-    def _wait_for_networks(self) -> None:
-        said = ""
-        while networks := self._list("networks"):
-            names = ", ".join(sorted(map(name_of, networks)))
-            said = self._look_again(f"Waiting for networks to be left: {names}", said)
+            line = f"Waiting for tasks to end: {self._told(waited)}"
+            if self._clock.monotonic() >= self._until:
+                why = f"{line[0].lower()}{line[1:]}"
+                raise SwarmError(f"gave up removing stack {self._name}: {why}; run the command again")
+            if line != said:
+                click.echo(line, err=True)
+                said = line
+            self._pause(_LOOK_EVERY_S)
 
     def _told(self, tasks: Sequence[Json]) -> str:
-        services = {task["ServiceID"]: task["ServiceID"] for task in tasks}
-        services |= names_of_tasks(self._client, tasks)
-        names = sorted(task_name(task, services.get(str(task["ServiceID"]), "")) for task in tasks)
+        services = [str(task["ServiceID"]) for task in tasks]
+        pairs = zip(tasks, services, strict=True)
+        names = sorted(task_name(task, self._services.get(id, id)) for task, id in pairs)
         others = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
         return ", ".join(names[:_NAMED]) + others
-
-    def _look_again(self, line: str, said: str) -> str:
-        """Say what is waited for, if that is news, and wait a moment."""
-        if self._clock.monotonic() >= self._until:
-            raise SwarmError(
-                f"gave up removing stack {self._name}: {line[0].lower()}{line[1:]}; run the command again"
-            )
-        if line != said:
-            click.echo(line, err=True)
-        self._pause(_LOOK_EVERY_S)
-        return line
