@@ -75,6 +75,14 @@ def _check_service(name: str, service: Json, project: Json, places: Places) -> N
     for network in service.get("networks", {}):
         if network != DEFAULT_NETWORK:
             _check_declared("networks", network, project, (*path, "networks", network), places)
+    _check_volumes(service, project, path, places)
+    for section in ("secrets", "configs"):
+        for reference in service.get(section, ()):
+            _check_declared(section, reference["source"], project, (*path, section), places)
+    _check_mode(service, path, places)
+
+
+def _check_volumes(service: Json, project: Json, path: Path, places: Places) -> None:
     targets: set[str] = set()
     for volume in service.get("volumes", ()):
         if volume["type"] == "volume" and "source" in volume:
@@ -82,10 +90,13 @@ def _check_service(name: str, service: Json, project: Json, places: Places) -> N
         if volume["target"] in targets:
             raise refuse(places, (*path, "volumes"), f"duplicate mount point: {volume['target']}")
         targets.add(volume["target"])
-    for section in ("secrets", "configs"):
-        for reference in service.get(section, ()):
-            _check_declared(section, reference["source"], project, (*path, section), places)
+
+
+def _check_mode(service: Json, path: Path, places: Places) -> None:
     deploy = service.get("deploy", {})
+    for key in ("update_config", "rollback_config") if deploy.get("mode", "").endswith("-job") else ():
+        if key in deploy:
+            raise refuse(places, (*path, "deploy", key), "jobs may not have an update config")
     if deploy.get("mode", "").startswith("global") and ("replicas" in deploy or "scale" in service):
         raise refuse(places, (*path, "deploy", "replicas"), "replicas can only be used with replicated mode")
 
@@ -107,7 +118,9 @@ def start_order(services: Json, places: Places) -> list[str]:
                 near = unknown(other, tuple(services)).partition(": ")[2]
                 text = f'undefined service "{other}"' + (f": {near}" if near else "")
                 raise refuse(places, ("services", name, "depends_on", other), text)
-    sorter = TopologicalSorter({name: services[name].get("depends_on", {}).keys() for name in sorted(services)})
+    sorter = TopologicalSorter(
+        {name: services[name].get("depends_on", {}).keys() for name in sorted(services)}
+    )
     try:
         sorter.prepare()
     except CycleError as error:

@@ -17,9 +17,12 @@ from swarm.stack.read_values import (
     read_extends,
     read_file_references,
     read_health_test,
+    read_host_only,
     read_hosts,
     read_ports,
+    read_restart,
     read_sysctls,
+    read_tmpfs,
     read_ulimits,
     read_volumes,
 )
@@ -115,7 +118,7 @@ SERVICE: dict[str, Reader] = {
     "ports": read_ports,
     "networks": read_attachments,
     "volumes": read_volumes,
-    "tmpfs": text_or_texts,
+    "tmpfs": read_tmpfs,
     "secrets": read_file_references,
     "configs": read_file_references,
     "depends_on": read_dependencies,
@@ -140,13 +143,13 @@ SERVICE: dict[str, Reader] = {
     "stdin_open": boolean,
     "read_only": boolean,
     "init": boolean,
-    "restart": text,
+    "restart": read_restart,
     "privileged": boolean,
     "devices": texts,
     "security_opt": texts,
     "shm_size": size,
-    "pid": text,
-    "ipc": text,
+    "pid": read_host_only,
+    "ipc": read_host_only,
     "scale": integer(0, 2**31 - 1),
     "cpus": cpus,
     "mem_limit": size,
@@ -238,7 +241,7 @@ def read_project(document: Node, scope: Scope) -> Json:
         if key.text.startswith("x-"):
             found[key.text] = plain_of(value)
         elif key.text == "models":
-            scope.notice(key.place, "models is ignored: models are not run here")
+            scope.at("models", value).notice(key.place, "is ignored: models are not run here")
         elif key.text not in _SECTIONS:
             raise wrong(key.place, unknown(key.text, tuple(_SECTIONS)))
         elif not (isinstance(value, Scalar) and value.is_null):

@@ -319,3 +319,37 @@ def read_health_test(node: Node, scope: Scope) -> list[str]:
 
 def read_sysctls(node: Node, scope: Scope) -> dict[str, str]:
     return {key: value or "" for key, value in pairs(node, scope).items()}
+
+
+_RESTART = re.compile(r"no|always|unless-stopped|on-failure(?::[0-9]{1,9})?")
+
+
+def read_restart(node: Node, scope: Scope) -> str:
+    found = text(node, scope)
+    if not _RESTART.fullmatch(found):
+        raise scope.wrong(
+            node, f"invalid restart policy '{found}': no, always, unless-stopped or on-failure[:N]"
+        )
+    return found
+
+
+def read_tmpfs(node: Node, scope: Scope) -> list[str]:
+    """`/run`, or `/run:size=64m,mode=1777,ro`."""
+    found: list[str] = text_or_texts(node, scope)
+    for each in found:
+        target, _, options = each.partition(":")
+        for option in options.split(",") if options else ():
+            is_known = re.fullmatch(r"size=[0-9]{1,15}[kmgKMG]?[bB]?|mode=0?[0-7]{3,4}|ro|rw", option)
+            if not is_known:
+                raise scope.wrong(node, f"'{each}': unknown option '{option}': size=64m, mode=1777, ro")
+        if not target.startswith("/"):
+            raise scope.wrong(node, f"'{each}': the target is no absolute path")
+    return found
+
+
+def read_host_only(node: Node, scope: Scope) -> str:
+    """`pid:` and `ipc:`: `host` is known."""
+    found = text(node, scope)
+    if found != "host":
+        scope.notice(node.place, f"has no effect: of '{found}' and 'host', only host is known to a swarm")
+    return found

@@ -1,9 +1,9 @@
 """YAML 1.2 in, nodes with places out. Pure.
 
 All of YAML that people write by hand: block and flow collections, every kind of text, comments, anchors,
-aliases, merge keys. Refused with a clear line: a key twice, keys that are not texts, tabs as indentation, a list
-item or a key inside a plain text, several documents, and every tag but those of the core schema and compose's
-`!reset` and `!override`.
+aliases, merge keys. Refused with a clear line: a key twice, keys that are not texts, tabs as indentation, a
+list item or a key inside a plain text, several documents, and every tag but those of the core schema and
+compose's `!reset` and `!override`.
 
 Invariant: time and memory grow with the length of the text (at most MAX_LENGTH); aliases are shared.
 Why our own: PyYAML reads YAML 1.1 (`no`, `22:22`, `0o17`), lets keys repeat and forgets where a value stood.

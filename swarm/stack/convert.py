@@ -1,0 +1,83 @@
+"""A checked project as a stack: the bodies that are sent, each with what it needs. Pure.
+
+Only networks that a service uses are made, as Docker does; secrets and configs all are.
+Source: the requests of docker 28.2 for `stack deploy`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from swarm.stack.check import Places, start_order
+from swarm.stack.convert_service import Names, said, service_body
+from swarm.stack.project import Json, Notice, Stack, StackObject, StackService
+
+DRIVER = "overlay"
+Contents = Mapping[tuple[str, str], bytes]
+
+
+def convert(
+    name: str, project: Json, contents: Contents, notices: tuple[Notice, ...], places: Places
+) -> Stack:
+    """Raises: InvalidArgument for a key of a secret or config that Docker's API has no field for."""
+    names = Names(name, project)
+    services = project["services"]
+    used = sorted({key for service in services.values() for key in service.get("networks") or ("default",)})
+    return Stack(
+        name=name,
+        networks=tuple(_network(key, names) for key in used),
+        secrets=_file_objects("secrets", project, contents, names),
+        configs=_file_objects("configs", project, contents, names),
+        services=tuple(_service(key, services[key], names) for key in start_order(services, places)),
+        notices=notices,
+    )
+
+
+def _network(key: str, names: Names) -> StackObject:
+    body, name = names.body("networks", key), names.of("networks", key)
+    if body.get("external"):
+        return StackObject(key=key, name=name, external=True)
+    ipam = body.get("ipam", {})
+    pools = [{"Subnet": pool["subnet"]} for pool in ipam.get("config", ()) if "subnet" in pool]
+    found = {
+        "Name": name,
+        "Driver": body.get("driver", DRIVER),
+        "Labels": names.labels(body.get("labels")),
+        "Internal": body.get("internal", False),
+        "Attachable": body.get("attachable", False),
+    }
+    pool = said(Driver=ipam.get("driver"), Options=ipam.get("options"), Config=pools)
+    return StackObject(key=key, name=name, body=found | said(Options=body.get("driver_opts"), IPAM=pool))
+
+
+def _file_objects(section: str, project: Json, contents: Contents, names: Names) -> tuple[StackObject, ...]:
+    return tuple(
+        _file_object(section, key, contents.get((section, key)), names)
+        for key in sorted(project.get(section, {}))
+    )
+
+
+def _file_object(section: str, key: str, content: bytes | None, names: Names) -> StackObject:
+    body, name = names.body(section, key), names.of(section, key)
+    if body.get("external"):
+        return StackObject(key=key, name=name, external=True)
+    found: dict[str, Any] = {"Name": name, "Labels": names.labels(body.get("labels"))}
+    if content is not None:
+        found["Data"] = base64.b64encode(content).decode()
+    driver = said(Name=body.get("driver"), Options=body.get("driver_opts"))
+    template = said(Name=body.get("template_driver"))
+    return StackObject(key=key, name=name, body=found | said(Driver=driver, Templating=template))
+
+
+def _service(key: str, service: Json, names: Names) -> StackService:
+    return StackService(
+        key=key,
+        name=names.scoped(key),
+        body=service_body(key, service, names),
+        networks=tuple(names.of("networks", each) for each in service.get("networks") or ("default",)),
+        secrets=tuple(names.of("secrets", each["source"]) for each in service.get("secrets", ())),
+        configs=tuple(names.of("configs", each["source"]) for each in service.get("configs", ())),
+        depends_on=tuple(names.scoped(each) for each in service.get("depends_on", {})),
+    )
