@@ -9,6 +9,7 @@ _COMMANDS = "swarm.cli.commands"
 stack = LazyGroup(
     "stack",
     table={
+        "config": (f"{_COMMANDS}.stack_deploy:config", "Show what compose files come to"),
         "deploy": (f"{_COMMANDS}.stack_deploy:deploy", "Deploy a stack, or change it"),
         "ls": (f"{_COMMANDS}.stack_list:ls", "List stacks"),
         "ps": (f"{_COMMANDS}.stack_list:ps", "List the tasks of a stack"),

@@ -1,10 +1,10 @@
-"""stack deploy."""
+"""stack deploy and stack config."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ from swarm.cli.go_command import GoCommand
 from swarm.cli.options import TIMEOUT, F, connect
 
 if TYPE_CHECKING:
-    from swarm.stack.project import LoadOptions
+    from swarm.stack.project import LoadOptions, Notice
 
 _COMPOSE = [
     click.option(
@@ -66,7 +66,7 @@ def load_options(files: Sequence[str], given: dict[str, JsonValue], *, interpola
 
 
 @click.command(cls=GoCommand, epilog="Example: swarm stack deploy -c compose.yml shop")
-@click.argument("name", metavar="STACK")
+@click.argument("name", metavar="[STACK]", required=False)
 @compose_options
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing")
 @click.option(
@@ -90,12 +90,12 @@ def load_options(files: Sequence[str], given: dict[str, JsonValue], *, interpola
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
 @click.pass_context
 def deploy(
-    ctx: click.Context, /, name: str, files: tuple[str, ...], dry_run: bool, **given: JsonValue
+    ctx: click.Context, /, name: str | None, files: tuple[str, ...], dry_run: bool, **given: JsonValue
 ) -> None:
     """Deploy a stack, or bring it to what its compose files say.
 
-    Networks, secrets and configs come first, then services, each after those that it depends on. What is as
-    wanted already is left alone.
+    Its name may be left out where the files have a `name:`. Networks, secrets and configs come first, then
+    services, each after those that it depends on. What is as wanted already is left alone.
     """
     from swarm.cli.stack_deployment import Deployment, DeployOptions, plan_lines
     from swarm.stack.load import load_stack
@@ -104,8 +104,7 @@ def deploy(
     wait = _waits(given["detach"], restores=given["rollback_on_failure"])
     chosen = named_files(files)
     stack = load_stack(name, chosen, load_options(chosen, given, interpolate=True))
-    for notice in stack.notices:
-        click.echo(f"WARNING: {notice}", err=True)
+    _warn(stack.notices)
     options = DeployOptions(
         prune=given["prune"],
         resolve=Resolve(given["resolve_image"]),
@@ -121,7 +120,25 @@ def deploy(
         if dry_run:
             click.echo("\n".join(plan_lines(steps)))
             return
-        _until_interrupted(name, lambda: deployment.run(steps))
+        _until_interrupted(stack.name, lambda: deployment.run(steps))
+
+
+@click.command(cls=GoCommand, epilog="Example: swarm stack config -c compose.yml -c compose.production.yml")
+@compose_options
+@click.option("--skip-interpolation", is_flag=True, help="Leave variables as they are written")
+def config(files: tuple[str, ...], skip_interpolation: bool, **given: JsonValue) -> None:
+    """Show what compose files come to: merged, with variables filled in, as one file."""
+    from swarm.stack.load import resolved_config
+
+    chosen = named_files(files)
+    text, notices = resolved_config(chosen, load_options(chosen, given, interpolate=not skip_interpolation))
+    _warn(notices)
+    click.echo(text, nl=False)
+
+
+def _warn(notices: Iterable[Notice]) -> None:
+    for notice in notices:
+        click.echo(f"WARNING: {notice}", err=True)
 
 
 def _waits(detach: bool | None, *, restores: bool) -> bool:
