@@ -28,6 +28,8 @@ class TaskRecord:
     attachments: tuple[NetworkAttachment, ...] = ()
     host_ports: tuple[PortConfig, ...] = ()
     slot: str = ""
+    is_internal: bool = False
+    """It has no link to the gateway network: nothing leads out of its networks."""
 
 
 def plan_record(
@@ -50,6 +52,7 @@ def plan_record(
         attachments=task.attachments,
         host_ports=_choose_ports(task, others, former),
         slot=task.slot,
+        is_internal=task.is_internal,
     )
 
 

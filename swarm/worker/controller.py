@@ -23,6 +23,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.model.dataplane import TaskNetwork
 from swarm.model.defaults import STOP_GRACE_PERIOD
+from swarm.model.networks import BRIDGE, HOST, NONE
 from swarm.model.objects import Task
 from swarm.model.signals import parse_signal
 from swarm.model.types import PortConfig, PublishMode
@@ -70,16 +71,15 @@ class Controller:
         await self._fence.check(task)
         image = await self._image(task)
         self._images.retain(image, task.id)
-        link = await self._network.attach(
-            TaskNetwork(
-                task_id=task.id,
-                attachments=task.attachments,
-                host_ports=_host_ports(task),
-                slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
-            )
-        )
+        is_host_network = on_network(task, HOST)
+        link = None if is_host_network else await self._network.attach(task_network(task))
         failpoint("task.prepare.attached")
-        base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
+        base = Base(
+            image=image.config,
+            lower_dirs=self._images.lower_dirs(image),
+            netns=link.netns if link else None,
+            is_host_network=is_host_network,
+        )
         config = container_config(task, base, self._node)
         try:
             await self._containers.create(config)
@@ -88,7 +88,7 @@ class Controller:
             await self._containers.remove(task.id)
             await self._containers.create(config)
         failpoint("task.prepare.done")
-        return Outcome(ports=link.host_ports)
+        return Outcome(ports=link.host_ports if link else _host_ports(task))
 
     async def start(self, task: Task) -> Outcome:
         """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""
@@ -208,6 +208,23 @@ class Controller:
         except InvalidArgument:
             # Nobody checked what an image says, and a container that cannot be stopped would never go.
             return signal.SIGTERM
+
+
+def on_network(task: Task, network_id: str) -> bool:
+    return any(attachment.network_id == network_id for attachment in task.attachments)
+
+
+def task_network(task: Task) -> TaskNetwork:
+    """What the task needs of its host's networks; `bridge` is there unless all others are internal."""
+    overlays = tuple(attachment for attachment in task.attachments if attachment.addresses)
+    is_internal = bool(overlays) and all(attachment.internal for attachment in overlays)
+    return TaskNetwork(
+        task_id=task.id,
+        attachments=overlays,
+        host_ports=_host_ports(task),
+        slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
+        is_internal=on_network(task, NONE) or (is_internal and not on_network(task, BRIDGE)),
+    )
 
 
 def _host_ports(task: Task) -> tuple[PortConfig, ...]:

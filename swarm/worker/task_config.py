@@ -24,6 +24,7 @@ from swarm.worker.images.image import ImageConfig
 from swarm.worker.runtime.config import SHM_BYTES, ContainerConfig, process_args, process_env
 
 SWAPPINESS_UNSET = -1
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +43,14 @@ class Base:
     image: ImageConfig
     lower_dirs: tuple[Path, ...]
     netns: Path | None
+    is_host_network: bool = False
 
 
 def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig:
     """Raises: InvalidArgument, Fatal."""
     spec = expanded_spec(task, node)
     image, options = base.image, container_options(spec.labels)
-    hostname = spec.hostname or task.id[:12]
+    hostname = spec.hostname or (node.hostname if base.is_host_network else task.id[:12])
     dns = spec.dns_config or DNSConfig()
     config = ContainerConfig(
         id=task.id,
@@ -70,6 +72,7 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
         mounts=spec.mounts,
         image_volumes=image.volumes,
         netns=base.netns,
+        is_host_network=base.is_host_network,
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         read_only=spec.read_only,
@@ -112,7 +115,8 @@ def resource_env(resources: Iterable[GenericResource]) -> tuple[str, ...]:
 
 
 def _hosts(task: Task, spec: ContainerSpec, hostname: str) -> tuple[tuple[str, str], ...]:
-    own = ((a.partition("/")[0], hostname) for at in task.attachments for a in at.addresses)
+    addresses = [a.partition("/")[0] for at in task.attachments for a in at.addresses]
+    own = ((address, hostname) for address in addresses or (LOOPBACK,))
     return (*own, *(pair for line in spec.hosts for pair in read_host(line)))
 
 
