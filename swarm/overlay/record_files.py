@@ -49,6 +49,8 @@ def _encode(record: TaskRecord) -> str:
             "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
             "slot": record.slot,
             "internal": record.is_internal,
+            "names_on": record.names_on,
+            "nameservers": record.nameservers,
         }
     )
 
@@ -78,5 +80,7 @@ def _decode(text: str) -> TaskRecord:
             for protocol, published, target, name in stored["host_ports"]
         ),
         slot=stored.get("slot", ""),
+        names_on=tuple(stored.get("names_on", ())),
+        nameservers=tuple(stored.get("nameservers", ())),
         is_internal=stored.get("internal", False),
     )

@@ -30,6 +30,8 @@ class TaskRecord:
     slot: str = ""
     is_internal: bool = False
     """It has no link to the gateway network: nothing leads out of its networks."""
+    names_on: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
 
 
 def plan_record(
@@ -53,6 +55,8 @@ def plan_record(
         host_ports=_choose_ports(task, others, former),
         slot=task.slot,
         is_internal=task.is_internal,
+        names_on=task.names_on,
+        nameservers=task.nameservers,
     )
 
 

@@ -44,6 +44,8 @@ class Base:
     lower_dirs: tuple[Path, ...]
     netns: Path | None
     is_host_network: bool = False
+    resolver: str = ""
+    """Who answers for the names on its networks, and asks the nameservers for others."""
 
 
 def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig:
@@ -67,7 +69,7 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
         groups=spec.groups,
         hostname=hostname,
         hosts=_hosts(task, spec, hostname),
-        nameservers=dns.nameservers or node.nameservers,
+        nameservers=(base.resolver,) if base.resolver else nameservers(task, node),
         dns_search=dns.search,
         mounts=spec.mounts,
         image_volumes=image.volumes,
@@ -85,6 +87,12 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
     if dns.options:
         config = replace(config, dns_options=dns.options)
     return _limited(_with_rights(config, spec, options), task.spec.resources or ResourceRequirements())
+
+
+def nameservers(task: Task, node: NodeFacts) -> tuple[str, ...]:
+    """Who knows the names of the world: those that the spec names, else the node's own."""
+    dns = task.spec.container_spec.dns_config
+    return (dns.nameservers if dns else ()) or node.nameservers
 
 
 def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:
