@@ -123,5 +123,7 @@ class TaskNetwork:
     """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""
     is_internal: bool = False
     """All of its networks are internal: it gets no way out of them."""
+    names_on: tuple[str, ...] = ()
+    """The networks whose names it sees, by id, in the order in which they are asked."""
     nameservers: tuple[str, ...] = ()
     """Who is asked for names that are not of its networks."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from swarm.base.errors import FailedPrecondition
+from swarm.base.errors import FailedPrecondition, Temporary
 from swarm.base.log import Logger, get_logger
 from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.model.types import PortConfig
@@ -33,6 +33,8 @@ from swarm.overlay.balance import (
     shape_of,
 )
 from swarm.overlay.kernel import Kernel
+from swarm.overlay.name_server import NameServer
+from swarm.overlay.names import RESOLVER, plan_names, render_resolver
 from swarm.overlay.records import TaskRecord
 from swarm.overlay.service_tables import ServiceTables
 
@@ -51,6 +53,8 @@ class TaskLink:
     """The host's address on the gateway network, as the task sees it."""
     address: str
     """The task's own address there: where its host ports lead."""
+    resolver: str = ""
+    """Who answers the task's questions for names; empty when it is on no network with names."""
     host_ports: tuple[PortConfig, ...] = field(default_factory=tuple)
     """With the numbers that were chosen for ports that asked for any."""
 
@@ -70,6 +74,7 @@ class DataPath:
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
+        self._names = NameServer(run_dir / "names.sock", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._applied: Rules | None = None
@@ -101,6 +106,7 @@ class DataPath:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
             await self._services.apply(desired)
+            await self._tell_names()
         self._news.set()
         self._news = asyncio.Event()
 
@@ -120,6 +126,8 @@ class DataPath:
             is_adopted = self._applied is None and self._desired is None and await nft.read_shape()
             if not is_adopted and (self._applied is None or record.host_ports):
                 await self._apply_rules(self._desired or DataPlane())
+            if record.names_on:
+                await self._serve_names(record)
         return self._link_of(record)
 
     async def detach(self, task_id: str) -> None:
@@ -128,6 +136,8 @@ class DataPath:
             record = await self._call(lambda: self._kernel.detach(task_id))
             if record and record.host_ports and self._applied is not None:
                 await self._apply_rules(self._desired or DataPlane())
+            if record and record.names_on:
+                await self._tell_names()
 
     def list_tasks(self) -> tuple[str, ...]:
         """Every task that is attached, also by a former process: detach those that should not be."""
@@ -142,6 +152,7 @@ class DataPath:
             mended = await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
             mended += await self._services.apply(desired)
+            mended += await self._tell_names()
             if mended:
                 self._log.warning("network mended", operations=mended)
             return mended
@@ -155,6 +166,8 @@ class DataPath:
                 await self._call(self._kernel.remove)
                 await nft.apply_rules(f"add table {TABLE}\ndelete table {TABLE}\n")
                 self._desired = self._applied = None
+                await self._names.end()
+            await self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
             self._thread = None
@@ -199,11 +212,30 @@ class DataPath:
             except OSError as error:  # the flows end by themselves, only later
                 self._log.warning("flows not forgotten", error=str(error))
 
+    async def _serve_names(self, record: TaskRecord) -> None:
+        """Raises: Temporary while the task's questions would not be answered."""
+        await nft.apply_rules(render_resolver(), self._kernel.namespaces.path(record.task_id))
+        await self._tell_names()
+        if self._desired is not None and not self._names.serves(record.task_id):
+            raise Temporary("the name server of this host does not serve the task yet")
+
+    async def _tell_names(self) -> int:
+        """Nothing before it is known what to tell: a former process's server goes on until then."""
+        if self._desired is None:
+            return 0
+        records = self._kernel.records.values()
+        try:
+            return await self._names.tell(plan_names(self._desired, records, self._kernel.namespaces.path))
+        except Temporary as error:  # told again by the next change, or by `verify`
+            self._log.warning("name server not reached", error=str(error))
+            return 0
+
     def _link_of(self, record: TaskRecord) -> TaskLink:
         return TaskLink(
             netns=self._kernel.namespaces.path(record.task_id),
             gateway_address=str(ipaddress.IPv4Address(self._kernel.subnet.network_address + 1)),
             address=record.gateway_address,
+            resolver=RESOLVER if record.names_on else "",
             host_ports=record.host_ports,
         )
 

@@ -110,7 +110,7 @@ class Kernel:
         self.records.clear()
 
     def _has_ports(self, record: TaskRecord) -> bool:
-        return self._gateway.has_port(record) and all(
+        return (record.is_internal or self._gateway.has_port(record)) and all(
             self._networks.has_port(attachment.network_id, attachment.addresses[0])
             for attachment in record.attachments
         )
@@ -129,7 +129,8 @@ class Kernel:
                     link=link,
                     is_new=link not in existing,
                 )
-            self._gateway.connect(record, is_new=TASK_LINK not in existing)
+            if not record.is_internal:
+                self._gateway.connect(record, is_new=TASK_LINK not in existing)
             _configure_task(channel, record, self._gateway)
         finally:
             channel.close()
@@ -197,11 +198,17 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
     links = channel.list_links()
     channel.set_up(links["lo"].index)
     for number, attachment in enumerate(record.attachments):
-        for address in attachment.addresses:
-            channel.add_address(links[f"eth{number}"].index, ipaddress.IPv4Interface(address))
-        channel.set_up(links[f"eth{number}"].index)
+        index = links[f"eth{number}"].index
+        own = [ipaddress.IPv4Interface(address) for address in attachment.addresses]
+        for address in own:
+            channel.add_address(index, address)
+        channel.set_up(index)
+        for subnet in map(ipaddress.IPv4Network, attachment.subnets):
+            if not any(address.network == subnet for address in own):
+                channel.add_route(index, subnet)
+    if record.is_internal:
+        return
     index = links[TASK_LINK].index
-    own = ipaddress.IPv4Interface((record.gateway_address, gateway.subnet.prefixlen))
-    channel.add_address(index, own)
+    channel.add_address(index, ipaddress.IPv4Interface((record.gateway_address, gateway.subnet.prefixlen)))
     channel.set_up(index)
     channel.set_default_route(index, gateway.address)

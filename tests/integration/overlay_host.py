@@ -16,9 +16,11 @@ from swarm.base.errors import SwarmError
 from swarm.model.dataplane import (
     Backend,
     DataPlane,
+    NetworkService,
     OverlayEndpoint,
     OverlayNetwork,
     PublishedPort,
+    ServiceBackend,
     TaskNetwork,
 )
 from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
@@ -36,9 +38,14 @@ def data_plane(given: dict) -> DataPlane:
                 protocol=Protocol(p["protocol"]),
                 published_port=p["published_port"],
                 target_port=p["target_port"],
+                preserves_source=p.get("preserves_source", False),
                 backends=tuple(Backend(**b) for b in p["backends"]),
             )
             for p in given["ports"]
+        ),
+        services=tuple(
+            NetworkService(**{**s, "backends": tuple(ServiceBackend(**b) for b in s["backends"])})
+            for s in given.get("services", ())
         ),
     )
 
@@ -56,6 +63,8 @@ def task_network(given: dict) -> TaskNetwork:
             )
             for protocol, published, target in given.get("host_ports", ())
         ),
+        names_on=tuple(given.get("names_on", ())),
+        nameservers=tuple(given.get("nameservers", ())),
     )
 
 

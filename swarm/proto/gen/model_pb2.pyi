@@ -2906,14 +2906,19 @@ class TaskNetwork(_message.Message):
     HOST_PORTS_FIELD_NUMBER: _builtins.int
     SLOT_FIELD_NUMBER: _builtins.int
     NAMESERVERS_FIELD_NUMBER: _builtins.int
+    NAMES_ON_FIELD_NUMBER: _builtins.int
+    IS_INTERNAL_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     slot: _builtins.str
+    is_internal: _builtins.bool
     @_builtins.property
     def attachments(self) -> _containers.RepeatedCompositeFieldContainer[Global___NetworkAttachment]: ...
     @_builtins.property
     def host_ports(self) -> _containers.RepeatedCompositeFieldContainer[Global___PortConfig]: ...
     @_builtins.property
     def nameservers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def names_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -2922,10 +2927,12 @@ class TaskNetwork(_message.Message):
         host_ports: _abc.Iterable[Global___PortConfig] | None = ...,
         slot: _builtins.str = ...,
         nameservers: _abc.Iterable[_builtins.str] | None = ...,
+        names_on: _abc.Iterable[_builtins.str] | None = ...,
+        is_internal: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "nameservers", b"nameservers", "slot", b"slot", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachments", b"attachments", "host_ports", b"host_ports", "is_internal", b"is_internal", "names_on", b"names_on", "nameservers", b"nameservers", "slot", b"slot", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
