@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from swarm.api.diagnosis import System
-from swarm.api.payloads import PayloadControl
+from swarm.api.payloads import PayloadControl, PayloadVersions
 from swarm.base.ids import NodeID
 from swarm.base.log import Secret
 from swarm.model.events import Event, Position
@@ -154,6 +154,9 @@ class ClusterControl(Protocol):
 
     @property
     def payloads(self) -> PayloadControl: ...
+
+    @property
+    def payload_versions(self) -> PayloadVersions: ...
 
     async def sync(self) -> None:
         """Bring `view` up to what a quorum has acknowledged by now. Raises: NoQuorum."""

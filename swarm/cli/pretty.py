@@ -25,6 +25,8 @@ def pretty_service(service: Json, now: datetime) -> str:
     lines += _update_config("RollbackConfig", spec.get("RollbackConfig"))
     lines += _container(template["ContainerSpec"])
     lines += _mounts(template["ContainerSpec"].get("Mounts") or ())
+    lines += _references(template["ContainerSpec"], "Config")
+    lines += _references(template["ContainerSpec"], "Secret")
     lines += _log_driver(template.get("LogDriver"))
     lines += _resources(template.get("Resources") or {})
     lines += _endpoint(service)
@@ -151,6 +153,15 @@ def _mounts(mounts: Sequence[Json]) -> list[str]:
         lines.append(f"  Source:\t{mount.get('Source', '')}")
         lines.append(f"  ReadOnly:\t{str(mount.get('ReadOnly', False)).lower()}")
         lines.append(f"  Type:\t\t{mount['Type']}")
+    return lines
+
+
+def _references(container: Json, kind: str) -> list[str]:
+    found = container.get(f"{kind}s") or ()
+    lines = [f"{kind}s:"] if found else []
+    for reference in found:
+        lines.append(f" Target:\t{(reference.get('File') or {}).get('Name', '')}")
+        lines.append(f"  Source:\t{reference[f'{kind}Name']}")
     return lines
 
 

@@ -33,6 +33,8 @@ root = LazyGroup(
         "task": (f"{_COMMANDS}.task:task", "Look at tasks"),
         "image": (f"{_COMMANDS}.image:image", "Manage images of this node"),
         "container": (f"{_COMMANDS}.container:container", "Look at containers of this node"),
+        "secret": (f"{_COMMANDS}.payload:secret", "Manage secrets"),
+        "config": (f"{_COMMANDS}.payload:config", "Manage configs"),
         "network": (f"{_COMMANDS}.network:network", "Look at networks"),
         "events": (f"{_COMMANDS}.events:events", "Show what happens in the swarm"),
         "lab": (f"{_COMMANDS}.lab:lab", "Run a cluster of several hosts on this machine"),

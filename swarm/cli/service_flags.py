@@ -13,6 +13,7 @@ import click
 
 from swarm.cli.mounts import parse_mount
 from swarm.cli.options import Parsed
+from swarm.cli.payloads import reference_parser, removal_parser
 from swarm.cli.service_edit import (
     CONTAINER,
     PLACEMENT,
@@ -139,6 +140,17 @@ def _dns(name: str, text: str, field: str, type: click.ParamType[Any] | None = N
 
 def _resource(name: str, text: str, part: str, field: str, type: click.ParamType[Any]) -> Flag:
     return _value(name, text, *RESOURCES, part, field, type=type)
+
+
+def _payloads(name: str, kind: str, place: str) -> Flag:
+    return Flag(
+        name=name,
+        help=f"NAME, or source=NAME[,target=PATH][,uid=0][,gid=0][,mode=0444]; a file at {place}",
+        edit=items_at(*CONTAINER, f"{kind}s", key_of=repr),
+        type=Parsed(name, reference_parser(kind)),
+        many=True,
+        removed=Parsed("name", removal_parser(kind)),
+    )
 
 
 _PORT = Parsed("port", parse_publish)
@@ -410,6 +422,8 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
                 type=Parsed("mount", parse_mount),
                 many=True,
             ),
+            _payloads("secret", "Secret", "/run/secrets/NAME"),
+            _payloads("config", "Config", "/NAME"),
             _value(
                 "read-only", "The root file system cannot be written to", *CONTAINER, "ReadOnly", type=SWITCH
             ),
@@ -467,14 +481,12 @@ _NOT_YET = "is not supported by this version"
 _WINDOWS = "is for Windows containers, and tasks here are Linux ones"
 REFUSED: dict[str, dict[str, str]] = {
     "create": {
-        "config": _NOT_YET,
-        "secret": _NOT_YET,
         "network": _NOT_YET,
         "credential-spec": _WINDOWS,
         "isolation": _WINDOWS,
     },
     "update": {
-        **{f"{kind}-{form}": _NOT_YET for kind in ("config", "secret", "network") for form in ("add", "rm")},
+        **{f"{kind}-{form}": _NOT_YET for kind in ("network",) for form in ("add", "rm")},
         "credential-spec": _WINDOWS,
         "isolation": _WINDOWS,
     },

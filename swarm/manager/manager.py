@@ -20,6 +20,7 @@ from swarm.manager.beats import ManagerBeats
 from swarm.manager.ca.join_site import JoinSite
 from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
+from swarm.manager.control.payloads import users_of
 from swarm.manager.data_key import DataKeyRotation, Held
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.events.feed import EventFeed
@@ -38,7 +39,7 @@ from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
 from swarm.manager.upkeep import OwnMember, StoreKeeper
 from swarm.manager.usage import UsageBook, usage_of
-from swarm.model.objects import Cluster, ManagerStatus, Network, Node, Service, Task
+from swarm.model.objects import Cluster, Config, ManagerStatus, Network, Node, Secret, Service, Task
 from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
 from swarm.proto.gen import dispatcher_pb2, dispatcher_pb2_grpc, managers_pb2, managers_pb2_grpc
@@ -226,7 +227,7 @@ class Manager:
             whole("allocator", (Task, Service, Network, Node, Cluster), plan_allocation, concerns_allocation),
             Planner(
                 name="orchestrator",
-                kinds=(Service, Task, Node),
+                kinds=(Service, Task, Node, Secret, Config),
                 all_keys=list_service_ids,
                 keys_of=self._concerned_services,
                 plan=lambda view, key, now: plan_service(view, ServiceID(key), now, self._new_id),
@@ -251,6 +252,8 @@ class Manager:
         if key[0] is Service or tasks:
             own = frozenset(t.service_id for t in tasks) or frozenset({ServiceID(key[1])})
             return own.union(*(dependents_of(self._store.view, service_id) for service_id in own))
+        if key[0] in (Secret, Config):
+            return frozenset(service.id for service in users_of(self._store.view, key[1]))
         return frozenset(list_service_ids(self._store.view)) if _matters(change) else frozenset()
 
     def _is_member(self, node_id: NodeID) -> bool:

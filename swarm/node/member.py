@@ -32,13 +32,14 @@ from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
 from swarm.store.external import ExternalEtcd
 from swarm.store.health import Health
 from swarm.worker.agent import Agent, AgentParts
-from swarm.worker.controller import Controller
+from swarm.worker.controller import Controller, ControllerParts
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.host import node_facts
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.logs import LogRotator
+from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
@@ -73,13 +74,17 @@ class Member:
         self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
         reporter = Reporter()
         fence = Fence(around.paths.run, around.clock)
+        payloads = Payloads()
         controller = Controller(
-            images=around.local.images,
-            containers=around.local.containers,
-            network=self._network,
-            node=node_facts(),
-            fence=fence,
-            prober=Prober(around.local.containers, around.clock),
+            ControllerParts(
+                images=around.local.images,
+                containers=around.local.containers,
+                network=self._network,
+                node=node_facts(),
+                fence=fence,
+                prober=Prober(around.local.containers, around.clock),
+                payloads=payloads,
+            )
         )
         journal = Journal(around.paths.worker, around.vault)
         self.tasks = Tasks(journal=journal, controller=controller, clock=around.clock, report=reporter.put)
@@ -89,6 +94,7 @@ class Member:
             tasks=self.tasks,
             network=self._network,
             journal=journal,
+            payloads=payloads,
             reporter=reporter,
             logs=self.logs,
             execs=self.execs,

@@ -2,7 +2,7 @@
 
 A lost manager stops nothing: tasks run on, the agent looks for another manager and takes up where it was.
 Order within one assignment: first the network, so that a stopping task has left the balancer of this host
-before it is told to stop, and a starting one finds its networks.
+before it is told to stop, and a starting one finds its networks; and secrets before the tasks that use them.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.proto.roots import CertificateTerms
 from swarm.proto.rpc import certificate_problem, open_channel, translated
-from swarm.worker.assignments import Assignments
+from swarm.worker.assignments import NO_CHANGES, Assignments
 from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.host import describe_host
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.payloads import Payloads
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
 from swarm.worker.usage import UsageReporter
@@ -102,6 +103,7 @@ class AgentParts:
     tasks: Tasks
     network: DataPath
     journal: Journal
+    payloads: Payloads
     reporter: Reporter
     logs: LogPublisher
     execs: Execs
@@ -322,15 +324,19 @@ class Agent:
         self, stub: dispatcher_pb2_grpc.DispatcherAsyncStub, session_id: str, beaten: asyncio.Event
     ) -> None:
         await beaten.wait()  # exclusive tasks are taken on under a manager's word
+        self._assignments.begin()
         async for message in stub.Assignments(pb.AssignmentsRequest(session_id=session_id)):
             known = self._assignments.epoch
             changes = self._assignments.take(message)
             if changes is None:
                 log.warning("assignments.refused", epoch=message.epoch, known=known)
                 raise FailedPrecondition("the manager follows a deposed leader")
+            if changes is NO_CHANGES:
+                continue
             failpoint("agent.assignments.taken")
             if self._assignments.epoch != known:
                 self._parts.journal.save_epoch(self._assignments.epoch)
+            self._parts.payloads.hold(self._assignments.payloads)
             if changes.network_changed:
                 await self._apply_network()
             for task in changes.assigned:

@@ -1,10 +1,11 @@
 """What the manager has told this node, folded from complete and incremental messages. Pure.
 
-Invariant: nothing from an older leader's epoch, and nothing out of sequence, is ever taken.
+Invariant: nothing from an older leader's epoch, nothing out of sequence and no half of a step is ever taken.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from swarm.base.errors import FailedPrecondition
@@ -33,6 +34,9 @@ class TaskChanges:
     network_changed: bool
 
 
+NO_CHANGES = TaskChanges((), (), is_complete=False, network_changed=False)
+
+
 @dataclass(slots=True)
 class Assignments:
     epoch: int = 0
@@ -41,6 +45,13 @@ class Assignments:
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
     _services: dict[str, NetworkService] = field(default_factory=dict)
+    _payloads: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _begun: list[pb.Assignment] = field(default_factory=list, repr=False)
+    """Of a step whose messages have not all come."""
+
+    def begin(self) -> None:
+        """A new stream begins: what an earlier one did not finish is void."""
+        self._begun.clear()
 
     def take(self, message: pb.AssignmentsMessage) -> TaskChanges | None:
         """None when the message is of a deposed leader.
@@ -51,23 +62,30 @@ class Assignments:
             return None
         if not message.complete and message.applies_to != self._sequence:
             raise FailedPrecondition(f"assignments jump from {self._sequence} to {message.applies_to}")
+        self._begun += message.updates
+        if message.is_partial:
+            return NO_CHANGES
+        updates, self._begun = self._begun, []
         self.epoch = message.epoch
         self._sequence = message.results_in
         if message.complete:
-            self._networks.clear()
-            self._endpoints.clear()
-            self._ports.clear()
-            self._services.clear()
+            for known in (self._networks, self._endpoints, self._ports, self._services, self._payloads):
+                known.clear()
         withdrawn = [key.partition("/")[2] for key in message.removals if key.startswith("task/")]
         self._forget(message)
-        assigned = [task for update in message.updates if (task := self._learn(update)) is not None]
-        keys = [*message.removals, *(u.key for u in message.updates)]
+        assigned = [task for update in updates if (task := self._learn(update)) is not None]
+        keys = [*message.removals, *(u.key for u in updates)]
         return TaskChanges(
             tuple(assigned),
             tuple(withdrawn),
             message.complete,
             message.complete or any(k.startswith(_NETWORKS) for k in keys),
         )
+
+    @property
+    def payloads(self) -> Mapping[str, bytes]:
+        """The secrets and configs that this node's tasks use, by `payload_id`."""
+        return self._payloads
 
     def data_plane(self) -> DataPlane:
         endpoints: dict[str, list[OverlayEndpoint]] = {}
@@ -87,6 +105,7 @@ class Assignments:
         for key in message.removals:
             for known in (self._networks, self._endpoints, self._ports, self._services):
                 known.pop(key, None)
+            self._payloads.pop(key.removeprefix("payload/"), None)
 
     def _learn(self, update: pb.Assignment) -> Task | None:
         match update.WhichOneof("item"):
@@ -100,4 +119,6 @@ class Assignments:
                 self._ports[update.key] = codec.decode(PublishedPort, update.port)
             case "service":
                 self._services[update.key] = codec.decode(NetworkService, update.service)
+            case "payload":
+                self._payloads[update.payload.id] = update.payload.data
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from swarm.base.aio import first_of
 from swarm.base.errors import (
@@ -34,6 +34,7 @@ from swarm.worker.images.image import Image
 from swarm.worker.images.login import registry_login
 from swarm.worker.images.store import ImageStore
 from swarm.worker.logs import last_words
+from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
@@ -47,29 +48,33 @@ NEWS_TIMEOUT_S = 10.0
 """How long an unhealthy task goes on while no manager takes it out of the balancers."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerParts:
+    images: ImageStore
+    containers: Containers
+    network: DataPath
+    node: NodeFacts
+    fence: Fence
+    prober: Prober
+    payloads: Payloads
+
+
 class Controller:
-    def __init__(
-        self,
-        *,
-        images: ImageStore,
-        containers: Containers,
-        network: DataPath,
-        node: NodeFacts,
-        fence: Fence,
-        prober: Prober,
-    ) -> None:
-        self._fence = fence
-        self._images = images
-        self._containers = containers
-        self._network = network
-        self._node = node
-        self._prober = prober
+    def __init__(self, parts: ControllerParts) -> None:
+        self._images = parts.images
+        self._containers = parts.containers
+        self._network = parts.network
+        self._node = parts.node
+        self._fence = parts.fence
+        self._prober = parts.prober
+        self._payloads = parts.payloads
 
     async def prepare(self, task: Task) -> Outcome:
         """Image, network and created container. Raises: Temporary, Fatal."""
         failpoint("task.prepare.begin")
         await self._fence.check(task)
         image = await self._image(task)
+        self._payloads.files_of(task)  # before anything is made: it may not be there
         self._images.retain(image, task.id)
         is_host_network = on_network(task, HOST)
         link = None if is_host_network else await self._attach(task)
@@ -81,7 +86,7 @@ class Controller:
             is_host_network=is_host_network,
             resolver=link.resolver if link else "",
         )
-        config = container_config(task, base, self._node)
+        config = replace(container_config(task, base, self._node), files=self._payloads.files_of(task))
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -176,11 +181,12 @@ class Controller:
         self._images.release(task.id)
         failpoint("task.remove.done")
 
-    async def release_network(self, task: Task) -> None:
-        """An ended task keeps its container (for its logs) but no address or port, nor descriptors here."""
+    async def release(self, task: Task) -> None:
+        """An ended task keeps its container (for its logs): no secret, address or port, nor descriptors."""
         failpoint("task.release.begin")
         self._prober.forget(task.id)
         self._fence.disarm(task.id)
+        await self._containers.take_back(task.id)
         await self._network.detach(task.id)
         self._containers.let_go(task.id)
 

@@ -67,7 +67,7 @@ class TaskRunner:
             if step is Step.DONE:
                 break
             await self._take(step)
-        await self._retried(lambda: self._controller.release_network(self._task))
+        await self._retried(lambda: self._controller.release(self._task))
         while not self._removed:
             await self._next_change()
         await self._retried(lambda: self._controller.remove(self._task))

@@ -489,10 +489,7 @@ async def test_containers(http: Http, backend: FakeBackend) -> None:
 async def test_what_is_not_there_yet(http: Http, cluster: FakeBackend) -> None:
     assert await http.get("/volumes") == {"Volumes": [], "Warnings": None}
     assert await http.get("/plugins") == []
-    assert await http.get("/secrets") == []
-    assert await http.refused("GET", "/secrets/s") == (404, "secret s not found")
     assert await http.refused("GET", "/volumes/v") == (404, "get v: no such volume")
-    assert (await http.refused("POST", "/secrets/create", {}))[0] == 501
 
 
 # --- logs -----------------------------------------------------------------------------------------------

@@ -43,6 +43,11 @@ def node(number: int, now: datetime, **status: str) -> Json:
     return found
 
 
+def reference(kind: str, letter: str, name: str, target: str) -> Json:
+    file = {"Name": target, "UID": "0", "GID": "0", "Mode": 0o444}
+    return {"File": file, f"{kind}ID": letter * 25, f"{kind}Name": name}
+
+
 def web(now: datetime) -> Json:
     port = {"Protocol": "tcp", "TargetPort": 80, "PublishedPort": 8080, "PublishMode": "ingress"}
     spec = {
@@ -57,6 +62,8 @@ def web(now: datetime) -> Json:
                 "Dir": "/srv",
                 "Isolation": "default",
                 "Mounts": [{"Type": "volume", "Source": "pages", "Target": "/srv", "ReadOnly": True}],
+                "Secrets": [reference("Secret", "s", "db_pass", "password")],
+                "Configs": [reference("Config", "c", "nginx.conf", "/etc/nginx.conf")],
             },
             "Resources": {
                 "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 134_217_728, "Pids": 64},
@@ -297,6 +304,23 @@ def log_records() -> list[bytes]:
     return [line(1, "hello", 1), line(2, "oops", 2), line(1, "", 1)]
 
 
+def secrets(now: datetime) -> list[Json]:
+    return [
+        meta(letter * 25, 7, stamp(now)) | {"Spec": {"Name": name, "Labels": labels}}
+        for letter, name, labels in (("s", "db_pass", {"app": "db", "x": ""}), ("t", "api_key", {}))
+    ]
+
+
+def configs(now: datetime) -> list[Json]:
+    spec = {"Name": "nginx.conf", "Labels": {"app": "web"}, "Data": "bGlzdGVuIDgwOwo="}
+    return [meta("c" * 25, 7, stamp(now)) | {"Spec": spec}]
+
+
+def _is_named(item: Json, request: Request) -> bool:
+    wanted = _filter(request, "name")
+    return not wanted or any(item["Spec"]["Name"].startswith(name) for name in wanted)
+
+
 def fake_cluster(now: datetime) -> FakeApi:
     """All of it behind an API."""
     services, nodes, all_tasks = [web(now), agent(now)], [node(i, now) for i in (2, 3, 1)], tasks(now)
@@ -342,6 +366,16 @@ def fake_cluster(now: datetime) -> FakeApi:
             "GET /tasks": list_tasks,
             "GET /tasks/[^/]+": by_id_or_name(all_tasks, "task"),
             "GET /tasks/[^/]+/logs": Raw(log_records(), "application/vnd.docker.multiplexed-stream"),
+            "GET /secrets": lambda request: [s for s in secrets(now) if _is_named(s, request)],
+            "GET /secrets/[^/]+": by_id_or_name(secrets(now), "secret"),
+            "DELETE /secrets/old": None,
+            "DELETE /secrets/[^/]+": (
+                400,
+                {"message": "secret 'db_pass' is in use by the following service: web"},
+            ),
+            "GET /configs": lambda request: [c for c in configs(now) if _is_named(c, request)],
+            "GET /configs/[^/]+": by_id_or_name(configs(now), "config"),
+            "POST /(secrets|configs)/create": (201, {"ID": "n" * 25}),
             "GET /networks": [network(now)],
             "GET /networks/ingress": network(now),
             "GET /images/json": [image(now)],

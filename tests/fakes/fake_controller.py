@@ -39,8 +39,8 @@ class FakeController:
     async def remove(self, task: Task) -> None:
         await self._do("remove", Outcome())
 
-    async def release_network(self, task: Task) -> None:
-        await self._do("release_network", Outcome())
+    async def release(self, task: Task) -> None:
+        await self._do("release", Outcome())
 
     async def _do(self, step: str, outcome: Outcome) -> Outcome:
         self.calls.append(step)

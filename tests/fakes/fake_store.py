@@ -9,13 +9,13 @@ from typing import Any
 
 from swarm.base.clock import Clock
 from swarm.base.errors import AlreadyExists, OutOfSequence
-from swarm.model.objects import Cluster, Network, Service, StoredObject
+from swarm.model.objects import Cluster, Config, Network, Secret, Service, StoredObject
 from swarm.model.plan import Create, Delete, Op
 from swarm.model.types import Version
 from swarm.model.view import Objects
 from swarm.store import keys
 
-INDEXED = (Service, Network, Cluster)
+INDEXED = (Service, Network, Cluster, Secret, Config)
 
 
 class FakeStore:

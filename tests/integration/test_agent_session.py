@@ -20,6 +20,7 @@ from swarm.worker.execs import Execs
 from swarm.worker.fence import Fence
 from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
+from swarm.worker.payloads import Payloads
 from swarm.worker.reporter import Reporter
 from swarm.worker.tasks import Tasks
 from swarm.worker.usage import UsageReporter
@@ -76,6 +77,7 @@ class Worker:
             tasks=self.tasks,
             network=self.network,
             journal=self.journal,
+            payloads=Payloads(),
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
             execs=Execs(self.left, self.tasks),
@@ -226,7 +228,7 @@ async def test_a_manager_that_comes_back_finds_what_happened_meanwhile(here, wor
         await here.stop()
         worker.controller.held["wait"].set()
         async with asyncio.timeout(5):
-            await worker.controller.began["release_network"].wait()
+            await worker.controller.began["release"].wait()
         assert here.store.view.get(Task, task.id).status.state is S.RUNNING
         again = Undecided(here.parts)
         work = asyncio.ensure_future(again.run())
@@ -253,5 +255,5 @@ async def test_a_node_that_has_been_removed_stops_what_others_now_run(here, work
         await here.store.commit([Delete(object=here.store.view.get(Node, worker.node_id))])
         async with asyncio.timeout(10):
             await worker.controller.began["remove"].wait()
-    assert worker.controller.calls[-3:] == ["stop", "release_network", "remove"]
+    assert worker.controller.calls[-3:] == ["stop", "release", "remove"]
     assert "has been removed from the cluster" in worker.agent.problem

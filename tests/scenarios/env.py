@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from swarm.base.errors import SwarmError
-from swarm.base.ids import NodeID, ServiceID
+from swarm.base.ids import NodeID, SecretID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.payload_versions import roll_followers
 from swarm.manager.control.services import changed_service, resumed, rolled_back_service
 from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.jobs import is_finished
@@ -20,16 +21,30 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
-from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Task, TaskStatus
+from swarm.model.objects import (
+    Cluster,
+    Network,
+    Node,
+    NodeStatus,
+    Payload,
+    Secret,
+    Service,
+    Task,
+    TaskStatus,
+    payload_id,
+)
 from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.specs import (
     ContainerSpec,
+    FileTarget,
     GlobalJob,
     GlobalMode,
     NodeSpec,
     ReplicatedJob,
     ReplicatedMode,
+    SecretReference,
+    SecretSpec,
     ServiceMode,
     ServiceSpec,
     TaskSpec,
@@ -197,6 +212,30 @@ class Scenario:
         changed = changed_service(self.cluster.objects, service, spec, "", now)
         if changed is not service:
             self.cluster.write(changed)
+
+    def do_secret(self, name: str, version: str) -> None:
+        """A secret, or another version of it becomes current: what control writes."""
+        known = next(iter(self.cluster.objects.named(Secret, name)), None)
+        number = int(version)
+        self.cluster.write(Payload(id=payload_id(f"{name}-id", number), data=version.encode()))
+        if known is None:
+            self.cluster.write(Secret(id=SecretID(f"{name}-id"), spec=SecretSpec(name=name), current=number))
+            return
+        rolled = roll_followers(self.cluster.objects, known)
+        self.cluster.write(replace(known, current=number, last=max(number, known.last)))
+        for op in rolled:
+            self.cluster.write(op.object)
+
+    def do_versions(self, name: str) -> str:
+        """Which version of which secret the service's live tasks have."""
+        service = find(self.cluster.objects, Service, name)
+        tasks = sorted(self.cluster.objects.tasks_of_service(service.id), key=lambda task: task.slot)
+        held = [(t, r) for t in tasks for r in t.spec.container_spec.secrets]
+        return "\n".join(
+            f"{self._label(t)}  {r.secret_name}@{r.version}"
+            for t, r in held
+            if t.desired_state <= TaskState.RUNNING
+        )
 
     def do_rollback(self, name: str) -> None:
         service = find(self.cluster.objects, Service, name)
@@ -431,7 +470,10 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
     )
     check_placement(placement)
     template = TaskSpec(
-        container_spec=ContainerSpec(image=one(options, "image", f"{name}:1")),
+        container_spec=ContainerSpec(
+            image=one(options, "image", f"{name}:1"),
+            secrets=tuple(secret_reference(text) for text in options.get("secret", ())),
+        ),
         resources=ResourceRequirements(reservations=reserved),
         restart_policy=RestartPolicy(
             condition=RestartCondition(one(options, "restart", "any")),
@@ -450,6 +492,15 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
         endpoint_spec=EndpointSpec(mode=one(options, "endpoint", ""), ports=ports),
         update_config=update_config(options, ""),
         rollback_config=update_config(options, "rollback_"),
+    )
+
+
+def secret_reference(text: str) -> SecretReference:
+    """`db` follows the secret, `db@3` is held at a version."""
+    name, _, version = text.partition("@")
+    file = FileTarget(name=name)
+    return SecretReference(
+        secret_id=SecretID(f"{name}-id"), secret_name=name, file=file, version=int(version or 0)
     )
 
 

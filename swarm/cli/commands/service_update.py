@@ -9,6 +9,7 @@ import click
 from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.errors import InvalidArgument
 from swarm.cli.options import connect, missing
+from swarm.cli.payloads import resolve_references
 from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, given_flags
 from swarm.cli.service_edit import Json, edit_replicas
 from swarm.cli.service_values import resolve_env, with_tag
@@ -73,6 +74,7 @@ def _edit(client: Client, spec: Json, given: Json) -> dict[str, str]:
         # The platforms are the old image's.
         (spec["TaskTemplate"].get("Placement") or {}).pop("Platforms", None)
     edit_spec(spec, given)
+    resolve_references(client, spec)
     headers: dict[str, str] = {}
     if given.get("with-registry-auth"):
         from swarm.cli.registry import auth_header

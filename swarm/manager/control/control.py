@@ -28,6 +28,7 @@ from swarm.manager.ca.tokens import add_token, remove_token
 from swarm.manager.control.cluster import change_cluster
 from swarm.manager.control.names import generate_name
 from swarm.manager.control.networks import new_network, removed_network, resolve_networks
+from swarm.manager.control.payload_versions import PayloadVersions
 from swarm.manager.control.payloads import Payloads
 from swarm.manager.control.services import (
     FROM_SPEC,
@@ -67,6 +68,7 @@ class Control:
         self._clock = clock
         self._new_id = new_id
         self.payloads = Payloads(store, new_id)
+        self.payload_versions = PayloadVersions(store)
 
     @property
     def view(self) -> ClusterView:

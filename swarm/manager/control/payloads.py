@@ -62,7 +62,7 @@ class Payloads:
 
     async def remove(self, kind: type[Secret | Config], reference: str) -> None:
         """Delete it with all its versions. Raises InvalidArgument while services use it."""
-        item = _find(self.view, kind, reference)
+        item = find_payload(self.view, kind, reference)
         users = [service.spec.name for service in users_of(self.view, item.id)]
         if users:
             whose = "service" if len(users) == 1 else "services"
@@ -101,7 +101,7 @@ class Payloads:
         return found
 
 
-def _find(view: ClusterView, kind: type[Secret | Config], reference: str) -> Secret | Config:
+def find_payload(view: ClusterView, kind: type[Secret | Config], reference: str) -> Secret | Config:
     return find(view, Secret, reference) if kind is Secret else find(view, Config, reference)
 
 

@@ -1,9 +1,10 @@
 """What each node must know, and how it differs from what the node was told last. Pure.
 
-A node gets its own tasks (until their records are gone: their containers keep the logs) and the network state
-that lets it carry traffic: the networks it has tasks on or a leg in, the endpoints and services on them, and
-published ports with their backends.
-Invariant: a node is told of no task but its own, and of no network that it has nothing to do with.
+A node gets its own tasks (until their records are gone: their containers keep the logs), the secrets and
+configs of those that have not ended, and the network state that lets it carry traffic: the networks it has
+tasks on or a leg in, the endpoints and services on them, and published ports with their backends.
+Invariant: a node is told of no task but its own, of no secret that none of them uses, and of no network that
+it has nothing to do with.
 """
 
 from __future__ import annotations
@@ -22,14 +23,26 @@ from swarm.model.dataplane import (
     PublishedPort,
 )
 from swarm.model.networks import is_encrypted, mtu_of
-from swarm.model.objects import Cluster, Network, Node, Service, Task
+from swarm.model.objects import (
+    Cluster,
+    Config,
+    Network,
+    Node,
+    Payload,
+    Secret,
+    Service,
+    Task,
+    payload_id,
+)
 from swarm.model.options import service_options
+from swarm.model.payload_rules import references
 from swarm.model.port_options import PortName
+from swarm.model.specs import ConfigReference, SecretReference
 from swarm.model.task_state import TaskState
 from swarm.model.types import PublishMode
 from swarm.model.view import ClusterView
 
-Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort | NetworkService
+Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort | NetworkService | Payload
 Items = Mapping[str, Item]
 
 
@@ -61,9 +74,10 @@ def shared_items(view: ClusterView) -> dict[str, Item]:
 
 
 def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, Item]:
-    """Everything that one node must know."""
+    """Everything that one node must know; what a task uses comes before it."""
     tasks = [task for task in view.tasks_on_node(node_id) if _is_assigned(task)]
-    items: dict[str, Item] = {f"task/{task.id}": task for task in tasks}
+    items: dict[str, Item] = {f"payload/{p.id}": p for task in tasks for p in _payloads(view, task)}
+    items |= {f"task/{task.id}": task for task in tasks}
     node = view.get(Node, node_id)
     if node is None:
         return items
@@ -82,6 +96,24 @@ def _concerns(item: Item, node: Node, networks: Set[str]) -> bool:
 
 def _is_assigned(task: Task) -> bool:
     return task.status.state >= TaskState.ASSIGNED
+
+
+def _payloads(view: ClusterView, task: Task) -> Iterable[Payload]:
+    """What a task needs until it has ended, each under the version that its reference names."""
+    if task.status.state > TaskState.RUNNING:
+        return
+    for reference in references(task.spec.container_spec):
+        item = _referenced(view, reference)
+        version = reference.version or (item.current if item is not None else 0)
+        found = view.get(Payload, payload_id(item.id, version)) if item is not None else None
+        if item is not None and found is not None:
+            yield Payload(id=payload_id(item.id, reference.version), data=found.data)
+
+
+def _referenced(view: ClusterView, reference: SecretReference | ConfigReference) -> Secret | Config | None:
+    if isinstance(reference, SecretReference):
+        return view.get(Secret, reference.secret_id)
+    return view.get(Config, reference.config_id)
 
 
 def _changed(told: Item | None, item: Item) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from swarm.base.errors import NotFound, PermissionDenied
@@ -11,7 +12,7 @@ from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.members import certified_role
 from swarm.model.dataplane import NetworkEndpoint, NetworkService, OverlayNetwork, PublishedPort
 from swarm.model.defaults import CLUSTER_PORT
-from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Task, TaskStatus
+from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Payload, Task, TaskStatus
 from swarm.model.plan import Op, Update
 from swarm.model.task_state import Owner, can_transition
 from swarm.model.types import Meta, NodeDescription
@@ -20,6 +21,8 @@ from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
 NO_CLUSTER = ClusterID("")
+PART_BYTES = 8 << 20
+"""Of one message: gRPC refuses those of more than 64 MiB."""
 
 
 def find_cluster(view: ClusterView) -> Cluster:
@@ -73,15 +76,34 @@ def _cluster_address(status: ManagerStatus) -> str:
     return f"{status.addr.rpartition(':')[0]}:{CLUSTER_PORT}"
 
 
-def assignments_message(change: Difference, sequence: int, epoch: int) -> pb.AssignmentsMessage:
-    return pb.AssignmentsMessage(
-        complete=sequence == 0,
-        applies_to=sequence,
-        results_in=sequence + 1,
-        epoch=epoch,
-        updates=[_assignment(key, item) for key, item in change.updates],
-        removals=change.removals,
-    )
+def assignments_messages(change: Difference, sequence: int, epoch: int) -> Iterator[pb.AssignmentsMessage]:
+    """One step of a node's assignments, in as many messages as its size asks for."""
+    parts = tuple(_in_parts([_assignment(key, item) for key, item in change.updates]))
+    for number, updates in enumerate(parts, start=1):
+        is_last = number == len(parts)
+        yield pb.AssignmentsMessage(
+            complete=sequence == 0,
+            applies_to=sequence,
+            results_in=sequence + 1,
+            epoch=epoch,
+            updates=updates,
+            removals=change.removals if is_last else (),
+            is_partial=not is_last,
+        )
+
+
+def _in_parts(updates: list[pb.Assignment]) -> Iterator[list[pb.Assignment]]:
+    """At least one part, each as large as `PART_BYTES` lets it be."""
+    part: list[pb.Assignment] = []
+    size = 0
+    for update in updates:
+        weight = update.ByteSize()
+        if part and size + weight > PART_BYTES:
+            yield part
+            part, size = [], 0
+        part.append(update)
+        size += weight
+    yield part
 
 
 def _assignment(key: str, item: Item) -> pb.Assignment:
@@ -97,3 +119,5 @@ def _assignment(key: str, item: Item) -> pb.Assignment:
             return pb.Assignment(key=key, port=message)
         case NetworkService():
             return pb.Assignment(key=key, service=message)
+        case Payload():
+            return pb.Assignment(key=key, payload=message)

@@ -28,7 +28,7 @@ from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import get_logger
 from swarm.manager.backup import RESTORED, RESTORED_GRACE_S
 from swarm.manager.dispatcher.hub import AssignmentHub
-from swarm.manager.dispatcher.messages import accept, assignments_message, find_cluster, welcome
+from swarm.manager.dispatcher.messages import accept, assignments_messages, find_cluster, welcome
 from swarm.manager.dispatcher.sessions import Sessions
 from swarm.model.defaults import HEARTBEATS_MISSED
 from swarm.model.exclusive import KNOWN_WITHIN_S
@@ -156,7 +156,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 leader = await self._store.raw_there(keys.LEADER)
                 self._check_session(node_id, request.session_id)
                 failpoint("dispatcher.assignments.send")
-                yield assignments_message(change, sequence, leader.mod_revision)
+                for message in assignments_messages(change, sequence, leader.mod_revision):
+                    yield message
                 sequence += 1
 
     async def UpdateTaskStatus(

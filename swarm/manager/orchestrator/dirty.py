@@ -1,7 +1,8 @@
 """Whether a task is as its service's template has it now.
 
 Invariant: a change that no container would notice makes no task dirty: pull options, a default spelt out,
-or a placement that the task's node meets as well.
+or a placement that the task's node meets as well. A new version of a secret or config that the service
+follows is one that they do notice.
 Source: SwarmKit manager/orchestrator/task.go (IsTaskDirty).
 """
 
@@ -11,6 +12,8 @@ from enum import StrEnum
 
 from swarm.manager.orchestrator.slots import Judge
 from swarm.model.objects import Node, Service, Task
+from swarm.model.payload_versions import versions_of, with_versions
+from swarm.model.specs import TaskSpec
 from swarm.model.template import same_but_for_placement, same_endpoint, same_template
 from swarm.model.view import ClusterView
 from swarm.scheduler.constraint import satisfies
@@ -31,25 +34,29 @@ def is_dirty(view: ClusterView, service: Service, task: Task) -> bool:
 def outdated_by(view: ClusterView, service: Service) -> Judge:
     """Tells whether a task of the service has to be replaced for it to be as it was asked for.
 
-    Tasks of one `spec_version` are made from one template, so each version is compared once.
+    Tasks of one `spec_version` are made from one template, and differ in the versions of secrets and configs
+    only: each kind of them is compared once.
     """
-    found: dict[int, Difference] = {}
+    template = with_versions(view, service.spec.task_template)
+    wanted = versions_of(template)
+    found: dict[object, Difference] = {}
 
     def is_outdated(task: Task) -> bool:
-        version = task.spec_version.index
-        if version == service.spec_version.index:
-            return False
-        if version not in found:
-            found[version] = _compare(service, task)
-        if found[version] is Difference.PLACEMENT:
+        has = versions_of(task.spec)
+        if task.spec_version.index == service.spec_version.index:
+            return has != wanted
+        kind = task.spec_version.index, has
+        if kind not in found:
+            found[kind] = _compare(service, template, task)
+        if found[kind] is Difference.PLACEMENT:
             return not _meets_constraints(view, service, task)
-        return found[version] is Difference.ALL
+        return found[kind] is Difference.ALL
 
     return is_outdated
 
 
-def _compare(service: Service, task: Task) -> Difference:
-    endpoint, template = service.endpoint, service.spec.task_template
+def _compare(service: Service, template: TaskSpec, task: Task) -> Difference:
+    endpoint = service.endpoint
     if task.endpoint.ports != endpoint.ports or not same_endpoint(task.endpoint.spec, endpoint.spec):
         return Difference.ALL
     if same_template(template, task.spec):

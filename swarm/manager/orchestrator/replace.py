@@ -163,7 +163,7 @@ def _plan_replacement(work: Work, slot: Slot, restart: Restart) -> Plan:
     if slot.outgoing is not None and slot.outgoing.status.state is TaskState.RUNNING:
         must_wait = must_wait or work.rollout.order is not UpdateOrder.START_FIRST or _has_host_ports(work)
     desired = TaskState.READY if must_wait else TaskState.RUNNING
-    create = create_task(work.service, slot, desired, work.now, work.new_id)
+    create = create_task(work.view, work.service, slot, desired, work.now, work.new_id)
     if not restart.delay:
         return Plan.of([create])
     start_after = work.now + restart.delay

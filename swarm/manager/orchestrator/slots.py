@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from swarm.base.ids import IdSource, NodeID, TaskID
 from swarm.model.exclusive import is_exclusive
 from swarm.model.objects import NO_NODE, Node, Service, Task, TaskStatus
+from swarm.model.payload_versions import with_versions
 from swarm.model.plan import Create, Update
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import Availability, Meta, NodeState
@@ -133,12 +134,14 @@ def _slot(
     )
 
 
-def create_task(service: Service, slot: Slot, desired: TaskState, now: datetime, new_id: IdSource) -> Create:
+def create_task(
+    view: ClusterView, service: Service, slot: Slot, desired: TaskState, now: datetime, new_id: IdSource
+) -> Create:
     """A new task for `slot`, as the service's template has it now."""
     task = Task(
         id=TaskID(new_id()),
         meta=Meta(created_at=now, updated_at=now),
-        spec=service.spec.task_template,
+        spec=with_versions(view, service.spec.task_template),
         spec_version=service.spec_version,
         service_id=service.id,
         service_name=service.spec.name,

@@ -226,6 +226,7 @@ class Assignment(_message.Message):
     SERVICE_FIELD_NUMBER: _builtins.int
     PEER_FIELD_NUMBER: _builtins.int
     ENCRYPTION_FIELD_NUMBER: _builtins.int
+    PAYLOAD_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     @_builtins.property
     def task(self) -> _model_pb2.Task: ...
@@ -241,6 +242,10 @@ class Assignment(_message.Message):
     def peer(self) -> _model_pb2.TunnelPeer: ...
     @_builtins.property
     def encryption(self) -> _model_pb2.Encryption: ...
+    @_builtins.property
+    def payload(self) -> _model_pb2.Payload:
+        """The bytes of a secret or config that a task of the node uses."""
+
     def __init__(
         self,
         *,
@@ -252,12 +257,13 @@ class Assignment(_message.Message):
         service: _model_pb2.NetworkService | None = ...,
         peer: _model_pb2.TunnelPeer | None = ...,
         encryption: _model_pb2.Encryption | None = ...,
+        payload: _model_pb2.Payload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "network", b"network", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "network", b"network", "payload", b"payload", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "payload", b"payload", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port", "service", "peer", "encryption"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port", "service", "peer", "encryption", "payload"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
@@ -273,6 +279,7 @@ class AssignmentsMessage(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     UPDATES_FIELD_NUMBER: _builtins.int
     REMOVALS_FIELD_NUMBER: _builtins.int
+    IS_PARTIAL_FIELD_NUMBER: _builtins.int
     complete: _builtins.bool
     """True: forget everything known before."""
     applies_to: _builtins.int
@@ -280,6 +287,8 @@ class AssignmentsMessage(_message.Message):
     results_in: _builtins.int
     epoch: _builtins.int
     """Revision of the leader's key when the decisions were made; agents refuse an older one."""
+    is_partial: _builtins.bool
+    """More of the same step follows: only the whole of it is to be acted on."""
     @_builtins.property
     def updates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
     @_builtins.property
@@ -295,10 +304,11 @@ class AssignmentsMessage(_message.Message):
         epoch: _builtins.int = ...,
         updates: _abc.Iterable[Global___Assignment] | None = ...,
         removals: _abc.Iterable[_builtins.str] | None = ...,
+        is_partial: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "complete", b"complete", "epoch", b"epoch", "removals", b"removals", "results_in", b"results_in", "updates", b"updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applies_to", b"applies_to", "complete", b"complete", "epoch", b"epoch", "is_partial", b"is_partial", "removals", b"removals", "results_in", b"results_in", "updates", b"updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

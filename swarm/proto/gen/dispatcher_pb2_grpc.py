@@ -78,7 +78,7 @@ class DispatcherServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Assignments(self, request, context):
-        """The node's tasks and its network state: first complete, then changes.
+        """The node's tasks, what they use, and its network state: first complete, then changes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,7 @@ class DispatcherStub:
     """Opens a session; it lasts as long as the stream and its heartbeats."""
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.HeartbeatRequest, _dispatcher_pb2.HeartbeatResponse]
     Assignments: _grpc.UnaryStreamMultiCallable[_dispatcher_pb2.AssignmentsRequest, _dispatcher_pb2.AssignmentsMessage]
-    """The node's tasks and its network state: first complete, then changes."""
+    """The node's tasks, what they use, and its network state: first complete, then changes."""
     UpdateTaskStatus: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.UpdateTaskStatusRequest, _dispatcher_pb2.UpdateTaskStatusResponse]
     EndSession: _grpc.UnaryUnaryMultiCallable[_dispatcher_pb2.EndSessionRequest, _dispatcher_pb2.EndSessionResponse]
     """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while."""
@@ -47,7 +47,7 @@ class DispatcherAsyncStub(DispatcherStub):
     """Opens a session; it lasts as long as the stream and its heartbeats."""
     Heartbeat: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.HeartbeatRequest, _dispatcher_pb2.HeartbeatResponse]  # type: ignore[assignment]
     Assignments: _aio.UnaryStreamMultiCallable[_dispatcher_pb2.AssignmentsRequest, _dispatcher_pb2.AssignmentsMessage]  # type: ignore[assignment]
-    """The node's tasks and its network state: first complete, then changes."""
+    """The node's tasks, what they use, and its network state: first complete, then changes."""
     UpdateTaskStatus: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.UpdateTaskStatusRequest, _dispatcher_pb2.UpdateTaskStatusResponse]  # type: ignore[assignment]
     EndSession: _aio.UnaryUnaryMultiCallable[_dispatcher_pb2.EndSessionRequest, _dispatcher_pb2.EndSessionResponse]  # type: ignore[assignment]
     """The node goes on purpose: it leaves the cluster, or its swarmd stops for a while."""
@@ -74,7 +74,7 @@ class DispatcherServicer(metaclass=_abc_1.ABCMeta):
         request: _dispatcher_pb2.AssignmentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_dispatcher_pb2.AssignmentsMessage], _abc.AsyncIterator[_dispatcher_pb2.AssignmentsMessage]]:
-        """The node's tasks and its network state: first complete, then changes."""
+        """The node's tasks, what they use, and its network state: first complete, then changes."""
 
     @_abc_1.abstractmethod
     def UpdateTaskStatus(

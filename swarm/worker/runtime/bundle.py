@@ -25,6 +25,7 @@ from swarm.model.types import Mount, MountType
 from swarm.worker.logs import encode_policy
 from swarm.worker.runtime import kernel
 from swarm.worker.runtime.config import ContainerConfig, check_config, hosts_file, resolv_conf
+from swarm.worker.runtime.delivery import deliver, take_back
 from swarm.worker.runtime.devices import all_devices, find_devices
 from swarm.worker.runtime.exec_spec import ExecConfig, exec_process
 from swarm.worker.runtime.mounts import Root, land, propagation_of, release_mounts, resolve_mounts
@@ -85,6 +86,11 @@ class BundlePaths:
     def own_mounts(self) -> Path:
         """What is mounted on the host for this container."""
         return self.bundle / "mounts"
+
+    @property
+    def delivered(self) -> Path:
+        """Secrets and configs: a file system in memory, while the container has any."""
+        return self.run / "delivered"
 
     @property
     def log_policy(self) -> Path:
@@ -167,10 +173,15 @@ class Bundles:
         finally:
             os.close(root_fd)
 
+    def take_back(self, container_id: str) -> None:
+        """Forget the secrets and configs of a container that has ended. Raises: OSError."""
+        take_back(self.paths(container_id).delivered)
+
     def remove(self, container_id: str) -> None:
         """Take away the bundle, mount and anonymous volumes of a dead container. Missing is fine."""
         paths = self.paths(container_id)
         _unmount(paths.rootfs)
+        take_back(paths.delivered)
         release_mounts(paths.own_mounts)
         with suppress(FileNotFoundError):
             for name in paths.anonymous_volumes.read_text().split():
@@ -184,6 +195,7 @@ class Bundles:
             *self._files(config, paths, root),
             *self._init(config, root),
             *self._mounts(config, paths, root),
+            *deliver(config.files, paths.delivered, root),
         )
         return Resolved(
             rootfs=paths.rootfs,

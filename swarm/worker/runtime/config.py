@@ -22,6 +22,18 @@ SHM_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveredFile:
+    """A secret or a config, as the container sees it."""
+
+    target: str
+    """An absolute path."""
+    data: bytes = field(repr=False)
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerConfig:
     """All that `Containers.create` needs to know of one container."""
 
@@ -77,6 +89,8 @@ class ContainerConfig:
     are_system_paths_open: bool = False
     """Nothing of /proc and /sys is masked or read-only."""
     log: LogPolicy = field(default_factory=LogPolicy)
+    files: tuple[DeliveredFile, ...] = ()
+    """Kept in memory alone, until the container ends."""
 
     @property
     def host_name(self) -> str:

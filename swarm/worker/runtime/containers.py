@@ -213,6 +213,10 @@ class Containers:
                 self.signal(container_id, signal.SIGKILL)
         return await self.wait(container_id)
 
+    async def take_back(self, container_id: str) -> None:
+        """Forget the secrets and configs of a container that has ended. Raises: OSError."""
+        await asyncio.to_thread(self._bundles.take_back, container_id)
+
     async def remove(self, container_id: str) -> None:
         """Take away the container and all it left, killing it if it lives. Missing is fine.
 

@@ -12,6 +12,9 @@ import stat
 from pathlib import Path, PurePosixPath
 
 MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
 MS_BIND = 0x1000
 MS_REC = 0x4000
 MNT_DETACH = 0x2

@@ -16,6 +16,7 @@ import pytest
 
 from swarm.cli.commands.service_create import create
 from swarm.cli.commands.service_update import update
+from tests.fakes.cluster_objects import reference
 from tests.fakes.fake_api import FakeApi
 
 pytestmark = [
@@ -64,6 +65,10 @@ CREATES = [
     "--limit-pids 5",
     "--mount type=bind,src=/a,dst=/b,bind-recursive=readonly,ro,bind-propagation=rprivate",
     "--mount type=bind,src=/a,dst=/b,bind-recursive=writable,ro",
+    "--secret db_pass --config nginx.conf",
+    "--secret source=db_pass,target=password,uid=2000,gid=3000,mode=0400 --secret api_key",
+    "--config src=nginx.conf,target=/etc/nginx/nginx.conf,mode=0440",
+    "--secret source=db_pass,mode=400",
 ]
 REFUSED_CREATES = [
     "--mode global-job --replicas 2",
@@ -71,6 +76,9 @@ REFUSED_CREATES = [
     "--mode global --replicas-max-per-node 2",
     "--mode replicated-job --update-delay 1s",
     "--health-cmd a --no-healthcheck",
+    "--secret nope",
+    "--config nope",
+    "--secret db_pass --secret source=api_key,target=db_pass",
 ]
 SPEC: dict[str, Any] = {
     "Name": "rich",
@@ -103,6 +111,8 @@ SPEC: dict[str, Any] = {
             "CapabilityDrop": ["CAP_CHOWN"],
             "Ulimits": [{"Name": "nofile", "Hard": 6, "Soft": 5}, {"Name": "nproc", "Hard": 7, "Soft": 7}],
             "OomScoreAdj": 5,
+            "Secrets": [reference("Secret", "s", "db_pass", "password")],
+            "Configs": [reference("Config", "c", "nginx.conf", "/etc/nginx.conf")],
         },
         "Resources": {
             "Limits": {"NanoCPUs": 500_000_000, "MemoryBytes": 512 << 20, "Pids": 9},
@@ -212,6 +222,10 @@ UPDATES = [
     "--update-max-failure-ratio 0",
     "--update-parallelism 0",
     '-u "" -w ""',
+    "--secret-rm db_pass --secret-add source=api_key,target=password,mode=0400",
+    "--secret-add api_key",
+    "--secret-rm db_pass --config-rm nginx.conf",
+    "--secret-rm not_there --config-add source=nginx.conf,target=/other",
 ]
 
 

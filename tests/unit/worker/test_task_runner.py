@@ -79,7 +79,7 @@ async def test_a_task_runs_to_its_end_and_keeps_its_container_until_removed(cont
     assert ended.container.container_id == run.runner.task.id
     assert ended.container.pid == 7
     async with asyncio.timeout(5):
-        await controller.began["release_network"].wait()
+        await controller.began["release"].wait()
     assert "remove" not in controller.calls
     await run.removed()
     assert controller.calls[-1] == "remove"
@@ -109,7 +109,7 @@ async def test_work_towards_running_is_cancelled_when_the_task_is_to_stop(contro
     run.runner.set_desired(S.SHUTDOWN)
     await run.until(S.SHUTDOWN)
     assert controller.cancelled == [step]
-    assert controller.calls[-1] in ("stop", "release_network")
+    assert controller.calls[-1] in ("stop", "release")
 
 
 async def test_a_step_that_fails_while_it_is_cancelled_is_not_tried_again(controller, started):
@@ -137,7 +137,7 @@ async def test_stopping_is_carried_through(controller, started):
     async with asyncio.timeout(5):
         await run.work
     assert controller.cancelled == ["wait"]
-    assert controller.calls[-3:] == ["stop", "release_network", "remove"]
+    assert controller.calls[-3:] == ["stop", "release", "remove"]
     assert run.reports[-1].state is S.SHUTDOWN
     assert run.reports[-1].container.exit_code == 143
 
@@ -170,7 +170,7 @@ async def test_what_fails_for_good_ends_this_task_only(controller, started, step
     await run.removed()
 
 
-@pytest.mark.parametrize("step", ["stop", "release_network", "remove"])
+@pytest.mark.parametrize("step", ["stop", "release", "remove"])
 @pytest.mark.parametrize(
     "error", [Temporary("busy"), OSError(16, "Device or resource busy"), KeyError("bug")]
 )
