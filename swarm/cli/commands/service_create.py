@@ -12,6 +12,7 @@ from swarm.base.errors import InvalidArgument
 from swarm.cli.options import connect
 from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, given_flags
 from swarm.cli.service_edit import Json, new_mode
+from swarm.cli.service_networks import resolve_attachments
 from swarm.cli.service_values import parse_env_file, resolve_env, with_tag
 
 
@@ -29,6 +30,7 @@ def create(ctx: click.Context, /, image: str, arguments: tuple[str, ...], **flag
     given = given_flags(flags)
     spec = new_spec(image, arguments, given)
     with connect(ctx) as client:
+        resolve_attachments(client, spec)
         headers: dict[str, str] = {}
         if given.get("with-registry-auth"):
             from swarm.cli.registry import auth_header
