@@ -87,6 +87,11 @@ NETWORKS = Table(
         "CreatedAt": "CREATED AT",
     },
 )
+NETWORK_USE = Table(
+    type_name=NETWORKS.type_name,
+    columns=("ID", "Name", "Driver", "Tasks", "Addresses"),
+    headers={**NETWORKS.headers, "Tasks": "TASKS", "Addresses": "ADDRESSES"},
+)
 CONTAINERS = Table(
     type_name="*formatter.ContainerContext",
     columns=("ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"),
@@ -298,6 +303,17 @@ def network_rows(networks: Iterable[Json], *, trunc: bool) -> list[Row]:
         }
         for network in sorted(networks, key=lambda n: natural_key(n["Name"]))
     ]
+
+
+def network_use_rows(networks: Sequence[Json], *, trunc: bool) -> list[Row]:
+    """With their tasks, and how many of their addresses are used."""
+    usage = {network["Name"]: network.get("Usage") or {} for network in networks}
+    return [{**row, **_use(usage[str(row["Name"])])} for row in network_rows(networks, trunc=trunc)]
+
+
+def _use(usage: Json) -> Row:
+    addresses = f"{usage['Addresses']}/{usage['Size']}" if "Size" in usage else ""
+    return {"Tasks": str(usage.get("Tasks", 0)), "Addresses": addresses}
 
 
 def container_rows(containers: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:
