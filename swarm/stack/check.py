@@ -1,8 +1,8 @@
 """What must hold between the parts of a project before it is made into a stack. Pure.
 
 In: the merged project and the places of its values. Out: nothing, or InvalidArgument with the place.
-Invariant: after it, every network, volume, secret, config and service that is named is there, `depends_on` has
-no circle, and no two services publish the same port.
+Invariant: after it, every network, volume, secret, config and service that is named is there, `depends_on`
+has no circle, and no two services publish the same port.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ Source: the requests of docker 28.2 for `stack deploy`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from swarm.stack.check import Places, start_order
@@ -76,8 +76,12 @@ def _service(key: str, service: Json, names: Names) -> StackService:
         key=key,
         name=names.scoped(key),
         body=service_body(key, service, names),
-        networks=tuple(names.of("networks", each) for each in service.get("networks") or ("default",)),
-        secrets=tuple(names.of("secrets", each["source"]) for each in service.get("secrets", ())),
-        configs=tuple(names.of("configs", each["source"]) for each in service.get("configs", ())),
-        depends_on=tuple(names.scoped(each) for each in service.get("depends_on", {})),
+        networks=_used("networks", service.get("networks") or ("default",), names),
+        secrets=_used("secrets", [each["source"] for each in service.get("secrets", ())], names),
+        configs=_used("configs", [each["source"] for each in service.get("configs", ())], names),
+        depends_on=tuple(sorted(names.scoped(each) for each in service.get("depends_on", {}))),
     )
+
+
+def _used(section: str, keys: Iterable[str], names: Names) -> tuple[str, ...]:
+    return tuple(sorted({names.of(section, key) for key in keys}))

@@ -188,8 +188,7 @@ def _mount(volume: Json, names: Names) -> Json:
             return mount | {"Source": volume["source"]} | said(BindOptions=options)
         case "tmpfs":
             tmpfs = volume.get("tmpfs", {})
-            size = parse_bytes(tmpfs["size"]) if "size" in tmpfs else 0
-            return mount | said(TmpfsOptions=said(SizeBytes=size, Mode=tmpfs.get("mode")))
+            return mount | said(TmpfsOptions=said(SizeBytes=tmpfs.get("size"), Mode=tmpfs.get("mode")))
         case _:
             return mount | _volume(volume, names)
 

@@ -51,7 +51,32 @@ def resolved_config(files: Sequence[str], options: LoadOptions) -> tuple[str, tu
             merged = _merged_as_written(merged, plain_of(document))
         return write_yaml(merged), ()
     resolved = _resolve(files, options)
-    return write_yaml(resolved.project), resolved.notices
+    shown = {name: _short(service) for name, service in resolved.project["services"].items()}
+    project = {
+        key: value if key.startswith("x-") else _escaped(value)
+        for key, value in (resolved.project | {"services": shown}).items()
+    }
+    return write_yaml(project), resolved.notices
+
+
+def _short(service: Json) -> Json:
+    """`depends_on` as a list where that says the same: Docker's client reads no other form."""
+    others = service.get("depends_on", {})
+    if not others or any(each["condition"] != "service_started" for each in others.values()):
+        return service
+    return service | {"depends_on": sorted(others)}
+
+
+def _escaped(value: Any) -> Any:  # noqa: ANN401 - values of YAML
+    """So that what is printed says the same when it is loaded again."""
+    match value:
+        case str():
+            return value.replace("$", "$$")
+        case dict():
+            return {key: _escaped(each) for key, each in value.items()}
+        case list():
+            return [_escaped(each) for each in value]
+    return value
 
 
 def _merged_as_written(base: Any, over: Any) -> Any:  # noqa: ANN401 - values of YAML

@@ -138,13 +138,17 @@ class ProjectReader:
         self._opened += 1
         if self._opened > MAX_OPENED:
             raise wrong(place, f"more than {MAX_OPENED} files are included and extended")
-        try:
-            text = self.files.text(path)
-        except (InvalidArgument, NotFound) as error:
-            raise wrong(place, str(error)) from None
-        file = self._file(path, parse_yaml(text, self._shown(path)), folder, variables)
+        document = parse_yaml(self._named(path, place), self._shown(path))
+        file = self._file(path, document, folder, variables)
         self._keep(file)
         return file
+
+    def _named(self, path: str, place: Place) -> str:
+        """The text of a file that is named at `place`."""
+        try:
+            return self.files.text(path)
+        except (InvalidArgument, NotFound) as error:
+            raise wrong(place, str(error)) from None
 
     # --- extends and include ----------------------------------------------------------------------------
 
@@ -179,6 +183,8 @@ class ProjectReader:
 
     def _included(self, file: ComposeFile, include: Json, place: Place, chain: tuple[str, ...]) -> Json:
         paths = [os.path.join(file.folder, path) for path in include["path"]]
+        for path in paths:
+            self._named(path, place)
         folder = os.path.dirname(paths[0])
         if "project_directory" in include:
             folder = os.path.normpath(os.path.join(file.folder, include["project_directory"]))

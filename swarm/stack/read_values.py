@@ -158,7 +158,7 @@ _LONG_VOLUME = fields(
         "volume": fields(
             {"nocopy": boolean, "subpath": text}, {"labels": "the top-level volume has the labels"}
         ),
-        "tmpfs": fields({"size": size, "mode": mode}),
+        "tmpfs": fields({"size": lambda node, scope: int(size(node, scope)), "mode": mode}),
     },
     {"consistency": "the files are the node's own"},
 )

@@ -162,7 +162,7 @@ def choice(*words: str) -> Reader:
 def mode(node: Node, scope: Scope) -> int:
     """File permissions: octal when they begin with 0 (or 0o), as everyone means them."""
     written = text(node, scope)
-    if not re.fullmatch(r"0o?[0-7]{1,4}|[0-9]{1,4}", written):
+    if not re.fullmatch(r"0|0o?[0-7]{1,4}|[1-9][0-9]{0,3}", written):
         raise scope.wrong(node, f"invalid file mode '{written}' (write 0440)")
     found = int(written.replace("o", ""), 8) if written.startswith("0") else int(written)
     if found > 0o7777:

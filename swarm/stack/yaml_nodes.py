@@ -14,10 +14,12 @@ from typing import TypeAlias
 from swarm.base.errors import InvalidArgument
 from swarm.stack.project import Place
 
-MAX_WEIGHT = 100_000
+MAX_WEIGHT = 50_000
 """Nodes of a document, aliases expanded; a long text counts as several."""
 MAX_DEPTH = 50
 _TEXT_PER_NODE = 100
+_LONGEST = 400
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -72,8 +74,9 @@ Node: TypeAlias = Scalar | Sequence | Map
 
 
 def wrong(place: Place, text: str) -> InvalidArgument:
-    """The one shape of a loader's error: the place, then a sentence."""
-    return InvalidArgument(f"{place}: {text}")
+    """The one shape of a loader's error: the place, then a sentence; one line, whatever it quotes."""
+    line = _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    return InvalidArgument(f"{place}: {line if len(line) <= _LONGEST else line[: _LONGEST - 3] + '...'}")
 
 
 def make_sequence(items: Iterable[Node], place: Place, tag: str = "") -> Sequence:

@@ -19,7 +19,17 @@ from dataclasses import replace
 
 from swarm.base.errors import InvalidArgument
 from swarm.stack.project import Place
-from swarm.stack.yaml_nodes import MAX_DEPTH, Map, Node, Scalar, Sequence, make_map, make_sequence, wrong
+from swarm.stack.yaml_nodes import (
+    MAX_DEPTH,
+    MAX_WEIGHT,
+    Map,
+    Node,
+    Scalar,
+    Sequence,
+    make_map,
+    make_sequence,
+    wrong,
+)
 from swarm.stack.yaml_scalars import fold, read_block, read_double, read_single
 
 MAX_LENGTH = 1024 * 1024
@@ -58,6 +68,7 @@ class _Parser:
         self._file = file
         self._at = 0
         self._depth = 0
+        self._count = 0
         self._anchors: dict[str, Node] = {}
         self._starts = [0, *(found.end() for found in re.finditer("\n", text))]
 
@@ -69,7 +80,7 @@ class _Parser:
         return Place(file=self._file, line=line, column=at - self._starts[line - 1] + 1)
 
     def _column(self) -> int:
-        return self.place().column - 1
+        return self._at - self._starts[bisect_right(self._starts, self._at) - 1]
 
     def _wrong(self, text: str, at: int | None = None) -> InvalidArgument:
         return wrong(self.place(at), text)
@@ -81,8 +92,9 @@ class _Parser:
         return self._peek() == "-" and self._text[self._at + 1 : self._at + 2] in ("", " ", "\t", "\n")
 
     def _is_end(self) -> bool:
-        is_marker = self._column() == 0 and _MARKER.match(self._text, self._at)
-        return self._at >= len(self._text) or bool(is_marker)
+        if self._at >= len(self._text):
+            return True
+        return self._peek() in "-." and self._column() == 0 and bool(_MARKER.match(self._text, self._at))
 
     def _skip_space(self) -> None:
         found = _SPACE.match(self._text, self._at)
@@ -102,9 +114,9 @@ class _Parser:
                 break
         start = self._at
         self._skip_space()
-        is_line_start = start == self._starts[self.place(start).line - 1]
         tab = self._text.find("\t", start, self._at)
-        if is_line_start and tab >= 0 and not is_flow and not self._is_line_over():
+        is_line_start = start == 0 or self._text[start - 1] == "\n"
+        if tab >= 0 and is_line_start and not is_flow and not self._is_line_over():
             raise self._wrong("a tab cannot indent: use spaces", tab)
 
     # --- the document -----------------------------------------------------------------------------------
@@ -306,6 +318,9 @@ class _Parser:
 
     def _flow_node(self, indent: int | None = None) -> Node:
         """A value on this line, perhaps with lines below; `indent` is None inside brackets."""
+        self._count += 1
+        if self._count > MAX_WEIGHT:
+            raise self._wrong(f"too large: more than {MAX_WEIGHT} values")
         match self._peek():
             case "[":
                 return self._nested(self._flow_sequence)

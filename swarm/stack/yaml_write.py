@@ -1,7 +1,8 @@
 """Dicts, lists and values out as YAML 1.2 text, in block style with sorted keys. Pure.
 
-Invariant: `plain_of(parse_yaml(write_yaml(x))) == x` for texts, numbers, truth values, None, and dicts and lists
-of them, and a YAML 1.1 reader (Docker's) reads the same: what either could take for more than a text is quoted.
+Invariant: `plain_of(parse_yaml(write_yaml(x))) == x` for texts, numbers, truth values, None, and dicts and
+lists of them, and a YAML 1.1 reader (Docker's) reads the same: what either could take for more than a text is
+quoted.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-_SAFE = re.compile(
-    r"[A-Za-z_/.~$][A-Za-z0-9_/.@+=,$~-]*(?: [A-Za-z0-9_/.@+=,$~-]+)*|[A-Za-z_][\w./-]*:[\w./-]+"
+_SAFE = re.compile(r"[\w/.~$][\w/.@+=,$~-]*(?: [\w/.@+=,$~-]+)*|[A-Za-z_][\w./-]*:[\w./-]+", re.ASCII)
+_WORDS = re.compile(
+    r"(?i)~|null|true|false|yes|no|on|off|y|n|[-+]?[.](?:inf|nan)|0[xob][0-9a-f_]*|[-+.]?[0-9][0-9_.e+-]*"
 )
-_WORDS = re.compile(r"(?i)~|null|true|false|yes|no|on|off|y|n|[.]nan|[-+]?[.]inf|[-+.]?[0-9][0-9_.e+:-]*")
 _FIRST = ("version", "name", "services", "networks", "volumes", "secrets", "configs")
 
 
