@@ -87,7 +87,11 @@ def test_values_grow_no_further_than_the_bound():
 
 
 def test_env_format():
-    text = 'A=1\nexport B="x $A\\n" # c\n# k\nC=\'$A\'\nD=a b # c\nE\nF=\nG=a#b\nH: y\nI="two\nlines"\nJ=${NO:-$B}\n'
+    lines = [
+        "A=1", 'export B="x $A\\n" # c', "# k", "C='$A'", "D=a b # c", "E", "F=", "G=a#b", "H: y",
+        'I="two\nlines"', "J=${NO:-$B}",
+    ]  # fmt: skip
+    text = "\n".join(lines)
     assert read_env(text, {}) == {
         "A": "1", "B": "x 1\n", "C": "$A", "D": "a b", "E": None, "F": "", "G": "a#b", "H": "y",
         "I": "two\nlines", "J": "x 1\n",

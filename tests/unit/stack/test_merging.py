@@ -87,7 +87,8 @@ def test_reset_and_override(tmp_path):
     write(
         tmp_path,
         a=BASE,
-        b="services:\n  web:\n    ports: !override ['1:1']\n    environment: !reset null\n    dns: !reset []\n",
+        b="services:\n  web:\n    ports: !override ['1:1']\n    environment: !reset null\n"
+        "    dns: !reset []\n",
     )
     stack = files(tmp_path, "a.yml", "b.yml")
     assert [port["PublishedPort"] for port in body(stack)["EndpointSpec"]["Ports"]] == [1]
@@ -106,7 +107,8 @@ def test_extends_of_the_same_and_of_another_file(tmp_path):
         tmp_path,
         a="services:\n  web: {extends: mid, environment: {A: web}}\n"
         "  mid: {extends: {service: base, file: sub/b.yml}, image: mid}\n",
-        sub__b="services:\n  base: {image: base, environment: {A: base, B: base}, volumes: ['./d:/d'], user: u}\n",
+        sub__b="services:\n  base:\n    image: base\n    environment: {A: base, B: base}\n"
+        "    volumes: ['./d:/d']\n    user: u\n",
     )
     found = container(files(tmp_path))
     assert found["Image"] == "mid:latest"

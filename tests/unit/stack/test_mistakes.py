@@ -12,7 +12,9 @@ SERVICE = "services:\n  web:\n    image: x\n"
 IN_SERVICE = {
     "imagee: y": "4:5: services.web: unknown key 'imagee': did you mean 'image'?",
     "deploy:\n  replica: 3": "5:7: services.web.deploy: unknown key 'replica': did you mean 'replicas'?",
-    "deploy:\n  resources:\n    limits:\n      zzz: 1": "7:11: services.web.deploy.resources.limits: unknown key 'zzz'",
+    "deploy:\n  resources:\n    limits:\n      zzz: 1": (
+        "7:11: services.web.deploy.resources.limits: unknown key 'zzz'"
+    ),
     'ports: ["99999:80"]': (
         "4:13: services.web.ports[0]: invalid hostPort: 99999 "
         "('99999:80': a port is a number from 1 to 65535, as in 8080:80)"
@@ -24,13 +26,16 @@ IN_SERVICE = {
     "ports:\n  - target: 70000": (
         "5:17: services.web.ports[0].target: 70000 is out of range: it is a number from 1 to 65535"
     ),
-    "ports: [{published: 80}]": "4:13: services.web.ports[0]: target is missing: the port inside the container",
+    "ports: [{published: 80}]": (
+        "4:13: services.web.ports[0]: target is missing: the port inside the container"
+    ),
     "ports: 80": "4:12: services.web.ports: expected a list, got a number",
     "ports: [{target: 80, protocol: http}]": (
         "4:36: services.web.ports[0].protocol: invalid value 'http': choose tcp or udp or sctp"
     ),
     "stop_grace_period: 10": (
-        '4:24: services.web.stop_grace_period: time: missing unit in duration "10" (write 10s, 1m30s or 500ms)'
+        '4:24: services.web.stop_grace_period: time: missing unit in duration "10" '
+        '(write 10s, 1m30s or 500ms)'
     ),
     "deploy: {resources: {limits: {memory: 50MBs}}}": (
         "4:43: services.web.deploy.resources.limits.memory: invalid suffix: 'MBs' (write 512m, 1g or 1.5GiB)"
@@ -54,7 +59,8 @@ IN_SERVICE = {
         "it is a number from 0 to 1"
     ),
     "deploy: {update_config: {order: first}}": (
-        "4:37: services.web.deploy.update_config.order: invalid value 'first': choose stop-first or start-first"
+        "4:37: services.web.deploy.update_config.order: invalid value 'first': "
+        "choose stop-first or start-first"
     ),
     "read_only: yes": "4:16: services.web.read_only: expected true or false, got 'yes'",
     "networks: [front]": (
@@ -83,7 +89,8 @@ IN_SERVICE = {
     "extends: web": "4:14: services.web.extends: extends itself: web -> web",
     "extends: base": '4:14: services.web.extends: undefined service "base" in <stdin>',
     "restart: never": (
-        "4:14: services.web.restart: invalid restart policy 'never': no, always, unless-stopped or on-failure[:N]"
+        "4:14: services.web.restart: invalid restart policy 'never': "
+        "no, always, unless-stopped or on-failure[:N]"
     ),
     'extra_hosts: ["x:host-gateway"]': (
         "4:18: services.web.extra_hosts: 'x:host-gateway' is not NAME:ADDRESS with an IP address"
@@ -116,7 +123,8 @@ WHOLE = {
     "services:\n  web: {image: x, networks: [fron]}\nnetworks:\n  front:\n": (
         "2:30: services.web.networks.fron: undefined network \"fron\": did you mean 'front'?"
     ),
-    "services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, depends_on: {c: }}\n  c: {image: x, depends_on: [a]}\n": (
+    "services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, depends_on: {c: }}\n"
+    "  c: {image: x, depends_on: [a]}\n": (
         "2:30: services.a.depends_on.b: depends on itself: a -> b -> c -> a"
     ),
     "services:\n  a:\n    extends: b\n  b:\n    extends: {service: a}\n": (
