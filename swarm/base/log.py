@@ -47,7 +47,8 @@ def configure(*, level: str = "info", json: bool | None = None) -> None:
     renderer: list[Any] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=repr)]
         if as_json
-        else [structlog.dev.ConsoleRenderer()]
+        # Never with the values of variables: secrets would be among them.
+        else [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

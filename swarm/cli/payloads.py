@@ -1,12 +1,15 @@
 """Secrets and configs on the command line: flags and objects of the API in, references, rows and text out.
 
-`--secret`, `--config`: Docker's short form (a name) and long form (`source=,target=,uid=,gid=,mode=`).
-Raises ValueError, for flags, and InvalidArgument in Docker's words. Pure, but for `resolve_references`.
+`--secret`, `--config`: Docker's short form (a name) and long form (`source=,target=,uid=,gid=,mode=`), and
+ours: `version=` holds it at a version, `env=` makes a secret a variable (its target is then `env:NAME`).
+Raises ValueError, for flags, and InvalidArgument in Docker's words. Pure, but for `resolve_references` and
+`read_data`.
 """
 
 from __future__ import annotations
 
 import csv
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -42,6 +45,21 @@ TABLES = {
 }
 
 
+VERSIONS = Table(
+    type_name="*secret.versionContext",
+    columns=("Version", "Current", "CreatedAt", "Size", "Tasks"),
+    headers={
+        "Version": "VERSION",
+        "Current": "CURRENT",
+        "CreatedAt": "CREATED",
+        "Size": "SIZE",
+        "Tasks": "TASKS",
+    },
+)
+_READ_AT_MOST = 1024 * 1024
+"""Bytes: the daemon refuses less than this, in its own words."""
+
+
 def reference_parser(kind: str) -> Callable[[str], Json]:
     """For the flag's value; `kind` is Secret or Config. What it names has no id yet."""
     return lambda text: _parse_reference(kind, text)
@@ -57,25 +75,36 @@ def _parse_reference(kind: str, text: str) -> Json:
     fields = next(csv.reader([text], strict=True), [])
     if len(fields) == 1 and "=" not in fields[0]:
         fields = [f"source={fields[0]}"]
-    name = ""
+    name, version = "", Json()
     for field in fields:
         key, equals, value = field.partition("=")
         if not equals or not key:
             raise ValueError(f"invalid field '{field}' must be a key=value pair")
-        match key.lower():
-            case "source" | "src":
-                name = value
-            case "target":
-                file["Name"] = value
-            case "uid" | "gid":
-                file[key.upper()] = value
-            case "mode":
-                file["Mode"] = _mode(value)
-            case _:
-                raise ValueError(f"invalid field key: {key}")
+        if key.lower() in ("source", "src"):
+            name = value
+        elif key.lower() == "version":
+            version["Version"] = _version(value)
+        else:
+            _set_target(kind, file, key, value)
     if not name:
         raise ValueError("source is required")
-    return {"File": file | {"Name": file["Name"] or name}, f"{kind}ID": "", f"{kind}Name": name}
+    named = {f"{kind}ID": "", f"{kind}Name": name}
+    return {"File": file | {"Name": file["Name"] or name}} | named | version
+
+
+def _set_target(kind: str, file: Json, key: str, value: str) -> None:
+    """One of the fields that say how a container gets it."""
+    match key.lower():
+        case "target":
+            file["Name"] = value
+        case "uid" | "gid":
+            file[key.upper()] = value
+        case "mode":
+            file["Mode"] = _mode(value)
+        case "env" if kind == "Secret":
+            file["Name"] = f"env:{value}"
+        case _:
+            raise ValueError(f"invalid field key: {key}")
 
 
 def _mode(text: str) -> int:
@@ -88,6 +117,12 @@ def _mode(text: str) -> int:
     if not 0 <= found < 2**32:
         raise ValueError(f'invalid mode specified: strconv.ParseUint: parsing "{text}": invalid syntax')
     return found
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise ValueError(f"invalid version {text}: versions are counted from 1")
+    return int(text)
 
 
 def resolve_references(client: Client, spec: Json) -> None:
@@ -159,3 +194,24 @@ def pretty_payload(kind: str, item: Mapping[str, Any]) -> str:
     if kind == "Config":
         lines += ["Data:", base64.b64decode(spec.get("Data") or "").decode(errors="replace")]
     return "\n".join(lines)
+
+
+def read_data(source: str) -> bytes:
+    """A file's content, or what comes on standard input for `-`; a little more than is allowed at most."""
+    if source == "-":
+        return sys.stdin.buffer.read(_READ_AT_MOST)
+    with open(source, "rb") as file:
+        return file.read(_READ_AT_MOST)
+
+
+def version_rows(found: Iterable[Mapping[str, Any]], now: datetime) -> list[Row]:
+    return [
+        {
+            "Version": item["Version"],
+            "Current": "*" if item["Current"] else "",
+            "CreatedAt": _age(item["CreatedAt"], now) if item.get("CreatedAt") else "",
+            "Size": f"{item['Size']} B",
+            "Tasks": ", ".join(item["Tasks"]),
+        }
+        for item in found
+    ]

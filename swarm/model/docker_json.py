@@ -261,7 +261,7 @@ def _make_decoder(hint: object) -> Decoder:
         return lambda value, path: _object(hint, value, path)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return lambda value, path: _word(hint, value, path)
-    return _SCALARS[hint]
+    return _SCALARS[getattr(hint, "__supertype__", hint)]
 
 
 def _object(cls: type, value: object, path: str) -> object:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from swarm.base.ids import ClusterID, ConfigID, NetworkID, NodeID, SecretID, ServiceID, TaskID
+from swarm.model.container import Driver
 from swarm.model.specs import (
     ClusterSpec,
     ConfigSpec,
@@ -206,6 +207,12 @@ class Payload:
     """`payload_id` of its owner and number."""
     meta: Meta = field(default_factory=Meta)
     data: bytes = field(default=b"", repr=False)
+    is_template: bool = False
+    """Set on its way to a node, where it is expanded for each task."""
+    driver: Driver | None = None
+    """As well: the node asks it for the data, task by task."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """The secret's, for its driver."""
 
 
 def payload_id(owner_id: str, number: int) -> str:

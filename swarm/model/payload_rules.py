@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.payload_template import DRIVER as TEMPLATE_DRIVER
+from swarm.model.payload_template import check_payload_template
 from swarm.model.specs import (
     ConfigReference,
     ConfigSpec,
@@ -26,11 +28,13 @@ Reference = SecretReference | ConfigReference
 SECRET_LIMIT_BYTES = 500 * 1024
 CONFIG_LIMIT_BYTES = 1000 * 1024
 SECRETS_DIRECTORY = "/run/secrets"
+VARIABLE_PREFIX = "env:"
 NAME_LIMIT = 64
 MAX_OWNER = 2**32 - 2
 """The number after it means "leave it as it is"."""
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KERNEL_DIRECTORIES = ("/proc", "/sys", "/dev")
 
@@ -48,15 +52,33 @@ def check_payload_spec(spec: Spec) -> None:
             "character must be [a-zA-Z0-9]"
         )
     if isinstance(spec, SecretSpec) and spec.driver is not None:
-        raise InvalidArgument(f"secret driver {spec.driver.name!r} is not supported by this version")
+        _check_driver(spec)
+    else:
+        check_size(kind_of(spec), spec.data)
     if spec.templating is not None:
-        raise InvalidArgument(f"template driver {spec.templating.name!r} is not supported by this version")
-    check_size(kind_of(spec), spec.data)
+        if spec.templating.name != TEMPLATE_DRIVER:
+            raise InvalidArgument(
+                f"template driver {spec.templating.name!r} is not supported: it must be {TEMPLATE_DRIVER!r}"
+            )
+        check_payload_template(f"{kind_of(spec)} {spec.name}", spec.data)
+
+
+def _check_driver(spec: SecretSpec) -> None:
+    name = spec.driver.name if spec.driver is not None else ""
+    if not _NAME.fullmatch(name) or len(name) > NAME_LIMIT:
+        raise InvalidArgument(f"invalid name of a secret driver {name!r}: [a-zA-Z0-9-_.] are allowed")
+    if spec.data:
+        raise InvalidArgument("secret data must be empty when the secret comes from a driver")
+
+
+def limit_of(kind: str) -> int:
+    """How many bytes a `kind` must have less than."""
+    return SECRET_LIMIT_BYTES if kind == "secret" else CONFIG_LIMIT_BYTES
 
 
 def check_size(kind: str, data: bytes) -> None:
     """Raises InvalidArgument for bytes that are none, or too many for a `kind`."""
-    limit = SECRET_LIMIT_BYTES if kind == "secret" else CONFIG_LIMIT_BYTES
+    limit = limit_of(kind)
     if not 0 < len(data) < limit:
         raise InvalidArgument(f"{kind} data must be larger than 0 and less than {limit} bytes")
 
@@ -83,16 +105,43 @@ def target_path(reference: Reference) -> str:
 
 def check_references(container: ContainerSpec) -> None:
     """Raises InvalidArgument for a reference that could not be delivered as it asks."""
-    for reference in references(container):
+    files = [r for r in references(container) if not _is_variable(r)]
+    _check_variables(container)
+    for reference in files:
         _check_reference(reference)
-    _refuse_shared_targets(references(container))
+    _refuse_shared_targets(files)
     mounted = {mount.target.rstrip("/") for mount in container.mounts}
-    for reference in references(container):
+    for reference in files:
         if target_path(reference) in mounted:
             raise InvalidArgument(
                 f"{kind_of(reference)} reference '{referenced(reference)[1]}' and a mount have a conflicting "
                 f"target: '{target_path(reference)}'"
             )
+
+
+def variable_of(reference: Reference) -> str:
+    """The variable that holds a secret in place of a file: its target is `env:NAME`. Empty for a file."""
+    if isinstance(reference, ConfigReference) or reference.file is None:
+        return ""
+    return reference.file.name.partition(VARIABLE_PREFIX)[2] if _is_variable(reference) else ""
+
+
+def _is_variable(reference: Reference) -> bool:
+    is_secret = isinstance(reference, SecretReference)
+    return is_secret and reference.file is not None and reference.file.name.startswith(VARIABLE_PREFIX)
+
+
+def _check_variables(container: ContainerSpec) -> None:
+    taken = {entry.partition("=")[0] for entry in container.env}
+    for secret in filter(_is_variable, container.secrets):
+        name, variable = secret.secret_name, variable_of(secret)
+        if not secret.secret_id or not name or secret.version < 0:
+            raise InvalidArgument("malformed secret reference")
+        if not _VARIABLE.fullmatch(variable):
+            raise InvalidArgument(f"secret reference '{name}': invalid name of a variable {variable!r}")
+        if variable in taken:
+            raise InvalidArgument(f"secret reference '{name}': the variable {variable} is set already")
+        taken.add(variable)
 
 
 def _check_reference(reference: Reference) -> None:

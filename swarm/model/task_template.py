@@ -55,7 +55,7 @@ def expand_templates(spec: ContainerSpec, context: TemplateContext) -> Container
     Raises:
         InvalidArgument: a template is broken or names what is not there.
     """
-    names = _names(context)
+    names = names_in(context)
     return replace(
         spec,
         env=tuple(_text("env", entry, names) for entry in spec.env),
@@ -73,7 +73,8 @@ def check_templates(spec: ContainerSpec, service_labels: Mapping[str, str] | Non
     return expand_templates(spec, replace(EXAMPLE, service_labels=service_labels or {}))
 
 
-def _names(context: TemplateContext) -> dict[str, object]:
+def names_in(context: TemplateContext) -> dict[str, object]:
+    """The data of a template."""
     platform = {"OS": context.node_os, "Architecture": context.node_architecture}
     return {
         "Service": {

@@ -26,6 +26,11 @@ class Paths:
         return self.run / "swarm.sock"
 
     @property
+    def secret_drivers(self) -> Path:
+        """Where programs listen that give secrets."""
+        return self.run / "secret-drivers"
+
+    @property
     def identity(self) -> Path:
         return self.state / "node"
 

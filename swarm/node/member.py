@@ -42,6 +42,7 @@ from swarm.worker.logs import LogRotator
 from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
 from swarm.worker.reporter import Reporter
+from swarm.worker.secret_driver import SecretDrivers
 from swarm.worker.tasks import Tasks
 from swarm.worker.usage import UsageReporter
 
@@ -74,7 +75,7 @@ class Member:
         self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
         reporter = Reporter()
         fence = Fence(around.paths.run, around.clock)
-        payloads = Payloads()
+        payloads = Payloads(SecretDrivers(around.paths.secret_drivers))
         controller = Controller(
             ControllerParts(
                 images=around.local.images,

@@ -17,7 +17,7 @@ from swarm.model.dataplane import (
     OverlayNetwork,
     PublishedPort,
 )
-from swarm.model.objects import Task
+from swarm.model.objects import Payload, Task
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
@@ -45,7 +45,7 @@ class Assignments:
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
     _services: dict[str, NetworkService] = field(default_factory=dict)
-    _payloads: dict[str, bytes] = field(default_factory=dict, repr=False)
+    _payloads: dict[str, Payload] = field(default_factory=dict, repr=False)
     _begun: list[pb.Assignment] = field(default_factory=list, repr=False)
     """Of a step whose messages have not all come."""
 
@@ -83,7 +83,7 @@ class Assignments:
         )
 
     @property
-    def payloads(self) -> Mapping[str, bytes]:
+    def payloads(self) -> Mapping[str, Payload]:
         """The secrets and configs that this node's tasks use, by `payload_id`."""
         return self._payloads
 
@@ -120,5 +120,5 @@ class Assignments:
             case "service":
                 self._services[update.key] = codec.decode(NetworkService, update.service)
             case "payload":
-                self._payloads[update.payload.id] = update.payload.data
+                self._payloads[update.payload.id] = codec.decode(Payload, update.payload)
         return None

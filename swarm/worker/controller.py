@@ -36,9 +36,17 @@ from swarm.worker.images.store import ImageStore
 from swarm.worker.logs import last_words
 from swarm.worker.payloads import Payloads
 from swarm.worker.prober import Prober
+from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
-from swarm.worker.task_config import Base, NodeFacts, container_config, nameservers
+from swarm.worker.task_config import (
+    Base,
+    NodeFacts,
+    container_config,
+    expanded_spec,
+    nameservers,
+    template_context,
+)
 from swarm.worker.task_machine import Outcome
 
 UNHEALTHY = "task: unhealthy container"
@@ -74,7 +82,7 @@ class Controller:
         failpoint("task.prepare.begin")
         await self._fence.check(task)
         image = await self._image(task)
-        self._payloads.files_of(task)  # before anything is made: it may not be there
+        self._payloads.check(task)  # before anything is made: it may not be there
         self._images.retain(image, task.id)
         is_host_network = on_network(task, HOST)
         link = None if is_host_network else await self._attach(task)
@@ -86,7 +94,7 @@ class Controller:
             is_host_network=is_host_network,
             resolver=link.resolver if link else "",
         )
-        config = replace(container_config(task, base, self._node), files=self._payloads.files_of(task))
+        config = await self._with_payloads(task, container_config(task, base, self._node))
         try:
             await self._containers.create(config)
         except AlreadyExists:
@@ -98,6 +106,12 @@ class Controller:
 
     async def _attach(self, task: Task) -> TaskLink:
         return await self._network.attach(task_network(task, nameservers(task, self._node)))
+
+    async def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
+        """Its secrets and configs are added last, where nothing else looks at them."""
+        spec = expanded_spec(task, self._node)
+        found = await self._payloads.delivery(spec, template_context(task, self._node))
+        return replace(config, files=found.files, env=(*config.env, *found.env))
 
     async def start(self, task: Task) -> Outcome:
         """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""

@@ -97,7 +97,12 @@ def nameservers(task: Task, node: NodeFacts) -> tuple[str, ...]:
 
 def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:
     """The task's container spec without templates. Raises: InvalidArgument."""
-    context = TemplateContext(
+    return expand_templates(task.spec.container_spec, template_context(task, node))
+
+
+def template_context(task: Task, node: NodeFacts) -> TemplateContext:
+    """What templates of the task may name."""
+    return TemplateContext(
         service_id=task.service_id,
         service_name=task.service_name,
         service_labels=task.service_labels,
@@ -108,7 +113,6 @@ def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:
         task_name=task.name,
         task_slot=str(task.slot or task.node_id),
     )
-    return expand_templates(task.spec.container_spec, context)
 
 
 def resource_env(resources: Iterable[GenericResource]) -> tuple[str, ...]:

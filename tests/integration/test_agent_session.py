@@ -22,6 +22,7 @@ from swarm.worker.journal import Journal
 from swarm.worker.log_publisher import LogPublisher
 from swarm.worker.payloads import Payloads
 from swarm.worker.reporter import Reporter
+from swarm.worker.secret_driver import SecretDrivers
 from swarm.worker.tasks import Tasks
 from swarm.worker.usage import UsageReporter
 from tests.fakes.fake_controller import FakeController
@@ -77,7 +78,7 @@ class Worker:
             tasks=self.tasks,
             network=self.network,
             journal=self.journal,
-            payloads=Payloads(),
+            payloads=Payloads(SecretDrivers(directory)),
             reporter=reporter,
             logs=LogPublisher(self.left, self.tasks),
             execs=Execs(self.left, self.tasks),

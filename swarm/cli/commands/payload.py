@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import base64
-import sys
 
 import click
 
 from swarm.api.client import JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
+from swarm.cli.commands.payload_versions import add_versions
 from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
-from swarm.cli.payloads import TABLES, payload_rows, pretty_payload
+from swarm.cli.payloads import TABLES, payload_rows, pretty_payload, read_data
 from swarm.cli.render import render
 from swarm.cli.service_values import parse_label
-
-_READ_AT_MOST = 1024 * 1024
-"""Bytes: the daemon refuses less than this, in its own words."""
 
 _LABEL = Parsed("key=value", parse_label)
 
@@ -41,14 +38,6 @@ def _create(ctx: click.Context, kind: str, name: str, data: bytes, **options: Js
         spec["Templating"] = {"Name": options["template_driver"]}
     with connect(ctx) as client:
         click.echo(client.post(f"/{kind.lower()}s/create", spec)["ID"])
-
-
-def read_data(source: str) -> bytes:
-    """A file's content, or what comes on standard input for `-`; a little more than is allowed at most."""
-    if source == "-":
-        return sys.stdin.buffer.read(_READ_AT_MOST)
-    with open(source, "rb") as file:
-        return file.read(_READ_AT_MOST)
 
 
 @secret.command(
@@ -121,5 +110,7 @@ def _add_rest(group: click.Group, kind: str) -> None:
             for_each(ctx, names, remove)
 
 
+add_versions(secret, "Secret")
+add_versions(config, "Config")
 _add_rest(secret, "Secret")
 _add_rest(config, "Config")

@@ -102,7 +102,7 @@ class PayloadVersions:
 
 
 def roll_followers(view: ClusterView, item: Secret | Config) -> list[Update]:
-    """What starts an update of each service that follows the secret or config; jobs take it up by themselves."""
+    """What starts an update of each service that follows it; jobs take it up with their next run."""
     return [
         Update(object=_rolled(service, item.id, item.current))
         for service in users_of(view, item.id)

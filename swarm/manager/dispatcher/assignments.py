@@ -107,7 +107,11 @@ def _payloads(view: ClusterView, task: Task) -> Iterable[Payload]:
         version = reference.version or (item.current if item is not None else 0)
         found = view.get(Payload, payload_id(item.id, version)) if item is not None else None
         if item is not None and found is not None:
-            yield Payload(id=payload_id(item.id, reference.version), data=found.data)
+            is_template = item.spec.templating is not None
+            id_there = payload_id(item.id, reference.version)
+            driver = item.spec.driver if isinstance(item, Secret) else None
+            labels = item.spec.labels if driver is not None else {}
+            yield Payload(id=id_there, data=found.data, is_template=is_template, driver=driver, labels=labels)
 
 
 def _referenced(view: ClusterView, reference: SecretReference | ConfigReference) -> Secret | Config | None:

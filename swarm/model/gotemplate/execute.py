@@ -6,9 +6,9 @@ Invariant: a name after a dot is only ever a key of a mapping; nothing else of a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from swarm.model.gotemplate.functions import FUNCTIONS
+from swarm.model.gotemplate.functions import FUNCTIONS, Builtin
 from swarm.model.gotemplate.nodes import (
     Action,
     Branch,
@@ -50,6 +50,8 @@ class Options:
     optional: frozenset[str] = frozenset()
     header: bool = False
     limits: Limits = Limits()
+    functions: Mapping[str, Builtin] = field(default_factory=dict)
+    """Beside the usual ones: `parse` must have been told their names."""
 
 
 _SHAPING = {"json", "title", "lower", "upper", "truncate", "split", "join", "pad"}
@@ -78,9 +80,7 @@ class _Run:
 
     def nodes(self, nodes: Iterable[Node], dot: object) -> None:
         for node in nodes:
-            self._steps += 1
-            if self._steps > self._options.limits.steps:
-                raise TemplateError("template: executing: too many steps")
+            self._step()
             match node:
                 case Text(text):
                     self._write(text)
@@ -90,6 +90,11 @@ class _Run:
                         self._write(show(value))
                 case Branch():
                     self._branch(node, dot)
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > self._options.limits.steps:
+            raise TemplateError("template: executing: too many steps")
 
     def _write(self, text: str) -> None:
         self._written += len(text)
@@ -116,6 +121,7 @@ class _Run:
         if not items:
             self.nodes(node.otherwise, dot)
         for key, item in items:
+            self._step()
             names = node.pipe.variables
             self._set(node.pipe, dict(zip(names, (item,) if len(names) == 1 else (key, item), strict=False)))
             self.nodes(node.body, item)
@@ -206,7 +212,7 @@ class _Run:
         arguments = [self._operand(operand, dot) for operand in command.operands[1:]]
         if last is not _NOTHING:
             arguments.append(last)
-        builtin = FUNCTIONS[name]
+        builtin = self._options.functions.get(name) or FUNCTIONS[name]
         if len(arguments) < builtin.least or (builtin.most is not None and len(arguments) > builtin.most):
             want = f"at least {builtin.least}" if builtin.most is None else str(builtin.least)
             text = f"wrong number of args for {name}: want {want} got {len(arguments)}"
@@ -215,10 +221,16 @@ class _Run:
             # Docker pads headers as it pads values, and shows the others as they are.
             return builtin.call(*arguments) if name == "pad" else _subject(name, arguments)
         try:
-            return builtin.call(*arguments)
+            return self._bounded(builtin.call(*arguments))
         except ValueError as error:
             text = f"error calling {name}: {error}"
             raise self._error(function.position, describe(command), text) from None
+
+    def _bounded(self, value: object) -> object:
+        """Texts may not grow without end, nor be kept in variables where no output counts them."""
+        if isinstance(value, str) and len(value) > self._options.limits.output:
+            raise TemplateError("template: executing: too much output")
+        return value
 
     def _short_circuit(self, function: Function, command: Command, dot: object, last: object) -> object:
         values: list[object] = [last] if last is not _NOTHING else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from swarm.model.gotemplate.functions import FUNCTIONS
 from swarm.model.gotemplate.lexer import ActionTokens, Token, lex, syntax_error
 from swarm.model.gotemplate.nodes import (
@@ -29,17 +31,18 @@ _MAX_DEPTH = 100
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v", "0": "\0"}
 
 
-def parse(text: str) -> Template:
-    """The tree of `text`.
+def parse(text: str, functions: Set[str] = frozenset()) -> Template:
+    """The tree of `text`, which may call `functions` beside the usual ones.
 
     Raises:
         TemplateError: with Go's sentence, `template: :LINE: ...`.
     """
-    return Template(_Parser(lex(text), text.count("\n") + 1).parse_all())
+    return Template(_Parser(lex(text), text.count("\n") + 1, functions).parse_all())
 
 
 class _Parser:
-    def __init__(self, pieces: list[str | ActionTokens], last_line: int) -> None:
+    def __init__(self, pieces: list[str | ActionTokens], last_line: int, functions: Set[str]) -> None:
+        self._functions = FUNCTIONS.keys() | functions | {"and", "or"}
         self._pieces = pieces
         self._at = 0
         self._last_line = last_line
@@ -62,7 +65,7 @@ class _Parser:
             if isinstance(piece, str):
                 nodes.append(Text(piece))
                 continue
-            action = _Action(piece, self._variables)
+            action = _Action(piece, self._variables, self._functions)
             word = action.peek_word()
             if word in ("else", "end"):
                 return tuple(nodes), action
@@ -106,7 +109,8 @@ class _Parser:
 class _Action:
     """The tokens of one action, read from left to right."""
 
-    def __init__(self, action: ActionTokens, variables: list[str]) -> None:
+    def __init__(self, action: ActionTokens, variables: list[str], functions: Set[str]) -> None:
+        self._functions = functions
         self._tokens = action.tokens
         self._position = action.position
         self._variables = variables
@@ -250,7 +254,7 @@ class _Action:
         constants: dict[str, bool | None] = {"true": True, "false": False, "nil": None}
         if token.text in constants:
             return Literal(constants[token.text], token.text)
-        if token.text not in FUNCTIONS and token.text not in ("and", "or"):
+        if token.text not in self._functions:
             raise self.error(f'function "{token.text}" not defined')
         return Function(token.text, token.position)
 

@@ -19,4 +19,6 @@ def test_who_is_down_is_named_with_the_way_out():
 def test_progress_comes_in_tenths():
     assert rotation_lines({"State": "resealing", "Left": 34, "Total": 100}) == ["sealed anew: 60 %"]
     assert rotation_lines({"State": "resealing", "Left": 0, "Total": 0}) == ["sealed anew: 0 %"]
-    assert rotation_lines({"State": "none", "Left": 0, "Total": 9}) == ["everything is sealed with the new key"]
+    assert rotation_lines({"State": "none", "Left": 0, "Total": 9}) == [
+        "everything is sealed with the new key"
+    ]
