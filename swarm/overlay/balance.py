@@ -21,6 +21,8 @@ from swarm.overlay.records import TaskRecord
 
 TABLE = "ip swarm"
 _PORT_KEY = "meta l4proto . th dport"
+_CLUSTER_PORTS = "{ 2377, 2378, 2381, 2382 }"
+"""Where managers serve joins, nodes, and their etcd."""
 _TO_US = "fib daddr type local"
 
 
@@ -268,7 +270,7 @@ def _base_chains(table: Rules) -> dict[str, _Chain]:
             header="type filter hook input priority -1",
             rules=(
                 # The cluster's own ports and the tunnels are not for tasks.
-                'iifname { "swl*", "swarm-gw" } tcp dport { 2377, 2378, 2381, 2382 } drop',
+                f'iifname {{ "swl*", "swarm-gw" }} tcp dport {_CLUSTER_PORTS} drop',
                 *(
                     f'iifname {{ "swl*", "swarm-gw" }} udp dport {int(port)} drop'
                     for port in table.tunnel_ports
@@ -285,6 +287,8 @@ def _base_chains(table: Rules) -> dict[str, _Chain]:
             rules=(
                 # A task that sends tunnel packets would speak as its host.
                 *(f'iifname "swarm-gw" {tunnel}' for tunnel in tunnels),
+                # Nor may it knock at other hosts, which would take it for this one.
+                f'iifname "swarm-gw" oifname != {{ "swl*", "swarm-gw" }} tcp dport {_CLUSTER_PORTS} drop',
                 "ct status dnat accept",
                 'iifname { "swl*", "swarm-gw" } ct state established,related accept',
                 'oifname { "swl*", "swarm-gw" } ct state established,related accept',

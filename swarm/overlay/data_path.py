@@ -32,6 +32,7 @@ from swarm.overlay.balance import (
     render_table,
     shape_of,
 )
+from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
@@ -74,6 +75,7 @@ class DataPath:
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
+        self._guards = GuardTables(self._kernel.namespaces, self._call)
         self._names = NameServer(run_dir / "names.sock", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
@@ -106,6 +108,7 @@ class DataPath:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
             await self._services.apply(desired)
+            await self._guards.admit(self._kernel.records.values())
             await self._tell_names()
         self._news.set()
         self._news = asyncio.Event()
@@ -122,6 +125,7 @@ class DataPath:
         """
         async with self._lock:
             record = await self._call(lambda: self._kernel.attach(task))
+            await self._guards.admit(self._kernel.records.values())
             # Rules of a former process stand until it is known which ports are published.
             is_adopted = self._applied is None and self._desired is None and await nft.read_shape()
             if not is_adopted and (self._applied is None or record.host_ports):
@@ -152,6 +156,7 @@ class DataPath:
             mended = await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
             mended += await self._services.apply(desired)
+            mended += await self._guards.verify(self._kernel.records.values())
             mended += await self._tell_names()
             if mended:
                 self._log.warning("network mended", operations=mended)
@@ -165,6 +170,7 @@ class DataPath:
             if remove:
                 await self._call(self._kernel.remove)
                 await nft.apply_rules(f"add table {TABLE}\ndelete table {TABLE}\n")
+                await self._guards.remove()
                 self._desired = self._applied = None
                 await self._names.end()
             await self._names.close()

@@ -29,9 +29,9 @@ async def apply_rules(text: str, netns: Path | None = None) -> None:
     await _run_nft("-f", "-", netns=netns, given=text.encode())
 
 
-async def read_shape(netns: Path | None = None) -> Shape | None:
-    """What our table looks like in the kernel; None when it is not there."""
-    family, name = TABLE.split()
+async def read_shape(netns: Path | None = None, table: str = TABLE) -> Shape | None:
+    """What one of our tables looks like in the kernel; None when it is not there."""
+    family, name = table.split()
     try:
         listed = json.loads(await _run_nft("-j", "list", "table", family, name, netns=netns))["nftables"]
     except Temporary:

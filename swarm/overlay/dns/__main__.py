@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -20,10 +21,6 @@ from swarm.overlay.dns.server import Server
 from swarm.overlay.dns.state import NameState
 
 LARGEST_LINE = 1 << 26
-
-
-class _Ended(Exception):
-    """Somebody has told it to end."""
 
 
 class Names:
@@ -71,15 +68,11 @@ async def main(path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     path.unlink(missing_ok=True)
-    try:
-        async with asyncio.TaskGroup() as group:
-            names = Names(group)
-            listening = await asyncio.start_unix_server(names.obey, path, limit=LARGEST_LINE)
-            async with listening:
-                await names.ended.wait()
-                raise _Ended
-    except* _Ended:
-        pass
+    async with asyncio.TaskGroup() as group:
+        names = Names(group)
+        await asyncio.start_unix_server(names.obey, path, limit=LARGEST_LINE)
+        await names.ended.wait()
+        os._exit(0)  # nothing is to be saved, and open questions are asked again
 
 
 def _line(message: object) -> bytes:

@@ -62,8 +62,10 @@ class NameState:
     def _names_on(self, network_id: str) -> NetworkNames:
         if network_id not in self._names:
             network = self._networks[network_id]
-            services = self._services.get(network_id, {}).values()
-            self._names[network_id] = network_names(network["name"], network["subnets"], services)
+            services = sorted(self._services.get(network_id, {}).items())
+            self._names[network_id] = network_names(
+                network["name"], network["subnets"], (service for _, service in services)
+            )
         return self._names[network_id]
 
 
