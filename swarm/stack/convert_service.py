@@ -53,6 +53,11 @@ def said(**values: object) -> Json:
     return {key: value for key, value in values.items() if value not in (None, "", 0, [], {}, False)}
 
 
+def given(**values: object) -> Json:
+    """The fields that have a value, also when it is 0 or false: it is not the default."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
 def service_body(key: str, service: Json, names: Names) -> Json:
     deploy: Json = service.get("deploy", {})
     labels = names.labels(deploy.get("labels")) | {IMAGE_LABEL: service["image"]}
@@ -105,7 +110,6 @@ def _container(key: str, service: Json, names: Names) -> Json:
         OpenStdin=service.get("stdin_open"),
         ReadOnly=service.get("read_only"),
         Mounts=[_mount(volume, names) for volume in service.get("volumes", ())] + _tmpfs(service),
-        StopGracePeriod=_time(service.get("stop_grace_period")),
         Healthcheck=_healthcheck(service.get("healthcheck")),
         Hosts=[_host_line(host) for host in service.get("extra_hosts", ())],
         DNSConfig=dns,
@@ -116,7 +120,7 @@ def _container(key: str, service: Json, names: Names) -> Json:
         CapabilityDrop=_capabilities(service.get("cap_drop", ())),
         Ulimits=[_ulimit(name, limit) for name, limit in sorted(service.get("ulimits", {}).items())],
         OomScoreAdj=service.get("oom_score_adj"),
-    ) | ({"Init": service["init"]} if "init" in service else {})
+    ) | given(Init=service.get("init"), StopGracePeriod=_time(service.get("stop_grace_period")))
 
 
 def with_tag(image: str) -> str:
@@ -288,10 +292,9 @@ def _restart_policy(service: Json) -> Json:
     if policy is not None:
         return said(
             Condition=policy.get("condition"),
-            Delay=_time(policy.get("delay")),
             MaxAttempts=policy.get("max_attempts"),
             Window=_time(policy.get("window")),
-        )
+        ) | given(Delay=_time(policy.get("delay")))
     word, _, attempts = service.get("restart", "").partition(":")
     if not word or (word == "no" and _is_job(service)):
         return {}

@@ -47,11 +47,53 @@ VALUES = st.recursive(
     ),
     max_leaves=8,
 )
-SERVICES = st.dictionaries(
-    NAMES, st.dictionaries(st.sampled_from(sorted(SERVICE)), VALUES, max_size=4), max_size=2
+GOOD: dict[str, list[object]] = {
+    "command": ["a b", ["x", "$$y"], "'q w'"],
+    "environment": [{"A": 1, "B": None, "C": "x: y"}, ["A=1", "B", "C=a=b"]],
+    "labels": [{"a": ""}, ["a=b", "c"]],
+    "deploy": [
+        {"mode": "global", "resources": {"limits": {"cpus": "0.5", "memory": "50M"}}},
+        {"replicas": 3, "update_config": {"delay": "1m"}, "placement": {"constraints": ["a==b"]}},
+        {"mode": "replicated-job", "restart_policy": {"window": "90s", "condition": "none"}},
+    ],
+    "ports": [["80"], ["90/udp", {"target": 5, "mode": "host"}], ["3000-3001:5000-5001"]],
+    "networks": [["n"], {"n": {"aliases": ["z"]}, "default": None}],
+    "volumes": [["v:/a", "./b:/b:ro", "/c"], [{"type": "tmpfs", "target": "/t", "tmpfs": {"size": "1k"}}]],
+    "tmpfs": ["/run", ["/run:size=1m"]],
+    "secrets": [["s"], [{"source": "s", "target": "/x", "mode": "0400"}]],
+    "configs": [["c"], [{"source": "c", "uid": "1"}]],
+    "depends_on": [["base"], {"base": {"condition": "service_healthy"}}, {"none": {"required": False}}],
+    "healthcheck": [{"test": "x", "interval": "1.5s"}, {"disable": True}, {"test": ["CMD", "a"], "retries": 2}],
+    "logging": [{"driver": "json-file", "options": {"max-size": "1m"}}],
+    "extra_hosts": [["a:1.2.3.4"], {"b": "::1"}],
+    "ulimits": [{"nofile": 5, "nproc": {"soft": 1, "hard": 2}}],
+    "sysctls": [{"net.a": 1}, ["net.b=2"]],
+    "stop_grace_period": ["90s", "0s"],
+    "hostname": ["{{.Node.ID}}"],
+    "restart": ["no", "on-failure:2", "always"],
+    "build": ["."],
+    "shm_size": ["64m"],
+    "read_only": [True, "false"],
+}  # fmt: skip
+WILD = st.none() | st.tuples(st.sampled_from(sorted(SERVICE)), VALUES)
+SERVICES = st.fixed_dictionaries(
+    {"image": st.sampled_from(["x", "a/b:c"])},
+    optional={key: st.sampled_from(values) for key, values in GOOD.items()},
 )
-PROJECTS = st.dictionaries(st.sampled_from(TOP), VALUES, max_size=3).flatmap(
-    lambda rest: SERVICES.map(lambda services: {**rest, "services": services})
+
+
+def project(service, wild, rest):
+    return {
+        "services": {"web": service | dict([wild] if wild else []), "base": {"image": "y"}},
+        "networks": {"n": {"attachable": True}},
+        "volumes": {"v": None},
+        "secrets": {"s": {"content": "$$x"}},
+        "configs": {"c": {"external": True, "name": "d"}},
+    } | rest
+
+
+PROJECTS = st.builds(
+    project, SERVICES, WILD, st.dictionaries(st.sampled_from(TOP), VALUES, max_size=1) | st.just({})
 )
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -85,8 +127,8 @@ def test_random_characters(text):
 
 @settings(QUICK, max_examples=400)
 @given(PROJECTS)
-def test_random_projects(project):
-    attempt(write_yaml(project))
+def test_random_projects(found):
+    attempt(write_yaml(found))
 
 
 @QUICK

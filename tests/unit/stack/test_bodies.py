@@ -95,6 +95,14 @@ def test_restart_stands_in_for_a_restart_policy(restart, mode, policy):
     assert given["TaskTemplate"]["RestartPolicy"] == {"Delay": 1_000_000_000}
 
 
+def test_zero_is_not_the_default():
+    body = service("stop_grace_period: 0s\ninit: false\ndeploy: {replicas: 0, restart_policy: {delay: 0s}}")
+    assert body["TaskTemplate"]["ContainerSpec"]["StopGracePeriod"] == 0
+    assert body["TaskTemplate"]["ContainerSpec"]["Init"] is False
+    assert body["TaskTemplate"]["RestartPolicy"] == {"Delay": 0}
+    assert body["Mode"] == {"Replicated": {"Replicas": 0}}
+
+
 def test_mounts():
     stack = load(
         """
