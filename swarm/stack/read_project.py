@@ -184,7 +184,8 @@ _NETWORK = fields(
     {"enable_ipv4": "networks have IPv4", "enable_ipv6": "networks have IPv4 only"},
 )
 _VOLUME = fields(
-    {"name": text, "external": _external, "driver": text, "driver_opts": labels, "labels": labels}
+    {"name": text, "external": _external, "driver": text, "driver_opts": labels, "labels": labels},
+    {"x-cluster-spec": "volumes of a cluster are not made here"},
 )
 _FILE: dict[str, Reader] = {
     "name": text,

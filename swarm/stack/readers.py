@@ -10,13 +10,13 @@ notice.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from swarm.base.errors import InvalidArgument
 from swarm.model.quantities import format_duration, parse_bytes, parse_cpus, parse_duration
+from swarm.stack.command_words import split_command
 from swarm.stack.project import Notice, Place
 from swarm.stack.yaml_nodes import Map, Node, Scalar, Sequence, value_of, wrong
 
@@ -234,12 +234,12 @@ def labels(node: Node, scope: Scope) -> dict[str, str]:
 
 
 def command(node: Node, scope: Scope) -> list[str]:
-    """A list, or a line that is split as a shell would."""
+    """A list, or a line that is split into words."""
     if isinstance(node, Scalar):
         try:
-            return shlex.split(text(node, scope))
+            return split_command(text(node, scope))
         except ValueError as error:
-            raise scope.wrong(node, f"{str(error).lower()} in the command") from None
+            raise scope.wrong(node, str(error)) from None
     found: list[str] = texts(node, scope)
     return found
 

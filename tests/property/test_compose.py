@@ -63,7 +63,7 @@ GOOD: dict[str, list[object]] = {
     "secrets": [["s"], [{"source": "s", "target": "/x", "mode": "0400"}]],
     "configs": [["c"], [{"source": "c", "uid": "1"}]],
     "depends_on": [["base"], {"base": {"condition": "service_healthy"}}, {"none": {"required": False}}],
-    "healthcheck": [{"test": "x", "interval": "1.5s"}, {"disable": True}, {"test": ["CMD", "a"], "retries": 2}],
+    "healthcheck": [{"test": "x", "interval": "1.5s"}, {"disable": True}, {"test": ["CMD", "a"]}],
     "logging": [{"driver": "json-file", "options": {"max-size": "1m"}}],
     "extra_hosts": [["a:1.2.3.4"], {"b": "::1"}],
     "ulimits": [{"nofile": 5, "nproc": {"soft": 1, "hard": 2}}],

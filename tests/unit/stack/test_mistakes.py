@@ -95,7 +95,7 @@ IN_SERVICE = {
     'extra_hosts: ["x:host-gateway"]': (
         "4:18: services.web.extra_hosts: 'x:host-gateway' is not NAME:ADDRESS with an IP address"
     ),
-    'command: "echo \'x"': "4:14: services.web.command: no closing quotation in the command",
+    'command: "echo \'x"': "4:14: services.web.command: the quote ' has no end",
     "command: echo $(date)": (
         '4:14: invalid interpolation format: "echo $(date)": you may need to escape any $ with another $'
     ),

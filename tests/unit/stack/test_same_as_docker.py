@@ -149,6 +149,14 @@ REFUSED = [
 ]
 
 
+LINES = [
+    "a b", "sh -c \"echo 'a \\\"b\\\" c' && x\"", "'--a=\"b c\"'", "a\\ b", '"a\\nb"', "x # y", "a#b;c|d > e",
+    "echo `x`", 'a "" b', "a '' b", '"x\\\\y"', "'x\\y'", '\\"a\\"', "a  \t b\n", "\"a b\"c'd e'", "a\nb",
+    "--a=/b/{{.Task.Slot}}", "-c 'exec \"$$0\"'", '"\\$$x"', "x=(1 2)", "a&b", '"it\'s"',
+    "'say \"hi\"' \"x 'y' z\"", "a\\", '"open', "# all", "",
+]  # fmt: skip
+
+
 def docker(folder: Path, *files: str) -> tuple[int, dict[tuple[str, str], Any]]:
     """What `docker stack deploy` posts, by path and name, and how it ended."""
 
@@ -235,3 +243,18 @@ def test_docker_reads_our_resolved_text(folder):
     code, again = docker(folder, "resolved.yml")
     assert code == 0
     assert again == theirs
+
+
+def test_command_lines_are_split_as_docker_does(tmp_path):
+    """Each line is refused by both, or both make the same words of it."""
+    for line in LINES:
+        text = f"version: '3'\nservices: {{web: {{image: x, command: {json.dumps(line)}}}}}\n"
+        (tmp_path / "a.yml").write_text(text)
+        code, posted = docker(tmp_path, "a.yml")
+        if code:
+            with pytest.raises(InvalidArgument, match=r"web\.command"):
+                ours(tmp_path, "a.yml")
+            continue
+        theirs = posted["/services/create", "st_web"]["TaskTemplate"]["ContainerSpec"].get("Args", [])
+        (web,) = ours(tmp_path, "a.yml").services
+        assert web.body["TaskTemplate"]["ContainerSpec"].get("Args", []) == theirs, line
