@@ -16,7 +16,7 @@ import click
 
 from swarm.api.client import ApiError, Client
 from swarm.base.errors import SwarmError
-from swarm.stack.compare import filled_in
+from swarm.stack.compare import CONTENT, filled_in
 from swarm.stack.plan import (
     Action,
     Image,
@@ -56,6 +56,8 @@ class Deployment:
         self._options = options
         present = Present(**{kind.many: client.get(f"/{kind.many}") for kind in Kind})
         self._present = replace(present, other_secrets=frozenset(self._other_secrets(present)))
+        self._former: dict[tuple[Kind, str], int] = {}
+        """The versions that secrets and configs were at before they got new content."""
         self._ids: dict[str, dict[str, str]] = self._present.ids()
         self._service_ids = {name: id_of(item) for name, item in self._present.of(Kind.SERVICE).items()}
 
@@ -129,9 +131,18 @@ class Deployment:
         elif step.action is Action.CREATE:
             self._created(step, self._post(step, f"/{step.kind.many}/create"))
         else:
-            assert step.before is not None
-            version = step.before["Version"]["Index"]
-            self._post(step, f"/{step.kind.many}/{id_of(step.before)}/update", version=version)
+            self._change(step)
+
+    def _change(self, step: Step) -> None:
+        assert step.before is not None
+        path = f"/{step.kind.many}/{id_of(step.before)}"
+        if CONTENT in step.changes:
+            history = self._client.get(f"{path}/versions")
+            self._former[step.kind, step.name] = next(each["Version"] for each in history if each["Current"])
+            self._client.post(f"{path}/versions", {"Data": step.body["Data"]})
+        # A new version has changed the object, and the services that use it.
+        item = self._client.get(path) if self._former else step.before
+        self._post(step, f"{path}/update", version=item["Version"]["Index"])
 
     def _is_sent_anyway(self, step: Step) -> bool:
         """A login may be a new one."""
@@ -190,6 +201,8 @@ class Deployment:
         return SwarmError("; ".join(parts))
 
     def _restore(self, done: Iterable[Step]) -> None:
+        for (kind, name), former in self._former.items():
+            self._client.post(f"/{kind.many}/{name}/rollback", to=former)
         for step in undo(done):
             now = step
             if step.action is Action.CHANGE:

@@ -19,6 +19,8 @@ _PREFIXES = ("TaskTemplate.ContainerSpec.", "TaskTemplate.", "EndpointSpec.", "M
 _SHOWN = frozenset({"Image", "Replicas"})
 _NETWORK_SETTINGS = ("Driver", "Internal", "Attachable", "Ingress", "EnableIPv6", "ConfigOnly")
 _DIGEST_LENGTH = 12
+CONTENT = "content"
+"""Of a secret or config: the one change that makes a new version of it."""
 _NOTHING: tuple[object, ...] = (None, "", 0, False, (), [], {})
 
 
@@ -80,7 +82,7 @@ def _pools(network: Json) -> list[str]:
 
 def content_changes(wanted: Json, spec: Json, *, is_other: bool = False) -> tuple[str, ...]:
     """Of a secret or config. A secret's content is not shown: whether it `is_other`, the manager says."""
-    found = ["content"] if is_other or ("Data" in spec and spec["Data"] != wanted.get("Data")) else []
+    found = [CONTENT] if is_other or ("Data" in spec and spec["Data"] != wanted.get("Data")) else []
     drivers = ("Templating", "Driver")
     found += [key.lower() for key in drivers if (wanted.get(key) or None) != (spec.get(key) or None)]
     mine, theirs = wanted.get("Labels") or {}, spec.get("Labels") or {}

@@ -11,13 +11,13 @@ whole deployment before anything is sent. Source: Docker's `stack deploy`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from swarm.base.errors import InvalidArgument, NotFound
-from swarm.stack.compare import content_changes, filled_in, network_changes, service_changes
+from swarm.stack.compare import CONTENT, content_changes, filled_in, network_changes, service_changes
 from swarm.stack.project import IMAGE_LABEL, NAMESPACE_LABEL, Stack, StackObject, StackService
 
 Json = dict[str, Any]
@@ -102,7 +102,7 @@ def plan_stack(
 
     Raises:
         NotFound: something external is not there.
-        InvalidArgument: a name belongs to something else, a network would have to be made anew, or the spec
+        InvalidArgument: a name belongs to something else, an object would have to be made anew, or the spec
             of a service is wrong.
     """
     wanted = {
@@ -116,7 +116,11 @@ def plan_stack(
         for each in items
         if _is_mine(kind, each, present)
     ]
-    services = [_service_step(stack.name, each, present, images.get(each.name)) for each in stack.services]
+    rolled = {(step.kind, step.name) for step in objects if CONTENT in step.changes}
+    services = [
+        _rolled(_service_step(stack.name, each, present, images.get(each.name)), each, rolled)
+        for each in stack.services
+    ]
     if not prune:
         return (*objects, *services)
     names = {step.name for step in services}
@@ -196,9 +200,10 @@ def _object_step(stack: str, kind: Kind, each: StackObject, present: Present) ->
     else:
         is_other = kind is Kind.SECRET and each.name in present.other_secrets
         changes = content_changes(each.body, before["Spec"], is_other=is_other)
-        if not all(change.startswith("Labels.") for change in changes):
+        fixed = [change for change in changes if change in ("templating", "driver")]
+        if fixed:
             raise InvalidArgument(
-                f"{kind} {each.name} exists with other {changes[0]}, which cannot be changed: give it "
+                f"{kind} {each.name} exists with another {fixed[0]}, which cannot be changed: give it "
                 f"another name (name: {each.name}_2), or remove the stack first (swarm stack rm {stack})"
             )
     action = Action.CHANGE if changes else Action.KEEP
@@ -218,6 +223,15 @@ def _service_step(stack: str, each: StackService, present: Present, image: Image
     changes = service_changes(filled_in(body, present.ids()), before["Spec"])
     action = Action.CHANGE if changes else Action.KEEP
     return Step(kind=Kind.SERVICE, action=action, name=each.name, changes=changes, body=body, before=before)
+
+
+def _rolled(step: Step, each: StackService, rolled: Set[tuple[Kind, str]]) -> Step:
+    """A service that uses a secret or config with new content is updated with it."""
+    used = [(Kind.SECRET, name) for name in each.secrets] + [(Kind.CONFIG, name) for name in each.configs]
+    found = tuple(f"{kind} {name}" for kind, name in used if (kind, name) in rolled)
+    if step.action is Action.CREATE or not found:
+        return step
+    return replace(step, action=Action.CHANGE, changes=(*step.changes, *found))
 
 
 def _refuse_foreign(stack: str, kind: Kind, name: str, item: Json) -> None:

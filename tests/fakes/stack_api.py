@@ -26,7 +26,8 @@ class StackApi(FakeApi):
         self.busy: set[str] = set()
         self.objects: dict[str, dict[str, Json]] = {kind: {} for kind in KINDS}
         self._last = 0
-        self._data: dict[str, str] = {}
+        self._data: dict[str, list[str]] = {}
+        self._current: dict[str, int] = {}
         self.routes = {
             "GET /nodes": [node(1, now)],
             "GET /tasks": self._tasks,
@@ -34,6 +35,12 @@ class StackApi(FakeApi):
             "GET /distribution/.*": self._distribution,
             "GET /services/[^/]+/explain": {"Findings": [{"Text": "no suitable node"}]},
         }
+        for kind in ("secrets", "configs"):
+            self.routes |= {
+                f"GET /{kind}/[^/]+/versions": lambda r, k=kind: self._history(k, r),
+                f"POST /{kind}/[^/]+/versions": lambda r, k=kind: self._add_version(k, r),
+                f"POST /{kind}/[^/]+/rollback": lambda r, k=kind: self._roll_back(k, r),
+            }
         for kind in KINDS:
             self.routes |= {
                 f"GET /{kind}": lambda r, k=kind: [o for o in self.objects[k].values() if _has(o, r)],
@@ -74,7 +81,7 @@ class StackApi(FakeApi):
             self.objects[kind][id] = body | {"Id": id, "Created": stamp(self.now), "Scope": "swarm"}
             return 201, {"Id": id, "Warning": ""}
         if kind in ("secrets", "configs"):
-            self._data[id] = body["Data"]
+            self._data[id], self._current[id] = [body["Data"]], 1
         if kind == "secrets":
             del body["Data"]
         status = {"RunningTasks": 2, "DesiredTasks": 2, "CompletedTasks": 0}
@@ -88,14 +95,43 @@ class StackApi(FakeApi):
             return 409, {"message": "update out of sequence"}
         spec = copy.deepcopy(request.body)
         if kind in ("secrets", "configs"):
-            if spec.pop("Data", None) != self._data[found["ID"]]:
+            data = self._data[found["ID"]][self._current[found["ID"]] - 1]
+            if spec.pop("Data", data) != data:
                 return 400, {"message": "only updates to Labels are allowed"}
-            spec |= {"Data": self._data[found["ID"]]} if kind == "configs" else {}
+            spec |= {"Data": data} if kind == "configs" else {}
         if spec != found["Spec"]:
             self._last += 1
             found["Version"] = {"Index": self._last}
             found["Spec"] = spec
         return 200, {"Warnings": None}
+
+    def content(self, kind: str, name: str) -> str:
+        id = self.named(kind, name)["ID"]
+        return self._data[id][self._current[id] - 1]
+
+    def _history(self, kind: str, request: Request):
+        id = self._find(kind, request.path.split("/")[2])[1]["ID"]
+        numbers = range(len(self._data[id]), 0, -1)
+        return [{"Version": n, "Current": n == self._current[id]} for n in numbers]
+
+    def _add_version(self, kind: str, request: Request):
+        item = self._find(kind, request.path.split("/")[2])[1]
+        self._data[item["ID"]].append(request.body["Data"])
+        return self._make_current(kind, item, len(self._data[item["ID"]]))
+
+    def _roll_back(self, kind: str, request: Request):
+        item = self._find(kind, request.path.split("/")[2])[1]
+        return self._make_current(kind, item, int(request.query["to"]))
+
+    def _make_current(self, kind: str, item: Json, number: int):
+        """Which changes the object, and every service."""
+        self._current[item["ID"]] = number
+        if kind == "configs":
+            item["Spec"]["Data"] = self._data[item["ID"]][number - 1]
+        for changed in (item, *self.objects["services"].values()):
+            self._last += 1
+            changed["Version"] = {"Index": self._last}
+        return 201, {"Version": number}
 
     def _find(self, kind: str, reference: str):
         for id, item in self.objects[kind].items():

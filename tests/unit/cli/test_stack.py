@@ -298,14 +298,21 @@ def test_same_bytes_as_docker(arguments, deploy, host):
     assert run(sys.executable, "-m", "swarm.cli.main") == run("docker")
 
 
-@pytest.mark.parametrize(
-    ("kind", "other"),
-    [("config", {"configs": (secret("motd", "aG8="),)}), ("secret", {"secrets": (secret("key", "aG8="),)})],
-)
-def test_other_content_is_refused_before_anything_is_sent(kind, other, api, deploy):
-    deploy()
-    with pytest.raises(
-        SwarmError, match=f"{kind} shop_.* exists with other content, which cannot be changed"
-    ):
-        deploy(replace(STACK, networks=(network("back"),), **other))
-    assert api.sent() == []
+@pytest.mark.parametrize("kind", ["secret", "config"])
+def test_other_content_is_a_new_version_for_the_services_that_use_it(kind, api, deploy):
+    name = "key" if kind == "secret" else "motd"
+    uses = replace(service("web"), **{f"{kind}s": (f"shop_{name}",)})
+    before = replace(STACK, services=(service("db"), uses))
+    deploy(before)
+    after = replace(before, **{f"{kind}s": (secret(name, "aG8="),)})
+    sent = deploy(after)
+    item, web = api.named(f"{kind}s", f"shop_{name}"), api.named("services", "shop_web")
+    assert f"POST /{kind}s/{item['ID']}/versions" in sent
+    assert sent[-1] == f"POST /services/{web['ID']}/update shop_web"
+    assert not [text for text in sent if "shop_db" in text]
+    assert api.content(f"{kind}s", f"shop_{name}") == "aG8="
+    assert deploy(after) == []
+    api.refuse["POST shop_z"] = "no room"
+    with pytest.raises(SwarmError, match="is as it was before"):
+        deploy(replace(before, services=(uses, service("z"))), rollback_on_failure=True)
+    assert api.content(f"{kind}s", f"shop_{name}") == "aG8="

@@ -109,16 +109,29 @@ def test_values_of_the_environment_are_not_told():
     assert plan_stack(after, there(STACK), {})[-1].changes == ("Env",)
 
 
-def test_labels_of_a_config_change_and_its_content_does_not():
+def test_a_secret_s_and_config_s_labels_and_content_change_and_nothing_else():
     labelled = secret("motd")
     labelled.body["Labels"] = MINE | {"a": "b"}
     steps = plan_stack(replace(STACK, configs=(labelled,)), there(STACK), {})
     assert told(steps)[2] == "changed config shop_motd [Labels.a]"
-    with pytest.raises(InvalidArgument, match="config shop_motd exists with other content, which cannot be"):
-        plan_stack(replace(STACK, configs=(secret("motd", "aG8="),)), there(STACK), {})
     present = replace(there(STACK), other_secrets=frozenset({"shop_key"}))
-    with pytest.raises(InvalidArgument, match="secret shop_key exists with other content"):
-        plan_stack(STACK, present, {})
+    stack = replace(
+        STACK,
+        configs=(secret("motd", "aG8="),),
+        services=(service("db"), replace(service("web"), secrets=("shop_key",), configs=("shop_motd",))),
+    )
+    assert told(plan_stack(stack, present, {}))[1:] == [
+        "changed secret shop_key [content]",
+        "changed config shop_motd [content]",
+        "unchanged service shop_db",
+        "changed service shop_web [secret shop_key] [config shop_motd]",
+    ]
+    template = secret("motd")
+    template.body["Templating"] = {"Name": "golang"}
+    with pytest.raises(
+        InvalidArgument, match="config shop_motd exists with another templating, which cannot"
+    ):
+        plan_stack(replace(STACK, configs=(template,)), there(STACK), {})
 
 
 def test_a_service_keeps_the_digest_that_its_image_got():
