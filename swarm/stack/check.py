@@ -83,7 +83,7 @@ def _check_service(name: str, service: Json, project: Json, places: Places) -> N
 
 
 def _check_volumes(service: Json, project: Json, path: Path, places: Places) -> None:
-    targets: set[str] = set()
+    targets = {tmpfs.partition(":")[0] for tmpfs in service.get("tmpfs", ())}
     for volume in service.get("volumes", ()):
         if volume["type"] == "volume" and "source" in volume:
             _check_declared("volumes", volume["source"], project, (*path, "volumes"), places)
