@@ -1,16 +1,22 @@
 """A checked project as a stack: the bodies that are sent, each with what it needs. Pure.
 
 Only networks that a service uses are made, as Docker does; secrets and configs all are.
+Invariant: each service's body passes the rules that the manager has for one service, so that a stack with a
+mistake is refused before its first object is made.
 Source: the requests of docker 28.2 for `stack deploy`.
 """
 
 from __future__ import annotations
 
 import base64
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from swarm.stack.check import Places, start_order
+from swarm.base.errors import InvalidArgument
+from swarm.model.docker_json import read_service_spec
+from swarm.model.validation import validate_service_spec
+from swarm.stack.check import Places, refuse, start_order
 from swarm.stack.convert_service import Names, said, service_body
 from swarm.stack.project import Json, Notice, Stack, StackObject, StackService
 
@@ -21,7 +27,7 @@ Contents = Mapping[tuple[str, str], bytes]
 def convert(
     name: str, project: Json, contents: Contents, notices: tuple[Notice, ...], places: Places
 ) -> Stack:
-    """Raises: InvalidArgument for a key of a secret or config that Docker's API has no field for."""
+    """Raises: InvalidArgument with the place of a service that the manager would refuse."""
     names = Names(name, project)
     services = project["services"]
     used = sorted({key for service in services.values() for key in service.get("networks") or ("default",)})
@@ -30,7 +36,7 @@ def convert(
         networks=tuple(_network(key, names) for key in used),
         secrets=_file_objects("secrets", project, contents, names),
         configs=_file_objects("configs", project, contents, names),
-        services=tuple(_service(key, services[key], names) for key in start_order(services, places)),
+        services=tuple(_service(key, services[key], names, places) for key in start_order(services, places)),
         notices=notices,
     )
 
@@ -71,16 +77,31 @@ def _file_object(section: str, key: str, content: bytes | None, names: Names) ->
     return StackObject(key=key, name=name, body=found | said(Driver=driver, Templating=template))
 
 
-def _service(key: str, service: Json, names: Names) -> StackService:
+def _service(key: str, service: Json, names: Names, places: Places) -> StackService:
+    body = service_body(key, service, names)
+    try:
+        validate_service_spec(read_service_spec(_with_ids(body)))
+    except InvalidArgument as error:
+        raise refuse(places, ("services", key), str(error)) from None
     return StackService(
         key=key,
         name=names.scoped(key),
-        body=service_body(key, service, names),
+        body=body,
         networks=_used("networks", service.get("networks") or ("default",), names),
         secrets=_used("secrets", [each["source"] for each in service.get("secrets", ())], names),
         configs=_used("configs", [each["source"] for each in service.get("configs", ())], names),
         depends_on=tuple(sorted(names.scoped(each) for each in service.get("depends_on", {}))),
     )
+
+
+def _with_ids(body: Json) -> Json:
+    """As it will be sent, for the manager's rules: a reference without an id is none."""
+    found = copy.deepcopy(body)
+    container = found["TaskTemplate"]["ContainerSpec"]
+    for word in ("Secret", "Config"):
+        for reference in container.get(f"{word}s", ()):
+            reference[f"{word}ID"] = "-"
+    return found
 
 
 def _used(section: str, keys: Iterable[str], names: Names) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Source: compose v3.13.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from swarm.stack.readers import (
@@ -20,10 +21,10 @@ from swarm.stack.readers import (
     ratio,
     size,
     text,
-    texts,
 )
 from swarm.stack.yaml_nodes import Node
 
+_OPERATOR = re.compile(r"==|!=|\sin\s*\(|exists$")
 _COUNT = integer(0, 2**31 - 1)
 _UPDATE: dict[str, Reader] = {
     "parallelism": _COUNT,
@@ -45,10 +46,18 @@ def _generic(node: Node, scope: Scope) -> dict[str, Any]:
     return found
 
 
+def _constraint(node: Node, scope: Scope) -> str:
+    """Whether it can be met, the manager says."""
+    found = text(node, scope)
+    if not _OPERATOR.search(found):
+        raise scope.wrong(node, f"constraint expected one operator from ==, !=: '{found}'")
+    return found
+
+
 _LIMITS: dict[str, Reader] = {"cpus": cpus, "memory": size, "pids": integer(-1, 2**31 - 1)}
 _RESERVATIONS: dict[str, Reader] = {"cpus": cpus, "memory": size, "generic_resources": items_of(_generic)}
 _PLACEMENT: dict[str, Reader] = {
-    "constraints": texts,
+    "constraints": items_of(_constraint),
     "preferences": items_of(fields({"spread": text})),
     "max_replicas_per_node": _COUNT,
 }

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from swarm.model.docker_json import read_service_spec
-from swarm.model.validation import validate_service_spec
 from swarm.stack.load import load_stack, resolved_config
 from swarm.stack.project import LoadOptions
 from tests.unit.stack.compose import load, service
 
 ROOT = Path(__file__).parents[3]
 EXAMPLES = sorted(path.parent.name for path in ROOT.glob("examples/*/compose.yml"))
-
-
-def _with_ids(body: dict[str, Any]) -> dict[str, Any]:
-    """As it is sent: with the ids of the secrets and configs that it names."""
-    found = copy.deepcopy(body)
-    container = found["TaskTemplate"]["ContainerSpec"]
-    for section in ("Secret", "Config"):
-        for reference in container.get(f"{section}s", ()):
-            reference[f"{section}ID"] = "x" * 25
-    return found
 
 
 def notices(text: str) -> list[str]:
@@ -63,7 +49,6 @@ def test_what_docker_leaves_out_travels_as_labels():
         "mine": "x",
         "com.docker.stack.namespace": "st",
     }
-    validate_service_spec(read_service_spec(body))
 
 
 def test_limits_of_the_compose_specification():
@@ -200,8 +185,6 @@ def test_examples_are_sent_as_recorded(example, request):
     if request.config.getoption("--rewrite", default=False):
         golden.write_text(found)
     assert found == golden.read_text()
-    for each in stack.services:
-        validate_service_spec(read_service_spec(_with_ids(each.body)))
 
 
 @pytest.mark.parametrize("example", EXAMPLES)

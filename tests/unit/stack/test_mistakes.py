@@ -106,6 +106,26 @@ IN_SERVICE = {
         "4:25: services.web.healthcheck.test: a test begins with NONE, CMD or CMD-SHELL, not 'curl'"
     ),
     "ulimits: {nofile: {soft: 5}}": "4:23: services.web.ulimits.nofile: expected soft and hard",
+    "hostname: a b": (
+        "3:5: services.web: invalid hostname 'a b': letters, digits, '-' and '.', at most 63"
+    ),
+    "deploy: {placement: {constraints: [node.role=manager]}}": (
+        "4:40: services.web.deploy.placement.constraints[0]: "
+        "constraint expected one operator from ==, !=: 'node.role=manager'"
+    ),
+    "cap_add: [FLY]": (
+        "3:5: services.web: invalid capability: 'CAP_FLY': see capabilities(7)"
+    ),
+    "deploy: {resources: {limits: {memory: 1m}}}": (
+        "3:5: services.web: invalid memory value 1048576: Must be at least 4MiB"
+    ),
+    "hostname: '{{.Env.HOME}}'": (
+        "3:5: services.web: expanding hostname '{{.Env.HOME}}' failed: template: :1:6: "
+        "executing \"\" at <.Env.HOME>: can't evaluate field Env in type template.Context"
+    ),
+    "deploy: {labels: {swarm.exclusive: maybe}}": (
+        "3:5: services.web: invalid swarm.exclusive 'maybe': expected true or false"
+    ),
     "env_file: nope.env": "4:15: services.web.env_file: file /nope.env not found",
 }  # fmt: skip
 WHOLE = {

@@ -111,7 +111,7 @@ networks:
 volumes:
   data:
   exv: {external: true, name: realv}
-  drv: {driver: nfs, driver_opts: {o: p}, labels: {z: y}, name: named}
+  drv: {driver: local, driver_opts: {type: nfs, o: addr=1.2.3.4, device: ":/x"}, labels: {z: y}, name: named}
 secrets:
   s: {file: ./s.txt, labels: {a: b}, template_driver: golang}
   es: {external: true, name: outers}
@@ -132,6 +132,7 @@ services: {web: {image: x, networks: [default]}}
 networks: {default: {external: {name: out}}}
 """
 REFUSED = [
+    "services: {web: {image: Nginx}}",
     "services: {web: {image: x, imagee: y}}",
     "services: {web: {image: x, ports: ['99999:80']}}",
     "services: {web: {image: x, volumes: ['data:/x']}}",
