@@ -69,7 +69,7 @@ services:
     deploy:
       mode: replicated
       replicas: 3
-      endpoint_mode: dnsrr
+      endpoint_mode: vip
       labels: {dl: x}
       update_config:
         parallelism: 2
@@ -83,7 +83,7 @@ services:
         limits: {cpus: "0.5", memory: 50M, pids: 5}
         reservations:
           cpus: "0.1"
-          memory: 1g
+          memory: 32m
           generic_resources: [{discrete_resource_spec: {kind: gpu, value: 2}}]
       restart_policy: {condition: on-failure, delay: 5s, max_attempts: 3, window: 2m}
       placement:
@@ -97,7 +97,7 @@ services:
     deploy: {mode: global}
     healthcheck: {disable: true}
   j: {image: pg, restart: "no", deploy: {mode: replicated-job, replicas: 4}}
-  k: {image: pg, deploy: {mode: global-job}, networks: {default: {aliases: [z]}}}
+  k: {image: pg, deploy: {mode: global-job, endpoint_mode: dnsrr}, networks: {default: {aliases: [z]}}}
 networks:
   webnet:
     driver: overlay
@@ -122,7 +122,7 @@ configs:
 SECOND = """
 version: "3.13"
 services:
-  web: {environment: [B=9, E=5], labels: {l: n}, command: [x], ports: ["91:91"], configs: [d]}
+  web: {environment: [B=9, E=5], labels: {l: n}, command: [x], ports: ["91:91"], configs: [{source: d, target: /d2}]}
   new: {image: a/b:c, networks: [webnet]}
 configs: {d: {file: s.txt, name: dd}}
 """
