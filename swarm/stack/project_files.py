@@ -168,9 +168,11 @@ class ProjectReader:
         if extends is None:
             return service
         places, path = file.scope.places, ("services", name, "extends")
-        if (file.path, name) in chain or len(chain) >= MAX_CHAIN:
-            names = [each for _, each in chain] + [name]
-            raise refuse(places, path, f"extends itself: {' -> '.join(names[-5:])}")
+        if (file.path, name) in chain:
+            names = [each for _, each in chain[chain.index((file.path, name)) :]] + [name]
+            raise refuse(places, path, f"extends itself: {' -> '.join(names)}")
+        if len(chain) >= MAX_CHAIN:
+            raise refuse(places, path, f"extends a service that extends another, more than {MAX_CHAIN} deep")
         target, other = extends["service"], file
         if "file" in extends:
             folder = os.path.dirname(extends["file"])
@@ -192,8 +194,10 @@ class ProjectReader:
         project: Json = {}
         for path in paths:
             real = os.path.realpath(path)
-            if real in {os.path.realpath(each) for each in chain} or len(chain) >= MAX_CHAIN:
+            if real in {os.path.realpath(each) for each in chain}:
                 raise wrong(place, f"{self._shown(path)} includes itself")
+            if len(chain) >= MAX_CHAIN:
+                raise wrong(place, f"a file is included by another, more than {MAX_CHAIN} deep")
             inner = self._open(path, place, folder, variables)
             project = merge(project, self._complete(inner, (*chain, path)), inner.scope.tags)
         return project

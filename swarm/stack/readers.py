@@ -60,7 +60,7 @@ Reader: TypeAlias = Callable[[Node, Scope], Any]
 
 def dotted(path: Path) -> str:
     """`services.web.ports[0]`."""
-    return ".".join(path).replace(".[", "[")
+    return ".".join(key if len(key) <= 60 else key[:57] + "..." for key in path).replace(".[", "[")
 
 
 def kind_of(node: Node) -> str:
@@ -120,6 +120,8 @@ def ratio(node: Node, scope: Scope) -> float:
 def duration(node: Node, scope: Scope) -> str:
     written = text(node, scope)
     try:
+        if len(written) > 100:
+            raise ValueError("the duration is too long a text")
         found = parse_duration(written)
     except ValueError as error:
         raise scope.wrong(node, f"{error} (write 10s, 1m30s or 500ms)") from None
