@@ -30,14 +30,19 @@ count) wc -l < /data/rows ;;
 *) cat /data/rows ;;
 esac
 """,
-    "www/cgi-bin/app": _HEAD + 'wget -q -T 3 -O - "http://$DB_HOST/cgi-bin/rows?$QUERY_STRING"\n',
-    "www/cgi-bin/vote": _HEAD + 'wget -q -T 3 -O - "http://redis/cgi-bin/rows?add=$QUERY_STRING"\n',
-    "www/cgi-bin/result": _HEAD + 'wget -q -T 3 -O - "http://db/cgi-bin/rows?count"\n',
+    "www/cgi-bin/app": _HEAD + 'ask "$DB_HOST" "/cgi-bin/rows?$QUERY_STRING"\n',
+    "www/cgi-bin/vote": _HEAD + 'ask redis "/cgi-bin/rows?add=$QUERY_STRING"\n',
+    "www/cgi-bin/result": _HEAD + 'ask db "/cgi-bin/rows?count"\n',
+    # A static busybox cannot ask for names but by nslookup.
+    "bin/ask": """#!/bin/sh
+address=$(nslookup "$1" 127.0.0.11 | awk '/^Name/ {n = 1} n && /^Address/ {print $2; exit}')
+exec wget -q -T 3 -O - "http://$address$2"
+""",
     "www/cgi-bin/env": _HEAD + "env\n",
     "worker": """#!/bin/sh
 while sleep 0.2; do
-    vote=$(wget -q -T 3 -O - "http://redis/cgi-bin/rows?take") || continue
-    [ -z "$vote" ] || wget -q -T 3 -O /dev/null "http://db/cgi-bin/rows?add=$vote"
+    vote=$(ask redis "/cgi-bin/rows?take") || continue
+    [ -z "$vote" ] || ask db "/cgi-bin/rows?add=$vote"
 done
 """,
 }
