@@ -140,6 +140,9 @@ WHOLE = {
     'version: "2.4"\nservices: {web: {image: x}}\n': (
         "1:10: unsupported Compose file version: 2.4: use 3.0 to 3.13, or leave it out"
     ),
+    'version: "3.14"\nservices: {web: {image: x}}\n': (
+        "1:10: unsupported Compose file version: 3.14: use 3.0 to 3.13, or leave it out"
+    ),
     "services:\n  web: {image: x, networks: [fron]}\nnetworks:\n  front:\n": (
         "2:30: services.web.networks.fron: undefined network \"fron\": did you mean 'front'?"
     ),
