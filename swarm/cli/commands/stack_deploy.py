@@ -61,8 +61,17 @@ def load_options(files: Sequence[str], given: dict[str, JsonValue], *, interpola
         profiles=given["profiles"],
         is_outside_allowed=given["allow_outside"],
         is_interpolated=interpolate,
-        stdin=sys.stdin.read() if "-" in files else None,
+        stdin=_standard_input() if "-" in files else None,
     )
+
+
+def _standard_input() -> str:
+    from swarm.stack.yaml_parse import MAX_LENGTH
+
+    try:
+        return sys.stdin.buffer.read(4 * MAX_LENGTH).decode()  # a longer one is refused by its length
+    except UnicodeDecodeError:
+        raise InvalidArgument("<stdin>: not UTF-8: is it a text file?") from None
 
 
 @click.command(cls=GoCommand, epilog="Example: swarm stack deploy -c compose.yml shop")

@@ -123,7 +123,11 @@ SECOND = """
 version: "3.13"
 services:
   web:
-    {environment: [B=9, E=5], labels: {l: n}, command: [x], ports: ["91:91"], configs: [{source: d, target: /d2}]}
+    environment: [B=9, E=5]
+    labels: {l: n}
+    command: [x]
+    ports: ["91:91"]
+    configs: [{source: d, target: /d2}]
   new: {image: a/b:c, networks: [webnet]}
 configs: {d: {file: s.txt, name: dd}}
 """
