@@ -55,8 +55,8 @@ check: lint types imports proto ## Everything but the tests; fails when the comm
 test: setup ## Run all tests
 	$(BIN)/pytest
 
-chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything
-	$(BIN)/python -m tests.chaos.run
+chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything; CHAOS=stack_turns: stacks
+	$(BIN)/python -m tests.chaos.$(or $(CHAOS),run)
 
 demo: setup ## Show the main job on three lab hosts
 	$(BIN)/python -m swarm.lab.demo
