@@ -33,10 +33,10 @@ esac
     "www/cgi-bin/app": _HEAD + 'ask "$DB_HOST" "/cgi-bin/rows?$QUERY_STRING"\n',
     "www/cgi-bin/vote": _HEAD + 'ask redis "/cgi-bin/rows?add=$QUERY_STRING"\n',
     "www/cgi-bin/result": _HEAD + 'ask db "/cgi-bin/rows?count"\n',
-    # A static busybox cannot ask for names but by nslookup.
+    # A static busybox can ask for names by nslookup only, and its wget wants to know the number of "http".
     "bin/ask": """#!/bin/sh
 address=$(nslookup "$1" 127.0.0.11 | awk '/^Name/ {n = 1} n && /^Address/ {print $2; exit}')
-exec wget -q -T 3 -O - "http://$address$2"
+printf 'GET %s HTTP/1.0\r\n\r\n' "$2" | nc -w 3 "$address" 80 | sed '1,/^\r*$/d'
 """,
     "www/cgi-bin/env": _HEAD + "env\n",
     "worker": """#!/bin/sh
