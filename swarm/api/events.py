@@ -11,8 +11,8 @@ from swarm.api.filters import Filters, has_labels, is_one_of
 from swarm.model.docker_json import Json
 from swarm.model.events import Event
 
-_SWARM_TYPES = frozenset({"service", "node", "network", "task", "cluster"})
-_OTHER_TYPES = frozenset({"config", "container", "daemon", "image", "plugin", "secret", "volume"})
+_SWARM_TYPES = frozenset({"service", "node", "network", "task", "cluster", "secret", "config"})
+_OTHER_TYPES = frozenset({"container", "daemon", "image", "plugin", "volume"})
 EVENT_FILTERS = _SWARM_TYPES | _OTHER_TYPES | {"event", "label", "scope", "type"}
 
 

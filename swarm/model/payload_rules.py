@@ -35,6 +35,7 @@ MAX_OWNER = 2**32 - 2
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9._-]*[a-zA-Z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NUMBER = re.compile(r"[0-9]{1,10}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _KERNEL_DIRECTORIES = ("/proc", "/sys", "/dev")
 
@@ -110,12 +111,12 @@ def check_references(container: ContainerSpec) -> None:
     for reference in files:
         _check_reference(reference)
     _refuse_shared_targets(files)
-    mounted = {mount.target.rstrip("/") for mount in container.mounts}
     for reference in files:
-        if target_path(reference) in mounted:
+        path = target_path(reference)
+        if any(f"{mount.target.rstrip('/')}/".startswith(f"{path}/") for mount in container.mounts):
             raise InvalidArgument(
                 f"{kind_of(reference)} reference '{referenced(reference)[1]}' and a mount have a conflicting "
-                f"target: '{target_path(reference)}'"
+                f"target: '{path}'"
             )
 
 
@@ -165,7 +166,7 @@ def _check_file(kind: str, name: str, file: FileTarget) -> None:
             f"malformed file {kind} reference, invalid target file name provided: {file.name!r} for '{name}'"
         )
     for what, text in (("uid", file.uid), ("gid", file.gid)):
-        if not (text.isascii() and text.isdigit() and int(text) <= MAX_OWNER):
+        if not (_NUMBER.fullmatch(text) and int(text) <= MAX_OWNER):
             raise InvalidArgument(
                 f"{kind} reference '{name}': invalid {what} {text!r}: "
                 f"it must be a number from 0 to {MAX_OWNER}"

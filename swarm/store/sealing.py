@@ -59,12 +59,20 @@ class Sealing:
         self._raw = raw
         self._objects = objects
         self._sealed_by: dict[str, str] = {}
+        self._read: tuple[KeyValue, DataKeys] | None = None
+        self._blinded: dict[tuple[str, str], str] = {}
+        """(key's name, claim) -> where it is; for the keys in use."""
 
     @property
     def keys(self) -> DataKeys:
         """A store that has never changed its key says nothing of it."""
         stored = self._raw.get(keys.DATA_KEY)
-        return decode_data_keys(stored.value) if stored else DataKeys(sealing=self._ring.names[0])
+        if stored is None:
+            return DataKeys(sealing=self._ring.names[0])
+        if self._read is None or self._read[0] is not stored:
+            self._read = stored, decode_data_keys(stored.value)
+            self._blinded.clear()
+        return self._read[1]
 
     @property
     def fence(self) -> Compare:
@@ -150,10 +158,19 @@ class Sealing:
         return [claim for claim in sorted(keys.claims(item)) if self._former_key(claim) in self._raw]
 
     def _claim_key(self, claim: str) -> str:
-        return keys.CLAIMS + self._ring.box(self.keys.sealing).blind(claim)
+        return self._place(self.keys.sealing, claim)
 
     def _former_key(self, claim: str) -> str:
-        return keys.CLAIMS + self._ring.box(self.keys.going).blind(claim)
+        return self._place(self.keys.going, claim)
+
+    def _place(self, key_name: str, claim: str) -> str:
+        if not self.keys.going:
+            return keys.CLAIMS + self._ring.box(key_name).blind(claim)
+        found = self._blinded.get((key_name, claim))
+        if found is None:
+            found = keys.CLAIMS + self._ring.box(key_name).blind(claim)
+            self._blinded[key_name, claim] = found
+        return found
 
     def _everywhere(self, claims: frozenset[str] | set[str]) -> list[str]:
         """Where a claim may be found: under the present key, and the former one while that is in use."""

@@ -196,6 +196,7 @@ class Agent:
                 self._problem = self._explain(leaves)
                 if any(isinstance(error, NodeRemoved) for error in leaves):
                     self._parts.tasks.keep_only(frozenset())  # others run them now
+                    self._parts.payloads.hold({})
             if self._certified.is_set() and not self._problem:
                 continue
             log.warning("session.lost", manager=self._managers[0], reason=self._problem)

@@ -313,10 +313,10 @@ async def test_refused_creates(http: Http, cluster: FakeBackend) -> None:
         409,
         "name conflicts with an existing object: service web already exists",
     )
-    bad = web_spec("two", TaskTemplate={"ContainerSpec": {"Image": "x", "Secrets": [{"SecretName": "s"}]}})
+    bad = web_spec("two", TaskTemplate={"ContainerSpec": {"Image": "x", "CredentialSpec": {"File": "s"}}})
     assert await http.refused("POST", "/services/create", bad) == (
         400,
-        "TaskTemplate.ContainerSpec.Secrets is not supported by this version",
+        "TaskTemplate.ContainerSpec.CredentialSpec is not supported by this version",
     )
 
 

@@ -62,3 +62,50 @@ async def test_a_service_uses_it(http: Http, cluster: FakeBackend, kind: str) ->
         400,
         f"{kind} 'db_pass' is in use by the following service: web2",
     )
+
+
+@BOTH
+async def test_labels_are_updated_and_nothing_else(http: Http, cluster: FakeBackend, kind: str) -> None:
+    await http.ask("POST", f"/{kind}s/create", SECRET)
+    found = await http.get(f"/{kind}s/db_pass")
+    path = f"/{kind}s/{found['ID']}/update?version={found['Version']['Index']}"
+    assert await http.refused("POST", path, SECRET | {"Data": "b3RoZXI="}) == (
+        400,
+        "only updates to Labels are allowed",
+    )
+    status, answer, _ = await http.ask("POST", path, SECRET | {"Labels": {"c": "d"}})
+    assert (status, answer) == (200, None)
+    assert (await http.get(f"/{kind}s/db_pass"))["Spec"]["Labels"] == {"c": "d"}
+    status, message = await http.refused("POST", path, SECRET)
+    assert (status, message[-22:]) == (500, "update out of sequence")
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"Name": ""}, "invalid name, only 64 [a-zA-Z0-9-_.] characters allowed"),
+    ({"Name": "a\0b"}, "a text must not contain NUL"),
+    ({"Name": 5}, "invalid Name: expected a text"),
+    ({"Data": "not base64!"}, "invalid Data: not base64"),
+    ({"Data": ""}, "data must be larger than 0"),
+    ({"Data": None}, "data must be larger than 0"),
+    ({"Labels": {"": "x"}}, "invalid label: the key must not be empty"),
+    ({"Templating": {"Name": "jinja"}}, "template driver 'jinja' is not supported"),
+    ({"Bogus": 1}, "Bogus is not supported by this version"),
+]
+
+
+@BOTH
+@pytest.mark.parametrize(("change", "sentence"), BAD, ids=lambda value: str(value)[:40])
+async def test_bad_input_is_refused_and_nothing_is_stored(
+    http: Http, cluster: FakeBackend, kind: str, change: dict[str, Any], sentence: str
+) -> None:
+    before = cluster.store.revision
+    status, message = await http.refused("POST", f"/{kind}s/create", SECRET | change)
+    assert (status, sentence in message) == (400, True), message
+    assert DATA not in message
+    assert cluster.store.revision == before
+
+
+@BOTH
+async def test_unknown_filters_are_refused(http: Http, cluster: FakeBackend, kind: str) -> None:
+    status, message = await http.refused("GET", f"/{kind}s", params={"filters": '{"bogus":["1"]}'})
+    assert (status, message) == (400, "invalid filter 'bogus'")

@@ -19,7 +19,7 @@ from swarm.model.log_driver import LogPolicy
 from swarm.model.types import BindOptions, Mount, MountType, Resources, TmpfsOptions
 from swarm.worker.logs import LogRotator, read
 from swarm.worker.runtime import cgroups
-from swarm.worker.runtime.config import ContainerConfig
+from swarm.worker.runtime.config import ContainerConfig, DeliveredFile
 from swarm.worker.runtime.status import ContainerState
 from tests.integration.runtime_host import (
     SHORT,
@@ -159,6 +159,49 @@ async def test_mounts(host, layer, tmp_path):
     assert (tmp_path / "made" / "x").exists()
     assert [volume.name for volume in host.volumes.list()] == ["named"]
     assert sorted(entry.name for entry in host.volumes.get("named").path.iterdir()) == ["seed", "x"]
+
+
+FILES = (
+    DeliveredFile(target="/run/secrets/a/b", data=b"one\n", uid=2000, gid=3000, mode=0o400),
+    DeliveredFile(target="/etc/passwd", data=b"two\n"),
+    DeliveredFile(target="/ram/x", data=b"three\n"),
+    DeliveredFile(target="/large", data=bytes(500 * 1024 - 1), mode=0o4755),
+)
+
+
+@here
+async def test_delivered_files(host, layer):
+    script = """stat -c '%u:%g %a %s' /run/secrets/a/b /large; cat /run/secrets/a/b /etc/passwd /ram/x
+        touch /etc/passwd || echo read-only; grep -c ' /large .*ro,nosuid,nodev,noexec' /proc/mounts"""
+    ram = Mount(type=MountType.TMPFS, target="/ram")
+    _, lines = await host.run(layer, script, files=FILES, mounts=(ram,), read_only=True)
+    assert lines[:5] == ["2000:3000 400 4", "0:0 4755 511999", "one", "two", "three"]
+    assert lines[-2:] == ["read-only", "1"]
+    assert host.traces() == []
+
+
+@here
+async def test_delivered_files_lie_in_memory_only_and_go_when_the_container_has_ended(host, layer):
+    container_id = await host.launch(layer, "sleep", "1000", files=FILES)
+    (memory,) = [line for line in host.traces() if "/delivered tmpfs " in line]
+    assert {"mode=700", "nosuid", "nodev", "noexec"} <= set(memory.split()[3].split(","))
+    bundle = host.directory / "state" / "containers" / container_id
+    assert all(b"three" not in f.read_bytes() for f in (bundle / "upper").rglob("*") if f.is_file())
+    host.restart()
+    await host.containers.adopt(known={container_id})
+    assert any("/delivered tmpfs " in line for line in host.traces())
+    await host.containers.stop(container_id, 15, SHORT)
+    await host.containers.take_back(container_id)
+    await host.containers.take_back(container_id)
+    assert not any("/delivered" in line for line in host.traces())
+
+
+@here
+async def test_a_file_cannot_take_a_directorys_place(host, layer):
+    config = host.config(layer, "/bin/true", files=(DeliveredFile(target="/etc", data=b"x"),))
+    with pytest.raises(Fatal, match="cannot put a file at /etc: the image has a directory there"):
+        await host.containers.create(config)
+    assert host.traces() == []
 
 
 @pytest.fixture

@@ -34,10 +34,10 @@ def create(cluster, kind, name, data, *options, door=OURS):
     return cluster.output("h1", "sh", "-c", command).strip()
 
 
-def mounts(cluster, host):
-    """The file systems in memory that hold secrets and configs on a host."""
+def mounts(cluster, host, task_id=""):
+    """The file systems in memory that hold secrets and configs on a host, of one task or of all."""
     found = cluster.output(host, "cat", "/proc/self/mounts").splitlines()
-    return [line for line in found if "/delivered " in line]
+    return [line for line in found if f"{task_id}/delivered " in line]
 
 
 def container(cluster, name):
@@ -119,6 +119,7 @@ def test_docker_py(cluster):
             "web",
             ["sh", "-c", "cat /run/secrets/s /etc/c; echo; exec sleep 1000"],
             name="py",
+            stop_grace_period=10**9,
             secrets=[docker.types.SecretReference(secret.id, "py_secret", filename="s")],
             configs=[docker.types.ConfigReference(config.id, "py_config", filename="/etc/c")],
         )
@@ -135,6 +136,25 @@ def test_docker_py(cluster):
         client.close()
 
 
+def test_the_largest_of_both_arrive_whole(cluster):
+    sizes = {"secret": 500 * 1024 - 1, "config": 1000 * 1024 - 1}
+    for kind, size in sizes.items():
+        make = f"head -c {size} /dev/zero | tr '\\0' x | swarm {kind} create large -"
+        cluster.output("h1", "sh", "-c", make)
+        one_more = f"head -c {size + 1} /dev/zero | swarm {kind} create larger -"
+        refused = cluster.run("h1", "sh", "-c", one_more)
+        assert f"{kind} data must be larger than 0 and less than {size + 1} bytes" in refused.stderr
+    script = "for f in /run/secrets/large /large; do tr -d x < $f | wc -c; wc -c < $f; done; exec sleep 1000"
+    options = ("--secret", "large", "--config", "large", *QUICK_END, "--replicas", "3")
+    with service(cluster, "large", *options, command=("sh", "-c", script)):
+        cluster.wait_until(
+            lambda: sorted(logs(cluster, "large").split()) == sorted(["0", "511999", "0", "1023999"] * 3),
+            "all three tasks have both",
+        )
+    cluster.swarm("h1", "secret", "rm", "large")
+    cluster.swarm("h1", "config", "rm", "large")
+
+
 # --- delivery --------------------------------------------------------------------------------------------
 
 
@@ -144,9 +164,10 @@ def test_only_the_host_that_runs_the_task_gets_it_and_it_is_gone_with_the_task(c
         cluster, "near", "--secret", "near", "--constraint", "node.hostname==h2", *QUICK_END,
         command=("sleep", "1000"),
     ):  # fmt: skip
-        assert container(cluster, "near")[1] == "h2"
-        assert mounts(cluster, "h1") == mounts(cluster, "h3") == []
-        (mount,) = mounts(cluster, "h2")
+        task, host = container(cluster, "near")
+        assert host == "h2"
+        (mount,) = mounts(cluster, "h2", task["ID"])
+        assert mounts(cluster, "h1", task["ID"]) == mounts(cluster, "h3", task["ID"]) == []
         options = set(mount.split()[3].split(","))
         assert {"nosuid", "nodev", "noexec", "mode=700"} <= options
         inner = in_container(cluster, "near", "cat", "/proc/mounts").splitlines()
@@ -154,10 +175,12 @@ def test_only_the_host_that_runs_the_task_gets_it_and_it_is_gone_with_the_task(c
         assert {"ro", "nosuid", "nodev", "noexec"} <= set(bound[3].split(","))
         cluster.swarm("h1", "service", "scale", "-d", "near=0")
         cluster.wait_until(
-            lambda: [t for t in cluster.tasks("near") if t["Status"]["State"] != "running"], "it has ended"
+            lambda: all(t["Status"]["State"] != "running" for t in cluster.tasks("near")), "it has ended"
         )
         ended = SystemClock().monotonic()
-        cluster.wait_until(lambda: not mounts(cluster, "h2"), "nothing is left of it", GONE_WITHIN_S)
+        cluster.wait_until(
+            lambda: not mounts(cluster, "h2", task["ID"]), "nothing is left of it", GONE_WITHIN_S
+        )
         assert SystemClock().monotonic() - ended < GONE_WITHIN_S
     cluster.swarm("h1", "secret", "rm", "near")
 

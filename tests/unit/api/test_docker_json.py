@@ -170,10 +170,6 @@ def test_what_the_docker_client_sends_in_passing_is_accepted() -> None:
         ([], "invalid request body: expected an object, got list"),
         ({"Mode": {"Plugin": {}}}, "Mode.Plugin is not supported by this version"),
         ({"Mode": {"Global": {}, "Replicated": {}}}, "cannot specify more than one service mode"),
-        (
-            {"TaskTemplate": {"ContainerSpec": {"Secrets": [{}]}}},
-            "TaskTemplate.ContainerSpec.Secrets is not supported by this version",
-        ),
         ({"TaskTemplate": {"Runtime": "plugin"}}, "TaskTemplate.Runtime is not supported by this version"),
         (
             {"TaskTemplate": {"ContainerSpec": {"Mounts": [{"Type": "npipe"}]}}},

@@ -56,7 +56,7 @@ def test_a_backup_holds_every_object_as_it_is():
         lambda found: found | {"format": 2},
         lambda found: found | {"objects": []},
         lambda found: found | {"objects": found["objects"] * 2},
-        lambda found: found | {"objects": [["/swarm/objects/secrets/x", ""], *found["objects"]]},
+        lambda found: found | {"objects": [["/swarm/objects/plugins/x", ""], *found["objects"]]},
         lambda found: found | {"objects": [["/swarm/objects/nodes/x", "?"]]},
         lambda found: [],
     ],

@@ -8,10 +8,32 @@ import pytest
 
 from swarm.base.errors import FailedPrecondition
 from swarm.base.ids import NetworkID, NodeID, ServiceID, TaskID
-from swarm.manager.dispatcher.assignments import difference, node_items, shared_items
+from swarm.manager.dispatcher.assignments import Difference, difference, node_items, shared_items
+from swarm.manager.dispatcher.messages import PART_BYTES, assignments_messages
 from swarm.manager.dispatcher.sessions import Sessions
-from swarm.model.objects import Network, Node, NodeStatus, Service, Task, TaskStatus
-from swarm.model.specs import NetworkSpec, ServiceSpec
+from swarm.model.objects import (
+    Config,
+    Network,
+    Node,
+    NodeStatus,
+    Payload,
+    Secret,
+    Service,
+    Task,
+    TaskStatus,
+    payload_id,
+)
+from swarm.model.specs import (
+    ConfigReference,
+    ConfigSpec,
+    ContainerSpec,
+    FileTarget,
+    NetworkSpec,
+    SecretReference,
+    SecretSpec,
+    ServiceSpec,
+    TaskSpec,
+)
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
@@ -203,3 +225,75 @@ def test_a_difference_is_what_changed_and_what_went():
     found = difference(told, {"task/a": stopped})
     assert found.updates == (("task/a", stopped),)
     assert found.removals == ("task/b",)
+
+
+# --- secrets and configs ---------------------------------------------------------------------------------
+
+
+def using(task_id, node_id, state=S.RUNNING, version=0):
+    secret = SecretReference(secret_id="s", secret_name="s", file=FileTarget(name="s"), version=version)
+    config = ConfigReference(config_id="c", config_name="c", file=FileTarget(name="c"), version=version)
+    spec = TaskSpec(container_spec=ContainerSpec(secrets=(secret,), configs=(config,)))
+    return replace(task(task_id, node_id, "10.0.0.21", state), spec=spec)
+
+
+@pytest.fixture
+def kept(view):
+    """A secret and a config in two versions each, of which the second is current."""
+    view.put(Secret(id="s", spec=SecretSpec(name="s"), current=2, last=2))
+    view.put(Config(id="c", spec=ConfigSpec(name="c"), current=2, last=2))
+    for owner in ("s", "c"):
+        for number in (1, 2):
+            view.put(Payload(id=payload_id(owner, number), data=f"{owner}{number}".encode()))
+    return view
+
+
+def payloads(view, node_id):
+    return {k: i.data for k, i in node_items(view, node_id, {}).items() if k.startswith("payload/")}
+
+
+def test_a_node_is_told_of_what_its_tasks_use_and_of_nothing_else(kept):
+    assert payloads(kept, N1) == {}
+    kept.put(using("u", N1, version=1))
+    assert payloads(kept, N1) == {"payload/s.1": b"s1", "payload/c.1": b"c1"}
+    assert payloads(kept, N2) == {}
+
+
+def test_a_reference_without_a_version_is_told_of_the_current_one(kept):
+    kept.put(using("u", N1))
+    assert payloads(kept, N1) == {"payload/s.0": b"s2", "payload/c.0": b"c2"}
+
+
+@pytest.mark.parametrize("state", [S.PENDING, S.COMPLETE, S.FAILED, S.SHUTDOWN, S.REJECTED])
+def test_a_task_that_is_not_there_yet_or_has_ended_needs_none(kept, state):
+    kept.put(using("u", N1, state))
+    assert payloads(kept, N1) == {}
+
+
+def test_the_last_task_takes_it_away(kept):
+    kept.put(using("u", N1))
+    told = node_items(kept, N1, {})
+    kept.put(using("u", N1, S.SHUTDOWN))
+    assert set(difference(told, node_items(kept, N1, {})).removals) == {"payload/s.0", "payload/c.0"}
+
+
+def test_what_is_used_comes_before_the_task_that_uses_it(kept):
+    kept.put(using("u", N1))
+    keys = list(node_items(kept, N1, {}))
+    assert keys.index("payload/s.0") < keys.index("task/u")
+
+
+def test_a_large_step_is_sent_in_parts():
+    data = bytes(PART_BYTES // 3)
+    items = tuple((f"payload/{n}", Payload(id=str(n), data=data)) for n in range(7))
+    parts = list(assignments_messages(Difference(items, ("task/gone",)), 0, 5))
+    assert [len(part.updates) for part in parts] == [2, 2, 2, 1]
+    assert [part.is_partial for part in parts] == [True, True, True, False]
+    assert [list(part.removals) for part in parts] == [[], [], [], ["task/gone"]]
+    assert {(p.complete, p.applies_to, p.results_in, p.epoch) for p in parts} == {(True, 0, 1, 5)}
+
+
+def test_a_step_without_updates_is_one_message():
+    (message,) = assignments_messages(Difference((), ("task/gone",)), 3, 5)
+    assert list(message.removals) == ["task/gone"]
+    assert not message.is_partial

@@ -14,9 +14,9 @@ from swarm.manager.events.derive import events_of
 from swarm.manager.events.feed import EventFeed
 from swarm.manager.events.ring import EventRing
 from swarm.model.events import GAP, Event, Position, parse_position, whole_revision
-from swarm.model.objects import ManagerStatus, Node, ScalingStatus, Service, Task
+from swarm.model.objects import Config, ManagerStatus, Node, Payload, ScalingStatus, Secret, Service, Task
 from swarm.model.plan import Create, Delete, Update
-from swarm.model.specs import ReplicatedMode, ServiceMode, ServiceSpec
+from swarm.model.specs import ConfigSpec, ReplicatedMode, SecretSpec, ServiceMode, ServiceSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import Availability, Meta, NodeState, UpdateState, UpdateStatus
 from swarm.model.view import Objects
@@ -107,6 +107,23 @@ def test_what_nobody_asks_for_is_no_event() -> None:
     node = a_node(1)
     assert written(node, replace(node, status=replace(node.status, manager_id="other"))) == ()
     assert written(a_service(), a_service()) == ()
+
+
+@pytest.mark.parametrize(("kind", "spec"), [(Secret, SecretSpec), (Config, ConfigSpec)])
+def test_secrets_and_configs_and_that_their_data_make_no_event(kind, spec) -> None:
+    item = kind(id="k1", spec=spec(name="n"))
+    (created,) = written(None, item)
+    assert (created.type, created.action, created.attributes) == (
+        kind.__name__.lower(),
+        "create",
+        {"name": "n"},
+    )
+    (updated,) = written(item, replace(item, spec=spec(name="n", labels={"a": "b"})))
+    assert updated.action == "update"
+    assert written(item, replace(item, current=2, last=2)) != ()
+    assert written(item, replace(item, meta=Meta(updated_at=LATER))) == ()
+    assert written(item, None)[0].action == "remove"
+    assert written(None, Payload(id="k1.1", data=b"x")) == ()
 
 
 def test_nodes_have_dockers_attributes() -> None:

@@ -10,11 +10,11 @@ import pytest
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.ids import NetworkID, ServiceID, TaskID
 from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
-from swarm.model.objects import Task, TaskStatus
+from swarm.model.objects import Payload, Task, TaskStatus
 from swarm.model.task_state import TaskState
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
-from swarm.worker.assignments import Assignments
+from swarm.worker.assignments import NO_CHANGES, Assignments
 from swarm.worker.reporter import BATCH, Reporter
 
 S = TaskState
@@ -222,3 +222,60 @@ def test_nothing_of_a_deposed_leader_is_taken():
     assert known.take(message(1, NETWORK, epoch=10)) is not None
     assert known.take(message(2, TASK, epoch=9)) is None
     assert known.epoch == 10
+
+
+# --- secrets and configs, and steps in parts ---------------------------------------------------------------
+
+
+def payload(name, data=b"x"):
+    return f"payload/{name}", "payload", Payload(id=name, data=data)
+
+
+def test_payloads_come_change_and_go():
+    known = Assignments()
+    changes = known.take(message(0, payload("s.1", b"one"), payload("c.1"), TASK))
+    assert not known.take(message(1, payload("s.2", b"two"), removals=["payload/s.1"])).network_changed
+    assert [t.id for t in changes.assigned] == ["a"]
+    assert {name: item.data for name, item in known.payloads.items()} == {"s.2": b"two", "c.1": b"x"}
+    known.take(message(0, TASK))
+    assert known.payloads == {}
+
+
+def test_nothing_is_told_of_a_payload_by_its_repr():
+    known = Assignments()
+    known.take(message(0, payload("s.1", b"hunter2")))
+    assert "hunter2" not in repr(known)
+
+
+def part(of):
+    of.is_partial = True
+    return of
+
+
+def test_half_a_step_changes_nothing():
+    known = Assignments()
+    assert known.take(part(message(0, payload("s.1")))) is NO_CHANGES
+    assert known.take(part(message(0, NETWORK))) is NO_CHANGES
+    assert known.payloads == {}
+    assert known.data_plane().networks == ()
+    whole = known.take(message(0, TASK))
+    assert [t.id for t in whole.assigned] == ["a"]
+    assert whole.is_complete
+    assert set(known.payloads) == {"s.1"}
+    assert known.data_plane().networks
+
+
+def test_a_new_stream_forgets_the_half_of_an_old_one():
+    known = Assignments()
+    known.take(part(message(0, payload("s.1"))))
+    known.begin()
+    known.take(message(0, TASK))
+    assert known.payloads == {}
+
+
+def test_a_part_out_of_sequence_or_of_a_deposed_leader_is_not_taken():
+    known = Assignments()
+    known.take(message(0, TASK, epoch=9))
+    with pytest.raises(FailedPrecondition, match="jump"):
+        known.take(part(message(2, payload("s.1"), epoch=9)))
+    assert known.take(part(message(1, payload("s.1"), epoch=8))) is None

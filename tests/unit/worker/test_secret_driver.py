@@ -113,7 +113,7 @@ async def test_a_driver_that_says_nothing_is_waited_for_no_longer_than_that(tmp_
 
     server = await asyncio.start_unix_server(serve, tmp_path / "vault.sock")
     try:
-        with pytest.raises(Fatal, match="did not answer within 0.05 s, asked for secret db"):
+        with pytest.raises(Fatal, match=r"did not answer within 0\.05 s, asked for secret db"):
             await SecretDrivers(tmp_path).value("db", PAYLOAD, EXAMPLE)
     finally:
         silent.set()
