@@ -11,8 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from swarm.base.errors import SwarmError
-from swarm.base.ids import NodeID, ServiceID
+from swarm.base.ids import NetworkID, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.networks import (
+    new_network,
+    removed_network,
+    require_ingress,
+    resolve_networks,
+)
 from swarm.manager.control.services import changed_service, resumed, rolled_back_service
 from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.jobs import is_finished
@@ -20,6 +26,7 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
+from swarm.model.networks import VNI_OPTION
 from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service, Task, TaskStatus
 from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
@@ -27,6 +34,7 @@ from swarm.model.specs import (
     ContainerSpec,
     GlobalJob,
     GlobalMode,
+    NetworkSpec,
     NodeSpec,
     ReplicatedJob,
     ReplicatedMode,
@@ -40,6 +48,7 @@ from swarm.model.types import (
     EndpointSpec,
     FailureAction,
     IPAMConfig,
+    NetworkAttachmentConfig,
     NodeDescription,
     NodeState,
     Placement,
@@ -69,6 +78,7 @@ class Scenario:
     def __init__(self) -> None:
         self.cluster = PureCluster()
         self._service_ids = 0
+        self._network_ids = 0
         self._options: dict[str, Options] = {}
         """How each service was asked for, for updates to build on."""
 
@@ -99,6 +109,7 @@ class Scenario:
             spec=NodeSpec(labels=labels(options)),
             description=NodeDescription(
                 hostname=name,
+                subnets=tuple(options.get("route", ())),
                 platform=Platform(os="linux", architecture=arch),
                 resources=Resources(
                     nano_cpus=nano(cpu),
@@ -167,10 +178,41 @@ class Scenario:
         network = self.cluster.objects.list(Network)[0]
         self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
+    def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`."""
+        first = IPAMConfig(
+            subnet=options.get("subnet", [""])[0],
+            ip_range=one(options, "range", ""),
+            auxiliary_addresses=dict(text.split(":", 1) for text in options.get("aux", ())),
+        )
+        more = (IPAMConfig(subnet=text) for text in options.get("subnet", ())[1:])
+        spec = NetworkSpec(
+            name=name,
+            ipam=(first, *more),
+            internal="internal" in flags,
+            ingress="ingress" in flags,
+            options={VNI_OPTION: options["vni"][0]} if "vni" in options else {},
+        )
+        self._network_ids += 1
+        network = new_network(self.cluster.objects, spec, NetworkID(f"network{self._network_ids}"))
+        self.cluster.write(network)
+
+    def do_rm_network(self, name: str) -> None:
+        self.cluster.write(removed_network(self.cluster.objects, name))
+
+    def do_set_pool(self, pool: str, size: str) -> None:
+        cluster = self.cluster.objects.list(Cluster)[0]
+        self.cluster.write(replace(cluster, default_address_pools=(pool,), subnet_size=int(size)))
+
+    def do_vips(self, name: str) -> str:
+        virtual = find(self.cluster.objects, Service, name).endpoint.virtual_ips
+        return "\n".join(f"{v.network_id} {v.addr}" for v in virtual) or "none"
+
     # -- services ------------------------------------------------------------------------------------------
 
     def do_create_service(self, name: str, **options: list[str]) -> None:
-        spec = service_spec(name, options)
+        spec = resolve_networks(self.cluster.objects, service_spec(name, options))
+        require_ingress(self.cluster.objects, spec)
         self._options[name] = options
         endpoint = allocate_ports(self.cluster.objects, spec, None)
         self._service_ids += 1
@@ -330,6 +372,8 @@ class Scenario:
         return "\n".join(
             f"{n.spec.name} {' '.join(n.subnets) or '-'} "
             f"gateway={','.join(config.gateway for config in n.ipam) or '-'} vni={n.vni}"
+            + (" removed" if n.is_removed else "")
+            + (f" ({n.err})" if n.err else "")
             for n in self.cluster.objects.list(Network)
         )
 
@@ -440,6 +484,7 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
             window=seconds(one(options, "window", "0s")),
         ),
         placement=placement,
+        networks=tuple(NetworkAttachmentConfig(target=text) for text in options.get("network", ())),
     )
     ports = tuple(port(text) for text in options.get("publish", ()))
     return ServiceSpec(
