@@ -1,4 +1,4 @@
-"""Whatever users do with networks, and wherever a leader dies: no address, subnet or number is there twice."""
+"""Whatever users do with networks, wherever a leader dies: no address, subnet or number is there twice."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from swarm.base.errors import SwarmError
+from swarm.base.ids import NetworkID
 from swarm.manager.allocator.addresses import holdings
+from swarm.manager.allocator.networks import held
+from swarm.manager.control.networks import new_network
 from swarm.model.objects import Network, Service, Task
+from swarm.model.specs import NetworkSpec
+from swarm.model.types import IPAMConfig
 from swarm.model.view import find
 from tests.scenarios.env import Scenario
 
 NETWORKS = ("a", "b", "c")
 SERVICES = ("web", "db")
-SUBNETS = ("", "10.9.0.0/29", "10.9.0.0/28", "10.0.16.0/24")
+SUBNETS = ("", "", "10.9.0.0/29", "10.9.0.8/29", "10.60.0.8/29")
 networks = st.sampled_from(NETWORKS)
 services = st.sampled_from(SERVICES)
 
@@ -29,6 +34,7 @@ class Networks(RuleBasedStateMachine):
         super().__init__()
         self.scenario = Scenario()
         self.cluster = self.scenario.cluster
+        self.scenario.run("set-pool 10.60.0.0/27 29")
         for name in ("n1", "n2"):
             self.scenario.run(f"add-node {name}")
 
@@ -38,6 +44,21 @@ class Networks(RuleBasedStateMachine):
         more += [f"vni={vni}"] if vni else []
         self.scenario.run(" ".join(["create-network", name, *more]))
 
+    @rule(subnets=st.tuples(st.sampled_from(SUBNETS), st.sampled_from(SUBNETS)))
+    def create_two_at_once(self, subnets: tuple[str, str]) -> None:
+        """By two managers, neither of which knows of the other's."""
+        with suppress(SwarmError):
+            made = [
+                new_network(
+                    self.cluster.objects,
+                    NetworkSpec(name=name, ipam=(IPAMConfig(subnet=subnet),)),
+                    NetworkID(self.cluster.new_id() + name),
+                )
+                for name, subnet in zip(NETWORKS, subnets, strict=False)
+            ]
+            for network in made:
+                self.cluster.write(network)
+
     @rule(name=networks)
     def remove_network(self, name: str) -> None:
         self.scenario.run(f"rm-network {name}")
@@ -45,14 +66,17 @@ class Networks(RuleBasedStateMachine):
     @rule(name=services, on=st.sets(networks), replicas=st.integers(1, 6))
     def create_service(self, name: str, on: set[str], replicas: int) -> None:
         if not self.cluster.objects.named(Service, name):
-            on_them = " ".join(f"network={network}" for network in sorted(on))
-            self.scenario.run(f"create-service {name} replicas={replicas} {on_them}")
+            self.scenario.run(f"create-service {name} replicas={replicas} {self.those_of(on)}")
 
     @rule(name=services, on=st.sets(networks, min_size=1), mode=st.sampled_from(("vip", "dnsrr")))
     def update_service(self, name: str, on: set[str], mode: str) -> None:
         if self.cluster.objects.named(Service, name):
-            on_them = " ".join(f"network={network}" for network in sorted(on))
-            self.scenario.run(f"update-service {name} endpoint={mode} {on_them}")
+            self.scenario.run(f"update-service {name} endpoint={mode} {self.those_of(on)}")
+
+    def those_of(self, names: set[str]) -> str:
+        """The networks that there are."""
+        found = [name for name in sorted(names) if self.cluster.objects.named(Network, name)]
+        return " ".join(f"network={name}" for name in found)
 
     @rule(name=services)
     def remove_service(self, name: str) -> None:
@@ -90,6 +114,7 @@ class Networks(RuleBasedStateMachine):
         for task in self.cluster.objects.list(Task):
             for attachment in task.attachments:
                 network = known.get(attachment.network_id)
+                assert network is not None or not held(task)
                 for address in attachment.addresses if network else ():
                     own = IPv4Interface(address)
                     assert any(own.network == IPv4Network(subnet) for subnet in network.subnets)
