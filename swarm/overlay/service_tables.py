@@ -16,7 +16,6 @@ from typing import Protocol, TypeVar
 
 from swarm.base.log import Logger
 from swarm.model.dataplane import DataPlane, NetworkService
-from swarm.model.types import Protocol as Transport
 from swarm.overlay import conntrack, nft
 from swarm.overlay.netns import Namespaces
 from swarm.overlay.networks import PREFIX, translates_bridged
@@ -130,12 +129,8 @@ class ServiceTables:
         if not gone and not opened:
             return
 
-        def forget() -> None:
-            for target in gone:
-                for transport in (Transport.UDP, Transport.TCP):
-                    conntrack.forget_target(transport, target)
-            for address in opened:
-                conntrack.forget_refused(address)
+        def forget() -> int:
+            return conntrack.forget_virtual(gone, opened)
 
         try:
             await self._call(lambda: self._namespaces.run(PREFIX + network_id, forget))
