@@ -24,7 +24,7 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NESTED = 0x8000
 _ORIGINAL, _REPLY, _STATUS, _FILTER = 1, 2, 3, 25
 _SEEN_REPLY, _DST_NAT = 0x2, 0x20
-_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17}
+_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 _FLAGS_REPLY, _REPLY_SOURCE = 2, 0x1
 _HEADER = struct.pack("=BBH", socket.AF_INET, 0, 0)
 
@@ -43,10 +43,10 @@ class _Flow:
 
 
 def forget_target(protocol: Protocol, address: str) -> int:
-    """Forget translated flows to `address` that are UDP, or TCP without an answer yet. Returns how many."""
+    """Forget translated flows to `address` that are UDP, or without an answer yet. Returns how many."""
 
     def is_stale(flow: _Flow) -> bool:
-        is_settled = protocol is Protocol.TCP and flow.status & _SEEN_REPLY
+        is_settled = protocol is not Protocol.UDP and flow.status & _SEEN_REPLY
         return flow.answers_from == address and bool(flow.status & _DST_NAT) and not is_settled
 
     return _forget(protocol, is_stale, _filter_by_source(address))
@@ -69,7 +69,7 @@ def forget_virtual(left: Set[str], opened: Set[str]) -> int:
     def is_stale(flow: _Flow) -> bool:
         if not flow.status & _DST_NAT:
             return flow.sent_to in opened
-        is_settled = flow.protocol == _NUMBERS[Protocol.TCP] and flow.status & _SEEN_REPLY
+        is_settled = flow.protocol != _NUMBERS[Protocol.UDP] and flow.status & _SEEN_REPLY
         return flow.answers_from in left and not is_settled
 
     kernel_filter = b"" if opened or len(left) != 1 else _filter_by_source(next(iter(left)))
