@@ -558,11 +558,11 @@ def seconds(text: str) -> timedelta:
 
 
 def port(text: str) -> PortConfig:
-    """`8080:80`, `80` (published dynamically), with `/udp` and `/host` behind."""
+    """`8080:80`, `80` (published dynamically), with `/udp` or `/sctp`, and `/host` behind."""
     numbers, *flags = text.split("/")
     published, _, target = numbers.rpartition(":")
     return PortConfig(
-        protocol=Protocol.UDP if "udp" in flags else Protocol.TCP,
+        protocol=next((protocol for protocol in Protocol if protocol in flags), Protocol.TCP),
         target_port=int(target),
         published_port=int(published or 0),
         publish_mode=PublishMode.HOST if "host" in flags else PublishMode.INGRESS,
