@@ -1,4 +1,4 @@
-"""Networks of users on a lab's hosts, by both doors: what tasks reach, and what is left when they are gone."""
+"""Networks of users on lab hosts, by both doors: what tasks reach, and what is left of them at the end."""
 
 from __future__ import annotations
 
