@@ -1,4 +1,4 @@
-"""`--network` of services: texts in, attachments of the API out, with ids for names as Docker's client has it."""
+"""`--network` of services: texts in, attachments of the API out, with ids for names, as Docker posts them."""
 
 from __future__ import annotations
 

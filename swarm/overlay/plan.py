@@ -18,6 +18,9 @@ from dataclasses import dataclass, field
 from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import DataPlane, OverlayNetwork
 
+LEG_PREFIX = "swl"
+"""How the names of the host's own links into overlays begin."""
+
 VXLAN_OVERHEAD = 50
 """Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
 
@@ -202,7 +205,7 @@ def with_prefix(address: str, subnets: Iterable[str]) -> str:
 
 def leg_name(vni: int) -> str:
     """The host's end of its leg into an overlay; the firewall's rules match the prefix."""
-    return f"swl{vni:06x}"
+    return f"{LEG_PREFIX}{vni:06x}"
 
 
 def port_name(prefix: str, address: str) -> str:

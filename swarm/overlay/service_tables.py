@@ -8,16 +8,17 @@ it is read, and the table made whole again.
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
 from swarm.base.log import Logger
 from swarm.model.dataplane import DataPlane, NetworkService
-from swarm.model.types import Protocol as Transport
 from swarm.overlay import conntrack, nft
 from swarm.overlay.netns import Namespaces
-from swarm.overlay.networks import PREFIX
+from swarm.overlay.networks import PREFIX, translates_bridged
 from swarm.overlay.virtual import (
     VirtualRules,
     change_virtual,
@@ -29,6 +30,7 @@ from swarm.overlay.virtual import (
 )
 
 _T = TypeVar("_T")
+_MODPROBE_TIMEOUT_S = 10.0
 
 
 class Call(Protocol):
@@ -52,6 +54,22 @@ class ServiceTables:
         self._call = call
         self._log = log
         self._applied: dict[str, _Applied] = {}
+
+    async def prepare(self) -> None:
+        """Let the firewall translate what is bridged, if this kernel can."""
+        if not translates_bridged():
+            await self._call(_load_bridge_filter)
+        if not translates_bridged():
+            self._log.warning(
+                "no virtual addresses on this host: names give the tasks' own addresses",
+                hint="load the kernel module br_netfilter",
+            )
+
+    def possible(self, desired: DataPlane) -> DataPlane:
+        """`desired` without virtual addresses where the kernel cannot have them."""
+        if translates_bridged():
+            return desired
+        return replace(desired, services=tuple(replace(s, virtual_ip="") for s in desired.services))
 
     async def apply(self, desired: DataPlane) -> int:
         """Make the tables as desired. Returns how many had to be changed."""
@@ -111,14 +129,17 @@ class ServiceTables:
         if not gone and not opened:
             return
 
-        def forget() -> None:
-            for target in gone:
-                for transport in (Transport.UDP, Transport.TCP):
-                    conntrack.forget_target(transport, target)
-            for address in opened:
-                conntrack.forget_refused(address)
+        def forget() -> int:
+            return conntrack.forget_virtual(gone, opened)
 
         try:
             await self._call(lambda: self._namespaces.run(PREFIX + network_id, forget))
         except OSError as error:  # the flows end by themselves, only later
             self._log.warning("flows not forgotten", network=network_id, error=str(error))
+
+
+def _load_bridge_filter() -> None:
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        subprocess.run(
+            ["modprobe", "br_netfilter"], capture_output=True, check=False, timeout=_MODPROBE_TIMEOUT_S
+        )

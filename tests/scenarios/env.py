@@ -11,8 +11,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 from swarm.base.errors import SwarmError
-from swarm.base.ids import NodeID, SecretID, ServiceID
+from swarm.base.ids import NetworkID, NodeID, SecretID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.networks import (
+    new_network,
+    removed_network,
+    require_ingress,
+    resolve_networks,
+)
 from swarm.manager.control.payload_versions import roll_followers
 from swarm.manager.control.services import changed_service, resumed, rolled_back_service
 from swarm.manager.explain.service import explain
@@ -21,6 +27,7 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
+from swarm.model.networks import VNI_OPTION
 from swarm.model.objects import (
     Cluster,
     Network,
@@ -40,6 +47,7 @@ from swarm.model.specs import (
     FileTarget,
     GlobalJob,
     GlobalMode,
+    NetworkSpec,
     NodeSpec,
     ReplicatedJob,
     ReplicatedMode,
@@ -55,6 +63,7 @@ from swarm.model.types import (
     EndpointSpec,
     FailureAction,
     IPAMConfig,
+    NetworkAttachmentConfig,
     NodeDescription,
     NodeState,
     Placement,
@@ -84,6 +93,7 @@ class Scenario:
     def __init__(self) -> None:
         self.cluster = PureCluster()
         self._service_ids = 0
+        self._network_ids = 0
         self._options: dict[str, Options] = {}
         """How each service was asked for, for updates to build on."""
 
@@ -114,6 +124,7 @@ class Scenario:
             spec=NodeSpec(labels=labels(options)),
             description=NodeDescription(
                 hostname=name,
+                subnets=tuple(options.get("route", ())),
                 platform=Platform(os="linux", architecture=arch),
                 resources=Resources(
                     nano_cpus=nano(cpu),
@@ -182,10 +193,41 @@ class Scenario:
         network = self.cluster.objects.list(Network)[0]
         self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
+    def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`."""
+        first = IPAMConfig(
+            subnet=options.get("subnet", [""])[0],
+            ip_range=one(options, "range", ""),
+            auxiliary_addresses=dict(text.split(":", 1) for text in options.get("aux", ())),
+        )
+        more = (IPAMConfig(subnet=text) for text in options.get("subnet", ())[1:])
+        spec = NetworkSpec(
+            name=name,
+            ipam=(first, *more),
+            internal="internal" in flags,
+            ingress="ingress" in flags,
+            options={VNI_OPTION: options["vni"][0]} if "vni" in options else {},
+        )
+        self._network_ids += 1
+        network = new_network(self.cluster.objects, spec, NetworkID(f"network{self._network_ids}"))
+        self.cluster.write(network)
+
+    def do_rm_network(self, name: str) -> None:
+        self.cluster.write(removed_network(self.cluster.objects, name))
+
+    def do_set_pool(self, pool: str, size: str) -> None:
+        cluster = self.cluster.objects.list(Cluster)[0]
+        self.cluster.write(replace(cluster, default_address_pools=(pool,), subnet_size=int(size)))
+
+    def do_vips(self, name: str) -> str:
+        virtual = find(self.cluster.objects, Service, name).endpoint.virtual_ips
+        return "\n".join(f"{v.network_id} {v.addr}" for v in virtual) or "none"
+
     # -- services ------------------------------------------------------------------------------------------
 
     def do_create_service(self, name: str, **options: list[str]) -> None:
-        spec = service_spec(name, options)
+        spec = resolve_networks(self.cluster.objects, service_spec(name, options))
+        require_ingress(self.cluster.objects, spec)
         self._options[name] = options
         endpoint = allocate_ports(self.cluster.objects, spec, None)
         self._service_ids += 1
@@ -369,6 +411,8 @@ class Scenario:
         return "\n".join(
             f"{n.spec.name} {' '.join(n.subnets) or '-'} "
             f"gateway={','.join(config.gateway for config in n.ipam) or '-'} vni={n.vni}"
+            + (" removed" if n.is_removed else "")
+            + (f" ({n.err})" if n.err else "")
             for n in self.cluster.objects.list(Network)
         )
 
@@ -482,6 +526,7 @@ def service_spec(name: str, options: Options) -> ServiceSpec:
             window=seconds(one(options, "window", "0s")),
         ),
         placement=placement,
+        networks=tuple(NetworkAttachmentConfig(target=text) for text in options.get("network", ())),
     )
     ports = tuple(port(text) for text in options.get("publish", ()))
     return ServiceSpec(
@@ -564,11 +609,11 @@ def seconds(text: str) -> timedelta:
 
 
 def port(text: str) -> PortConfig:
-    """`8080:80`, `80` (published dynamically), with `/udp` and `/host` behind."""
+    """`8080:80`, `80` (published dynamically), with `/udp` or `/sctp`, and `/host` behind."""
     numbers, *flags = text.split("/")
     published, _, target = numbers.rpartition(":")
     return PortConfig(
-        protocol=Protocol.UDP if "udp" in flags else Protocol.TCP,
+        protocol=next((protocol for protocol in Protocol if protocol in flags), Protocol.TCP),
         target_port=int(target),
         published_port=int(published or 0),
         publish_mode=PublishMode.HOST if "host" in flags else PublishMode.INGRESS,

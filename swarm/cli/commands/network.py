@@ -119,8 +119,9 @@ def rm(ctx: click.Context, /, names: tuple[str, ...], force: bool) -> None:
             try:
                 client.delete(f"/networks/{name}")
             except ApiError as error:
-                if not (force and error.status == 404):
-                    raise
+                if force and error.status == 404:
+                    return
+                raise
             click.echo(name)
 
         for_each(ctx, names, remove)

@@ -12,7 +12,6 @@ Source: docs/networking.md; Docker's names for services, tasks and containers.
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -100,7 +99,7 @@ def _where(networks: Sequence[NetworkNames], name: str) -> Answer | None:
         own = name.removesuffix(f".{network.name}") if network.name else name
         found = network.addresses.get(name, network.addresses.get(own))
         if found:
-            return Answer(data=tuple(socket.inet_aton(address) for address in found))
+            return Answer(data=tuple(ipaddress.IPv4Address(address).packed for address in found))
         is_known |= found is not None
     return Answer() if is_known else None
 
