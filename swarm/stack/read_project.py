@@ -30,6 +30,7 @@ from swarm.stack.readers import (
     Reader,
     Scope,
     boolean,
+    choice,
     command,
     cpus,
     duration,
@@ -168,8 +169,11 @@ def _path(node: Node, scope: Scope) -> str:
     return absolute(text(node, scope), scope)
 
 
-_CONFIG = "services have the addresses that the network gives them"
-_POOL = fields({"subnet": text}, {"gateway": _CONFIG, "ip_range": _CONFIG, "aux_addresses": _CONFIG})
+_POOL = fields({"subnet": text, "gateway": text, "ip_range": text, "aux_addresses": labels})
+_IPAM = fields(
+    {"driver": choice("default"), "config": items_of(_POOL)},
+    {"options": "the swarm's own addresses have none"},
+)
 _NETWORK = fields(
     {
         "name": text,
@@ -179,7 +183,7 @@ _NETWORK = fields(
         "attachable": boolean,
         "internal": boolean,
         "labels": labels,
-        "ipam": fields({"driver": text, "options": labels, "config": items_of(_POOL)}),
+        "ipam": _IPAM,
     },
     {"enable_ipv4": "networks have IPv4", "enable_ipv6": "networks have IPv4 only"},
 )

@@ -157,10 +157,17 @@ def test_notices_say_why():
 def test_unused_networks_are_not_made():
     stack = load("""
         services: {web: {image: x, networks: {a: , out: }}}
-        networks: {a: {name: mine, ipam: {config: [{subnet: 10.7.0.0/24}]}}, b: , out: {external: true}}
+        networks:
+          a:
+            name: mine
+            ipam: {config: [{subnet: 10.7.0.0/24, gateway: 10.7.0.9, aux_addresses: {x: 10.7.0.8}}]}
+          b:
+          out: {external: true}
     """)
     assert [(each.name, each.external) for each in stack.networks] == [("mine", False), ("out", True)]
-    assert stack.networks[0].body["IPAM"] == {"Config": [{"Subnet": "10.7.0.0/24"}]}
+    assert stack.networks[0].body["IPAM"] == {
+        "Config": [{"Subnet": "10.7.0.0/24", "Gateway": "10.7.0.9", "AuxiliaryAddresses": {"x": "10.7.0.8"}}]
+    }
     assert stack.services[0].networks == ("mine", "out")
     default = load("services: {web: {image: x}}\nnetworks: {default: {attachable: true}}").networks
     assert [(each.name, each.body["Attachable"]) for each in default] == [("st_default", True)]

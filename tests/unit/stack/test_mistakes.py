@@ -159,6 +159,16 @@ WHOLE = {
     SERVICE + "volumes:\n  v: {external: true, driver: local}\n": (
         '5:31: volumes.v.driver: conflicting parameters "external" and "driver" specified for volume "v"'
     ),
+    SERVICE + "    networks: [n]\nnetworks:\n  n: {driver: bridge}\n": (
+        '6:6: networks.n: network driver "bridge" is not there: overlay, and macvlan with --config-from, are'
+    ),
+    SERVICE + "    networks: [n]\nnetworks:\n  n: {ipam: {config: [{subnet: 10.0.0.0/99}]}}\n": (
+        "6:6: networks.n: ipam configuration: invalid subnet 10.0.0.0/99"
+    ),
+    SERVICE + "configs:\n  my config: {content: x}\n": (
+        "5:14: configs.my config: invalid name, only 64 [a-zA-Z0-9-_.] characters allowed, "
+        "and the start and end character must be [a-zA-Z0-9]"
+    ),
     SERVICE + "secrets:\n  s: {}\n": (
         "5:6: secrets.s: needs one of file, environment, content, or external: true; got none of them"
     ),

@@ -101,7 +101,7 @@ services:
 networks:
   webnet:
     driver: overlay
-    driver_opts: {a: b}
+    driver_opts: {com.docker.network.driver.mtu: "1400"}
     attachable: true
     internal: true
     labels: {n: m}
