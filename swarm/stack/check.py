@@ -78,17 +78,19 @@ def _check_service(name: str, service: Json, project: Json, places: Places) -> N
     _check_volumes(service, project, path, places)
     for section in ("secrets", "configs"):
         for reference in service.get(section, ()):
-            _check_declared(section, reference["source"], project, (*path, section), places)
+            at = (*path, section, f"[{reference['source']}]")
+            _check_declared(section, reference["source"], project, at, places)
     _check_mode(service, path, places)
 
 
 def _check_volumes(service: Json, project: Json, path: Path, places: Places) -> None:
     targets = {tmpfs.partition(":")[0] for tmpfs in service.get("tmpfs", ())}
     for volume in service.get("volumes", ()):
+        at = (*path, "volumes", f"[{volume['target']}]")
         if volume["type"] == "volume" and "source" in volume:
-            _check_declared("volumes", volume["source"], project, (*path, "volumes"), places)
+            _check_declared("volumes", volume["source"], project, at, places)
         if volume["target"] in targets:
-            raise refuse(places, (*path, "volumes"), f"duplicate mount point: {volume['target']}")
+            raise refuse(places, at, f"duplicate mount point: {volume['target']}")
         targets.add(volume["target"])
 
 

@@ -109,7 +109,14 @@ def read_volumes(node: Node, scope: Scope) -> list[Json]:
         return _long_volume(item, inner) if isinstance(item, Map) else _short_volume(item, inner)
 
     found: list[Json] = items_of(read)(node, scope)
+    _place_by(found, "target", node, scope)
     return found
+
+
+def _place_by(found: list[Json], key: str, node: Node, scope: Scope) -> None:
+    """So that a later check of an item, told apart by `key`, knows its place."""
+    for each, item in zip(found, node.items if isinstance(node, Sequence) else (), strict=True):
+        scope.places[(*scope.path, f"[{each[key]}]")] = item.place
 
 
 def _short_volume(node: Node, scope: Scope) -> Json:
@@ -200,6 +207,7 @@ def read_file_references(node: Node, scope: Scope) -> list[Json]:
         return found
 
     found: list[Json] = items_of(read)(node, scope)
+    _place_by(found, "source", node, scope)
     return found
 
 

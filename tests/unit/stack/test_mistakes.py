@@ -68,16 +68,16 @@ IN_SERVICE = {
         "declare it below the top-level 'networks:'"
     ),
     "secrets: [s]": (
-        "4:14: services.web.secrets: undefined secret \"s\": declare it below the top-level 'secrets:'"
+        "4:15: services.web.secrets[s]: undefined secret \"s\": declare it below the top-level 'secrets:'"
     ),
     'volumes: ["data:/x"]': (
-        "4:14: services.web.volumes: undefined volume \"data\": declare it below the top-level 'volumes:'"
+        "4:15: services.web.volumes[/x]: undefined volume \"data\": declare it below the top-level 'volumes:'"
     ),
     'volumes: ["/a:/x:rp"]': "4:15: services.web.volumes[0]: unknown option 'rp' of a bind",
     'volumes: [":/x"]': (
         "4:15: services.web.volumes[0]: invalid spec: :/x: expected [SOURCE:]TARGET[:OPTIONS]"
     ),
-    'volumes: ["/a:/x", "/b:/x"]': "4:14: services.web.volumes: duplicate mount point: /x",
+    'volumes: ["/a:/x", "/b:/x"]': "4:24: services.web.volumes[/x]: duplicate mount point: /x",
     "volumes: [{type: tmpfs, source: a, target: /x}]": (
         "4:15: services.web.volumes[0]: invalid tmpfs source, source must be empty"
     ),
