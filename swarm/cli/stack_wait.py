@@ -98,5 +98,5 @@ def said(lines: Sequence[Line]) -> str:
     errors = [line.text for line in lines if line.is_error]
     progress = texts.get(OVERALL) or texts.get(JOB) or ""
     if VERIFY in texts:
-        return "running, to be stable" if texts[VERIFY].startswith("Waiting") else texts[VERIFY]
+        return "running, verifying" if texts[VERIFY].startswith("Waiting") else texts[VERIFY]
     return f"{progress} ({errors[0]})" if errors else progress

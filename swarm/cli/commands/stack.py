@@ -16,6 +16,7 @@ stack = LazyGroup(
         "rm": (f"{_COMMANDS}.stack_remove:rm", "Remove stacks"),
         "services": (f"{_COMMANDS}.stack_list:services", "List the services of a stack"),
     },
+    aliases={"down": "rm", "list": "ls", "remove": "rm", "up": "deploy"},
     help="Manage stacks: what a compose file describes, under one name.",
     no_args_is_help=True,
 )

@@ -70,11 +70,11 @@ def other_stack() -> Stack:
     return Stack(name="other", services=(replace(service("db"), name="other_db", body=body),))
 
 
-class Hours:
-    """A clock on which each look is an hour after the one before."""
+class FastClock:
+    """Each look is twenty seconds after the one before."""
 
     def __init__(self) -> None:
-        self._now = count(step=3600)
+        self._now = count(step=20)
 
     def monotonic(self) -> float:
         return float(next(self._now))
@@ -194,10 +194,10 @@ class TestDeploy:
 
 class TestWait:
     def test_it_ends_when_all_have_converged(self, deploy, capsys, monkeypatch):
-        monkeypatch.setattr(stack_wait, "SystemClock", Hours)
+        monkeypatch.setattr(stack_wait, "SystemClock", FastClock)
         deploy(wait=True)
         lines = capsys.readouterr().out.splitlines()
-        assert "shop_db: 2 out of 2 tasks" in " ".join(lines) or "shop_db: running, to be stable" in lines
+        assert "shop_db: 2 out of 2 tasks" in " ".join(lines) or "shop_db: running, verifying" in lines
         assert lines[-2:] == ["shop_db: converged", "shop_web: converged"]
 
     def test_it_gives_up_with_the_reason(self, api, deploy):
@@ -215,7 +215,7 @@ class TestWait:
         overall = Line(id=OVERALL, text="1 out of 2 tasks")
         error = Line(id="2/2", text="no such image", is_error=True)
         assert said([overall, error]) == "1 out of 2 tasks (no such image)"
-        assert said([Line(id=VERIFY, text="Waiting 4 seconds to verify ...")]) == "running, to be stable"
+        assert said([Line(id=VERIFY, text="Waiting 4 seconds to verify ...")]) == "running, verifying"
         assert said([Line(id=VERIFY, text="Detected task failure")]) == "Detected task failure"
         assert said([]) == ""
 
@@ -316,3 +316,45 @@ def test_other_content_is_a_new_version_for_the_services_that_use_it(kind, api, 
     with pytest.raises(SwarmError, match="is as it was before"):
         deploy(replace(before, services=(uses, service("z"))), rollback_on_failure=True)
     assert api.content(f"{kind}s", f"shop_{name}") == "aG8="
+
+
+class TestCommands:
+    @pytest.fixture
+    def file(self, tmp_path):
+        path = tmp_path / "compose.yml"
+        path.write_text("name: shop\nservices:\n  web:\n    image: ${IMAGE:-web:1}\n    links: [db]\n")
+        return str(path)
+
+    def test_the_name_may_come_from_the_file(self, api, run, file):
+        outcome = run("stack", "up", "-c", file)
+        assert outcome.out == "Creating network shop_default\nCreating service shop_web\n"
+        assert "compose.yml:5:5: " in outcome.err
+        assert outcome.err.startswith("WARNING: ")
+        assert run("stack", "deploy", "-q", "-c", file, "other").out == ""
+        assert {"services shop_web", "services other_web"} < api.names()
+
+    def test_a_dry_run_sends_nothing(self, api, run, file):
+        outcome = run("stack", "deploy", "--dry-run", "-c", file)
+        assert outcome.out == "created    network shop_default\ncreated    service shop_web\n"
+        assert api.sent() == []
+
+    def test_waiting_is_asked_for_as_docker_does(self, run, file, monkeypatch):
+        monkeypatch.setattr(stack_wait, "SystemClock", FastClock)
+        assert "shop_web: converged" in run("stack", "deploy", "--detach=false", "-c", file).out
+        assert "shop_web: converged" in run("stack", "deploy", "--wait", "-c", file).out
+        assert "converged" not in run("stack", "deploy", "--detach=true", "-c", file).out
+        assert "converged" not in run("stack", "deploy", "-c", file).out
+        assert run("stack", "down", "-d=false", "shop").status == 0
+
+    def test_what_makes_no_sense_is_refused(self, api, run, file, tmp_path):
+        refused = run("stack", "deploy", "--rollback-on-failure", "-d", "-c", file)
+        assert (refused.status, "leave --detach out" in refused.err) == (1, True)
+        assert "specify a Compose file (with --compose-file)" in run("stack", "deploy", "shop").err
+        assert "no.yml" in run("stack", "deploy", "-c", str(tmp_path / "no.yml"), "shop").err
+        assert "invalid argument" in run("stack", "rm", "--timeout", "soon", "shop").err
+        assert api.sent() == []
+
+    def test_config_shows_what_the_files_come_to(self, run, file, monkeypatch):
+        monkeypatch.setenv("IMAGE", "web:2")
+        assert "image: web:2" in run("stack", "config", "-c", file).out
+        assert "${IMAGE:-web:1}" in run("stack", "config", "--skip-interpolation", "-c", file).out
