@@ -40,10 +40,7 @@ _KEYED: dict[Path, Callable[[Any], object]] = {
 
 def merge(base: Json, over: Json, tags: Mapping[Path, str], path: Path = ()) -> Json:
     """`over` laid over `base`; `!override` takes the place of what was, `!reset` takes it away."""
-    found = dict(base)
-    for at, tag in tags.items():
-        if tag == "!reset" and at[:-1] == path:
-            found.pop(at[-1], None)
+    found = {key: value for key, value in base.items() if tags.get((*path, key)) != "!reset"}
     for key, value in over.items():
         inner = (*path, key)
         if tags.get(inner) == "!reset":

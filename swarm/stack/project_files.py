@@ -28,7 +28,8 @@ Json = dict[str, Any]
 Variables = Mapping[str, str]
 Chain = tuple[tuple[str, str], ...]
 STDIN = "-"
-MAX_OPENED = 200
+MAX_LENGTH = 2 * 1024 * 1024
+"""Of all files that are included and extended."""
 MAX_CHAIN = 50
 
 
@@ -54,11 +55,13 @@ class ProjectReader:
         self._paths = [path if path == STDIN else os.path.join(directory, path) for path in paths]
         self._directory = directory
         self._options = options
-        self._opened = 0
+        self._opened: dict[tuple[str, str, int], ComposeFile] = {}
+        self._length = 0
         self.folder = directory if self._paths[0] == STDIN else os.path.dirname(self._paths[0])
         self.files = ProjectFiles(self.folder, is_outside_allowed=options.is_outside_allowed)
         self.places: dict[Path, Place] = {}
-        self.notices: list[Notice] = []
+        self.notices: dict[Notice, None] = {}
+        """In the order in which they were found, each once."""
         self.variables = self._client_variables()
 
     def _client_variables(self) -> Variables:
@@ -131,17 +134,20 @@ class ProjectReader:
         self._tell(file.scope.notices)
 
     def _tell(self, notices: Iterable[Notice]) -> None:
-        self.notices += [notice for notice in notices if notice not in self.notices]
+        self.notices |= dict.fromkeys(notices)
 
     def _open(self, path: str, place: Place, folder: str, variables: Variables) -> ComposeFile:
-        """A file that a compose file names at `place`."""
-        self._opened += 1
-        if self._opened > MAX_OPENED:
-            raise wrong(place, f"more than {MAX_OPENED} files are included and extended")
-        document = parse_yaml(self._named(path, place), self._shown(path))
-        file = self._file(path, document, folder, variables)
-        self._keep(file)
-        return file
+        """A file that a compose file names at `place`; the same one with the same variables is read once."""
+        key = (path, folder, id(variables))
+        if key not in self._opened:
+            text = self._named(path, place)
+            self._length += len(text)
+            if self._length > MAX_LENGTH:
+                raise wrong(place, f"more than {MAX_LENGTH} characters are included and extended")
+            file = self._file(path, parse_yaml(text, self._shown(path)), folder, variables)
+            self._keep(file)
+            self._opened[key] = file  # holds the variables: an id is one object's only while it lives
+        return self._opened[key]
 
     def _named(self, path: str, place: Place) -> str:
         """The text of a file that is named at `place`."""

@@ -58,6 +58,14 @@ HOSTILE = {
     "backslashes": (SERVICE + '    command: "' + "\\\\" * 400_000, "never closed"),
     "duration": (SERVICE + "    stop_grace_period: " + "1s" * 300_000, "too long a text"),
     "size": (SERVICE + "    shm_size: " + "1" * 300_000, "shm_size"),
+    "notices": (
+        "services:\n" + "".join(f"  s{at}: {{image: x, build: ., links: []}}\n" for at in range(4000)),
+        "4000 services",
+    ),
+    "resets": (
+        SERVICE + "    labels:\n" + "".join(f"      k{at}: !reset v\n" for at in range(15_000)),
+        "1 services",
+    ),
     "near misses": (SERVICE + f"    {'imag' * 200_000}: x", "unknown key"),
 }  # fmt: skip
 

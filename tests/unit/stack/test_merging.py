@@ -200,3 +200,19 @@ def test_the_name_of_the_stack():
     assert load_stack("st", ["-"], options).name == "st"
     with pytest.raises(InvalidArgument, match=r'^invalid stack name: "a/b"'):
         load_stack("a/b", ["-"], options)
+
+
+def test_a_file_may_be_extended_often(tmp_path):
+    services = "".join(f"  s{at}: {{extends: {{service: base, file: b.yml}}}}\n" for at in range(300))
+    write(tmp_path, a="services:\n" + services, b="services:\n  base: {image: x, build: .}\n")
+    stack = files(tmp_path)
+    assert len(stack.services) == 300
+    assert len(stack.notices) == 1
+
+
+def test_what_is_included_is_bounded_together(tmp_path):
+    for at in range(4):
+        write(tmp_path, **{f"i{at}": f"networks: {{n{at}: }}\n#" + "x" * 600_000})
+    write(tmp_path, a="include: [i0.yml, i1.yml, i2.yml, i3.yml]\nservices: {web: {image: x}}\n")
+    with pytest.raises(InvalidArgument, match=r"^a.yml:1:35: more than 2097152 characters are included"):
+        files(tmp_path)
