@@ -205,6 +205,13 @@ class TestWait:
         with pytest.raises(SwarmError, match=r"not as wanted after 0 s: .*shop_web: no suitable node"):
             deploy(wait=True, timeout_s=0)
 
+    def test_a_failed_update_ends_it_at_once(self, api, client, deploy):
+        deploy()
+        web = api.named("services", "shop_web")
+        web["UpdateStatus"] = {"State": "paused", "Message": "task web.1 failed"}
+        with pytest.raises(SwarmError, match=r"^shop_web: service update paused: task web.1 failed$"):
+            StackWatch(client, "shop", {web["ID"]: "shop_web"}).wait(60)
+
     def test_a_service_that_was_removed_meanwhile(self, client):
         with pytest.raises(SwarmError, match="service web was removed meanwhile"):
             StackWatch(client, "shop", {"id": "web"}).wait(1)
