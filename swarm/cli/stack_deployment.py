@@ -173,13 +173,14 @@ class Deployment:
 
     # --- waiting, and failing ----------------------------------------------------------------------------
 
-    def _wait(self, done: Iterable[Step]) -> None:
+    def _wait(self, done: Iterable[Step], *, is_back: bool = False) -> None:
+        """`is_back`: they ran before, so that it is enough if they run again."""
         if not self._options.wait:
             return
         from swarm.cli.stack_wait import StackWatch
 
         services = [s for s in done if s.kind is Kind.SERVICE and s.action is not Action.REMOVE]
-        settled = frozenset(s.name for s in services if s.action is Action.KEEP)
+        settled = frozenset(s.name for s in services if is_back or s.action is Action.KEEP)
         names = {self._service_ids[step.name]: step.name for step in services}
         watch = StackWatch(self._client, self._stack.name, names, settled=settled, quiet=self._options.quiet)
         watch.wait(self._options.timeout_s)
@@ -188,7 +189,7 @@ class Deployment:
         name = self._stack.name
         if self._options.rollback_on_failure:
             try:
-                self._restore(done)
+                self._restore(undo(done))
             except SwarmError as second:
                 return SwarmError(f"stack {name} failed ({error}), and cannot be restored: {second}")
             return SwarmError(f"stack {name} failed and is as it was before: {error}")
@@ -200,10 +201,10 @@ class Deployment:
             parts.append(f"not done: {listed(missed)}")
         return SwarmError("; ".join(parts))
 
-    def _restore(self, done: Iterable[Step]) -> None:
+    def _restore(self, steps: Sequence[Step]) -> None:
         for (kind, name), former in self._former.items():
             self._client.post(f"/{kind.many}/{name}/rollback", to=former)
-        for step in undo(done):
+        for step in steps:
             now = step
             if step.action is Action.CHANGE:
                 found = self._client.get(f"/{step.kind.many}/{self._id(step)}")
@@ -213,6 +214,7 @@ class Deployment:
             except ApiError as error:
                 if not (step.action is Action.REMOVE and error.status == 404):
                     raise
+        self._wait(steps, is_back=True)
 
 
 def listed(items: Sequence[str]) -> str:
