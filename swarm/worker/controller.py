@@ -37,7 +37,7 @@ from swarm.worker.logs import last_words
 from swarm.worker.prober import Prober
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
-from swarm.worker.task_config import Base, NodeFacts, container_config, nameservers
+from swarm.worker.task_config import Base, NodeFacts, container_config, resolvers
 from swarm.worker.task_machine import Outcome
 
 UNHEALTHY = "task: unhealthy container"
@@ -92,7 +92,7 @@ class Controller:
         return Outcome(ports=link.host_ports if link else _host_ports(task))
 
     async def _attach(self, task: Task) -> TaskLink:
-        return await self._network.attach(task_network(task, nameservers(task, self._node)))
+        return await self._network.attach(task_network(task, resolvers(task, self._node)))
 
     async def start(self, task: Task) -> Outcome:
         """Until the container runs and, if it is probed, is healthy. Raises: Temporary, Fatal."""
