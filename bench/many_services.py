@@ -1,4 +1,4 @@
-"""How long one change takes on a host whose network has many services: a program, run in a network of its own.
+"""How long one change takes on a host whose network has many services: run it in a network of its own.
 
 `unshare --net --mount python -m bench.many_services SERVICES CHANGES` prints the milliseconds of each change.
 """

@@ -19,6 +19,7 @@ from swarm.model.specs import NetworkSpec
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import IPAMConfig, VirtualIP
 from swarm.model.view import ClusterView
+from swarm.overlay.plan import mac_of
 
 DEFAULT_IPAM = "default"
 
@@ -157,7 +158,8 @@ def _addresses(task: Task, network_id: str) -> tuple[str, ...]:
 
 def _container(task: Task, network_id: str) -> Json:
     address = next(iter(_addresses(task, network_id)), "")
-    return {"Name": task.name, "EndpointID": "", "MacAddress": "", "IPv4Address": address, "IPv6Address": ""}
+    mac = mac_of(address.partition("/")[0]) if address else ""
+    return {"Name": task.name, "EndpointID": "", "MacAddress": mac, "IPv4Address": address, "IPv6Address": ""}
 
 
 def _peers(view: ClusterView, tasks: Iterable[Task]) -> list[Json]:

@@ -106,7 +106,7 @@ class NameServer:
 
     def _spawn(self) -> None:
         """In a session of its own: neither swarmd's end nor a signal to its terminal ends it."""
-        argv = [sys.executable, "-m", "swarm.overlay.dns", os.fspath(self._path)]
+        argv = [sys.executable, "-P", "-m", "swarm.overlay.dns", os.fspath(self._path)]
         nothing = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
         self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=nothing, setsid=True)
 

@@ -44,7 +44,7 @@ from swarm.worker.task_config import (
     NodeFacts,
     container_config,
     expanded_spec,
-    nameservers,
+    resolvers,
     template_context,
 )
 from swarm.worker.task_machine import Outcome
@@ -105,7 +105,7 @@ class Controller:
         return Outcome(ports=link.host_ports if link else _host_ports(task))
 
     async def _attach(self, task: Task) -> TaskLink:
-        return await self._network.attach(task_network(task, nameservers(task, self._node)))
+        return await self._network.attach(task_network(task, resolvers(task, self._node)))
 
     async def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
         """Its secrets and configs are added last, where nothing else looks at them."""

@@ -61,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def node_facts(resolv_conf: Path = Path("/etc/resolv.conf")) -> NodeFacts:
-    """What containers get from this host; but no name server on its loopback, which they cannot reach."""
+    """What containers get from this host. A name server on its loopback they cannot reach themselves."""
     try:
         lines = resolv_conf.read_text().splitlines()
     except OSError:
@@ -71,6 +71,7 @@ def node_facts(resolv_conf: Path = Path("/etc/resolv.conf")) -> NodeFacts:
         hostname=socket.gethostname(),
         architecture=platform.machine(),
         nameservers=tuple(address for address in found if not address.startswith(("127.", "::1"))),
+        resolvers=tuple(found),
     )
 
 

@@ -34,6 +34,9 @@ class NodeFacts:
     hostname: str
     architecture: str
     nameservers: tuple[str, ...]
+    """Those that a container can reach itself."""
+    resolvers: tuple[str, ...] = ()
+    """All of the host's, also on its loopback: its name server asks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +72,7 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
         groups=spec.groups,
         hostname=hostname,
         hosts=_hosts(task, spec, hostname),
-        nameservers=(base.resolver,) if base.resolver else nameservers(task, node),
+        nameservers=(base.resolver,) if base.resolver else dns.nameservers or node.nameservers,
         dns_search=dns.search,
         mounts=spec.mounts,
         image_volumes=image.volumes,
@@ -89,10 +92,10 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
     return _limited(_with_rights(config, spec, options), task.spec.resources or ResourceRequirements())
 
 
-def nameservers(task: Task, node: NodeFacts) -> tuple[str, ...]:
+def resolvers(task: Task, node: NodeFacts) -> tuple[str, ...]:
     """Who knows the names of the world: those that the spec names, else the node's own."""
     dns = task.spec.container_spec.dns_config
-    return (dns.nameservers if dns else ()) or node.nameservers
+    return (dns.nameservers if dns else ()) or node.resolvers
 
 
 def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:

@@ -258,6 +258,34 @@ def test_other_names_are_asked_of_the_nameservers_but_not_from_internal_networks
         upstream.communicate()
 
 
+def signal_names(host: Host, number: signal.Signals) -> None:
+    """Send a signal to the host's name server, and wait for its end if it is SIGKILL."""
+    with socket.socket(socket.AF_UNIX) as names:
+        names.connect(str(host.directory / "names.sock"))
+        pid = int.from_bytes(names.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
+        os.kill(pid, number)
+        while number is signal.SIGKILL and names.recv(4096):
+            pass
+
+
+def test_a_name_server_that_hangs_is_replaced(front: Front) -> None:
+    h1 = front.site.hosts[0]
+    client = front.attach(h1, 11)
+    front.apply(client)
+    signal_names(h1, signal.SIGSTOP)
+    front.apply()  # is not told: nobody answers
+    assert h1.ask("verify") > 0
+    assert ask(client, "web") == ("NOERROR", [])
+
+
+def test_a_long_answer_is_cut_over_udp_and_whole_over_tcp(front: Front) -> None:
+    client = front.attach(front.site.hosts[0], 11)
+    many = [{"address": f"10.0.1.{n}", "names": ()} for n in range(50, 150)]
+    front.apply(virtual_ip="", backends=many)
+    assert 20 < len(ask(client, "web")[1]) < 40
+    assert ask(client, "web", "A", "tcp") == ("NOERROR", sorted(each["address"] for each in many))
+
+
 def test_names_and_addresses_survive_a_killed_data_path_and_are_mended(front: Front, tmp_path: Path) -> None:
     h1 = front.site.hosts[0]
     one, client = front.attach(h1, 11), front.attach(h1, 12)
@@ -272,12 +300,7 @@ def test_names_and_addresses_survive_a_killed_data_path_and_are_mended(front: Fr
     overlay = f"--net={h1.directory}/netns/ov-{FRONT}"
     run("nsenter", overlay, "nft", "flush", "ruleset")
     run("nsenter", overlay, "ip", "address", "flush", "dev", "br0")
-    with socket.socket(socket.AF_UNIX) as names:
-        names.connect(str(h1.directory / "names.sock"))
-        pid = int.from_bytes(names.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], sys.byteorder)
-        os.kill(pid, signal.SIGKILL)
-        while names.recv(4096):
-            pass
+    signal_names(h1, signal.SIGKILL)
     assert h1.ask("verify") > 0
     assert ask(client, "web") == ("NOERROR", [VIRTUAL])
     assert requests(client, 3) == {one.address: 3}

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import secrets
 import socket
 from collections.abc import Callable, Sequence
@@ -99,5 +98,4 @@ def _failure(query: wire.Query) -> bytes:
 
 
 def _family(server: str) -> socket.AddressFamily:
-    is_six = ipaddress.ip_address(server).version == 6
-    return socket.AF_INET6 if is_six else socket.AF_INET
+    return socket.AF_INET6 if ":" in server else socket.AF_INET

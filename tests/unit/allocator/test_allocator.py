@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ServiceID
-from swarm.manager.allocator.ipam import AddressPool, gateway_of, number_of
+from swarm.manager.allocator.ipam import AddressPool, choose_subnet, gateway_of, number_of
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.model.defaults import DYNAMIC_PORTS
 from swarm.model.objects import Service
@@ -74,6 +75,19 @@ def test_a_pool_gives_every_free_address_once_and_begins_behind_the_last(used: l
     free = [number for number in range(1, 15) if number not in used]
     assert sorted(given_out) == free
     assert given_out == [n for n in free if n > last] + [n for n in free if n <= last]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 63), st.integers(26, 32)), max_size=6),
+    st.integers(27, 30),
+)
+def test_the_first_free_subnet_is_chosen_and_only_a_full_pool_has_none(
+    numbers: list[tuple[int, int]], size: int
+) -> None:
+    pool = IPv4Network("10.0.0.0/26")
+    taken = [IPv4Network((int(pool.network_address) + n, prefix), strict=False) for n, prefix in numbers]
+    free = [s for s in pool.subnets(new_prefix=size) if not any(s.overlaps(other) for other in taken)]
+    assert choose_subnet([pool], size, taken) == (str(free[0]) if free else None)
 
 
 def test_the_gateway_is_the_first_address() -> None:
