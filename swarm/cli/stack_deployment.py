@@ -182,7 +182,14 @@ class Deployment:
         services = [s for s in done if s.kind is Kind.SERVICE and s.action is not Action.REMOVE]
         settled = frozenset(s.name for s in services if is_back or s.action is Action.KEEP)
         names = {self._service_ids[step.name]: step.name for step in services}
-        watch = StackWatch(self._client, self._stack.name, names, settled=settled, quiet=self._options.quiet)
+        watch = StackWatch(
+            self._client,
+            self._stack.name,
+            names,
+            settled=settled,
+            is_back=is_back,
+            quiet=self._options.quiet,
+        )
         watch.wait(self._options.timeout_s)
 
     def _failure(self, error: SwarmError, steps: Sequence[Step], done: Sequence[Step]) -> SwarmError:
@@ -205,16 +212,29 @@ class Deployment:
         for (kind, name), former in self._former.items():
             self._client.post(f"/{kind.many}/{name}/rollback", to=former)
         for step in steps:
-            now = step
-            if step.action is Action.CHANGE:
-                found = self._client.get(f"/{step.kind.many}/{self._id(step)}")
-                now = replace(step, before=found)
             try:
-                self._apply(now)
+                if step.action is Action.CHANGE:
+                    self._change_back(step)
+                else:
+                    self._apply(step)
             except ApiError as error:
                 if not (step.action is Action.REMOVE and error.status == 404):
                     raise
         self._wait(steps, is_back=True)
+
+    def _change_back(self, step: Step) -> None:
+        """By a rollback if that leads to the spec that was: tasks that still have it stay."""
+        path = f"/{step.kind.many}/{self._id(step)}"
+        found = self._client.get(path)
+        if found["Spec"] == step.body:
+            return
+        if found.get("PreviousSpec") != step.body:
+            self._apply(replace(step, before=found))
+            return
+        if not self._options.quiet:
+            click.echo(f"Rolling back {step.kind} {step.name}")
+        version = found["Version"]["Index"]
+        self._client.post(f"{path}/update", {}, version=version, rollback="previous")
 
 
 def listed(items: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ Three requests a look, however many services there are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from swarm.api.client import ApiError, Client
@@ -23,7 +23,10 @@ _LOOK_EVERY_S = 0.2
 
 
 class StackWatch:
-    """`services` are names by id; of those in `settled`, which were not changed, running is enough."""
+    """`services` are names by id; of those in `settled`, which were not changed, running is enough.
+
+    `is_back`: they go back to what they were, so a rollback is no failure, and tasks from before count.
+    """
 
     def __init__(
         self,
@@ -32,17 +35,17 @@ class StackWatch:
         services: Mapping[str, str],
         *,
         settled: frozenset[str] = frozenset(),
+        is_back: bool = False,
         quiet: bool = False,
-        pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self._client = client
         self._filters = named_stack(stack)
         self._names = services
         self._settled = settled
-        self._machines = {id: Convergence() for id in services}
+        self._task_filters = self._filters | ({} if is_back else {"_up-to-date": ["true"]})
+        self._machines = {id: Convergence(is_rollback=is_back) for id in services}
         self._told: dict[str, str] = {}
         self._display = display_for(quiet=quiet, shown=frozenset(services.values()))
-        self._pause = pause
 
     def wait(self, timeout_s: float) -> None:
         """Raises SwarmError: a service failed, is gone, or has not converged in time."""
@@ -52,14 +55,13 @@ class StackWatch:
             if clock.monotonic() >= until:
                 why = "; ".join(self._reason(id) for id in open_ones)
                 raise SwarmError(f"not as wanted after {timeout_s:g} s: {why}")
-            self._pause(_LOOK_EVERY_S)
+            time.sleep(_LOOK_EVERY_S)
 
     def _look(self, now_s: float) -> list[str]:
         """Draw what there is; the services that are not done yet."""
         services = {s["ID"]: s for s in self._client.get("/services", filters=self._filters)}
-        wanted = self._filters | {"_up-to-date": ["true"]}
         tasks: dict[str, list[Json]] = {}
-        for task in self._client.get("/tasks", filters=wanted):
+        for task in self._client.get("/tasks", filters=self._task_filters):
             tasks.setdefault(task["ServiceID"], []).append(task)
         nodes, not_done, lines = self._client.get("/nodes"), [], []
         for id, name in self._names.items():

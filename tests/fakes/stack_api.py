@@ -94,6 +94,8 @@ class StackApi(FakeApi):
         if request.query["version"] != str(found["Version"]["Index"]):
             return 409, {"message": "update out of sequence"}
         spec = copy.deepcopy(request.body)
+        if request.query.get("rollback") == "previous":
+            spec = found["PreviousSpec"]
         if kind in ("secrets", "configs"):
             data = self._data[found["ID"]][self._current[found["ID"]] - 1]
             if spec.pop("Data", data) != data:
@@ -102,7 +104,7 @@ class StackApi(FakeApi):
         if spec != found["Spec"]:
             self._last += 1
             found["Version"] = {"Index": self._last}
-            found["Spec"] = spec
+            found["PreviousSpec"], found["Spec"] = found["Spec"], spec
         return 200, {"Warnings": None}
 
     def content(self, kind: str, name: str) -> str:
