@@ -172,12 +172,11 @@ def lock(cluster: Cluster) -> str:
 
 
 def locking(cluster: Cluster, archive: Path) -> None:
-    """Three managers are locked, get another key, are opened; the second may die in between."""
+    """Three managers are locked, get another key, are opened; the second may die. Then a new data key."""
     keys = [lock(cluster)]
     _unlock(cluster, WORKER, keys)
     insist(cluster, MANAGER, ("unlock-key", "--rotate", "-q"), lambda: _key(cluster) not in keys)
     keys.append(ask(cluster, _key))
-    rotate_data_key(cluster)
     # It may have died before it heard of the new key or after: one of the two opens it, no third is needed.
     _unlock(cluster, WORKER, keys)
     cluster.wait_until(lambda: _key(cluster, WORKER) == keys[-1], "it has the new key", INSIST_S)
@@ -185,6 +184,7 @@ def locking(cluster: Cluster, archive: Path) -> None:
     _unlock(cluster, WORKER, keys)
     wait_locks(cluster, "open")
     chaos_lab.wait_settled(cluster, len(cluster.hosts))
+    rotate_data_key(cluster)
 
 
 def unlocking(cluster: Cluster, archive: Path) -> None:
