@@ -27,7 +27,7 @@ BRIDGE, HOST, NONE = (NetworkAttachment(network_id=name) for name in ("bridge", 
 def test_only_what_is_on_internal_networks_alone_has_no_way_out(
     attachments: tuple[NetworkAttachment, ...], is_internal: bool
 ) -> None:
-    wanted = task_network(Task(id=TaskID("t"), attachments=attachments))
+    wanted = task_network(Task(id=TaskID("t"), attachments=attachments), ())
     assert wanted.is_internal is is_internal
     assert wanted.attachments == tuple(a for a in attachments if a.addresses)
 
