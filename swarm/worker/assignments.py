@@ -15,12 +15,14 @@ from swarm.model.dataplane import (
     OverlayEndpoint,
     OverlayNetwork,
     PublishedPort,
+    TunnelPeer,
 )
 from swarm.model.objects import Task
+from swarm.model.types import Encryption
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
-_NETWORKS = ("network", "endpoint", "port", "service")
+_NETWORKS = ("network", "endpoint", "port", "service", "encryption", "peer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ class Assignments:
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
     _services: dict[str, NetworkService] = field(default_factory=dict)
+    _peers: dict[str, TunnelPeer] = field(default_factory=dict)
+    _encryption: Encryption = field(default_factory=Encryption)
 
     def take(self, message: pb.AssignmentsMessage) -> TaskChanges | None:
         """None when the message is of a deposed leader.
@@ -58,6 +62,8 @@ class Assignments:
             self._endpoints.clear()
             self._ports.clear()
             self._services.clear()
+            self._peers.clear()
+            self._encryption = Encryption()
         withdrawn = [key.partition("/")[2] for key in message.removals if key.startswith("task/")]
         self._forget(message)
         assigned = [task for update in message.updates if (task := self._learn(update)) is not None]
@@ -81,11 +87,13 @@ class Assignments:
             networks=tuple(networks),
             ports=tuple(self._ports.values()),
             services=tuple(self._services.values()),
+            encryption=self._encryption,
+            peers=tuple(self._peers.values()),
         )
 
     def _forget(self, message: pb.AssignmentsMessage) -> None:
         for key in message.removals:
-            for known in (self._networks, self._endpoints, self._ports, self._services):
+            for known in (self._networks, self._endpoints, self._ports, self._services, self._peers):
                 known.pop(key, None)
 
     def _learn(self, update: pb.Assignment) -> Task | None:
@@ -100,4 +108,8 @@ class Assignments:
                 self._ports[update.key] = codec.decode(PublishedPort, update.port)
             case "service":
                 self._services[update.key] = codec.decode(NetworkService, update.service)
+            case "peer":
+                self._peers[update.key] = codec.decode(TunnelPeer, update.peer)
+            case "encryption":
+                self._encryption = codec.decode(Encryption, update.encryption)
         return None
