@@ -13,14 +13,14 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from swarm.base.errors import FailedPrecondition, Temporary
+from swarm.base.errors import FailedPrecondition, Fatal, Temporary
 from swarm.base.log import Logger, get_logger
 from swarm.model.dataplane import DataPlane, TaskNetwork
-from swarm.model.types import PortConfig
+from swarm.model.types import PortConfig, TunnelKey
 from swarm.overlay import conntrack, nft
 from swarm.overlay.balance import (
     TABLE,
@@ -38,6 +38,7 @@ from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
 from swarm.overlay.records import TaskRecord
 from swarm.overlay.service_tables import ServiceTables
+from swarm.overlay.wireguard import find_problem
 
 _T = TypeVar("_T")
 CALL_TIMEOUT_S = 60.0
@@ -79,8 +80,13 @@ class DataPath:
         self._names = NameServer(run_dir / "names.sock", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
+        self._refused: dict[str, str] = {}
         self._applied: Rules | None = None
         self._generation = -1
+        self.tunnel_keys: tuple[TunnelKey, ...] = ()
+        """Of this host, for the other hosts to know."""
+        self.encryption_problem = ""
+        """Why this host cannot carry encrypted networks; empty if it can."""
         self._news = asyncio.Event()
 
     async def start(self) -> None:
@@ -92,6 +98,8 @@ class DataPath:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="overlay")
         async with self._lock:
             await self._call(self._kernel.start)
+            await self._services.prepare()
+            self.encryption_problem = await self._call(find_problem)
             for chain in await nft.list_dropping_forward_chains():
                 self._log.warning(
                     "forwarding dropped by another firewall",
@@ -102,7 +110,8 @@ class DataPath:
     async def apply(self, desired: DataPlane) -> None:
         """Make networks and published ports as desired, by the difference only."""
         async with self._lock:
-            self._desired = desired
+            self._desired = desired = self._services.possible(self._carried(desired))
+            await self._encrypt(desired)
             changed = await self._call(lambda: self._kernel.apply_networks(desired))
             if changed:
                 self._log.info("networks applied", operations=len(changed))
@@ -121,9 +130,15 @@ class DataPath:
     async def attach(self, task: TaskNetwork) -> TaskLink:
         """Make the task's network namespace and its links; again gives the same.
 
-        Raises: Temporary while a network is not on this host yet, or a host port is another task's.
+        Raises: Temporary while a network is not on this host yet, or a host port is another task's; Fatal for
+        an encrypted network on a host that cannot encrypt.
         """
         async with self._lock:
+            for attachment in task.attachments:
+                if attachment.network_id in self._refused:
+                    name = self._refused[attachment.network_id]
+                    why = self.encryption_problem
+                    raise Fatal(f"network {name} is encrypted, and this host cannot encrypt: {why}")
             record = await self._call(lambda: self._kernel.attach(task))
             await self._guards.admit(self._kernel.records.values())
             # Rules of a former process stand until it is known which ports are published.
@@ -153,7 +168,8 @@ class DataPath:
             if self._desired is None:
                 return 0
             desired = self._desired
-            mended = await self._call(lambda: self._kernel.mend(desired))
+            mended = await self._encrypt(desired)
+            mended += await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
             mended += await self._services.apply(desired)
             mended += await self._guards.verify(self._kernel.records.values())
@@ -173,10 +189,32 @@ class DataPath:
                 await self._guards.remove()
                 self._desired = self._applied = None
                 await self._names.end()
-            await self._names.close()
+            self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
             self._thread = None
+
+    def _carried(self, desired: DataPlane) -> DataPlane:
+        """Without the encrypted networks, if this host cannot encrypt: nothing of theirs is made here."""
+        if not self.encryption_problem:
+            return desired
+        self._refused = {network.id: network.name for network in desired.networks if network.encrypted}
+        return replace(desired, networks=tuple(n for n in desired.networks if not n.encrypted))
+
+    async def _encrypt(self, desired: DataPlane) -> int:
+        """Keys for as long as any network of the cluster is encrypted, devices while one is on this host."""
+        if self.encryption_problem:
+            return 0
+        wireguard = self._kernel.wireguard
+        self.tunnel_keys = await self._call(lambda: wireguard.keys(desired.encryption))
+        if not any(network.encrypted for network in desired.networks):
+            return 0
+        try:
+            mtu = await self._call(lambda: self._kernel.wire_mtu)
+            return await wireguard.apply(desired, mtu, self._call)
+        except (Temporary, OSError) as error:  # nothing of these networks leaves the host until it works
+            self._log.warning("tunnels not encrypted yet", error=str(error))
+            return 0
 
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""

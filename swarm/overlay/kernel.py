@@ -19,6 +19,7 @@ from swarm.overlay.networks import PREFIX, Networks
 from swarm.overlay.plan import CreateSandbox, Op, Underlay, plan_networks
 from swarm.overlay.record_files import RecordFiles
 from swarm.overlay.records import TaskRecord, plan_record
+from swarm.overlay.wireguard import WireGuard
 
 ETHERNET_MTU = 1500
 LARGEST_WIRE_MTU = 9216
@@ -29,6 +30,7 @@ class Kernel:
         self._local_address = str(ipaddress.IPv4Address(local_address))
         self._configured_subnet = gateway_subnet
         self.namespaces = Namespaces(run_dir / "netns")
+        self.wireguard = WireGuard(run_dir / "wireguard", self._local_address)
         self._files = RecordFiles(run_dir / "network")
         self.records: dict[str, TaskRecord] = {}
         self._parts: tuple[Netlink, Networks, Gateway] | None = None
@@ -47,7 +49,7 @@ class Kernel:
         if self._parts is None:
             host = Netlink()
             gateway = Gateway(self.namespaces, host, self._configured_subnet)
-            self._parts = (host, Networks(self.namespaces, host), gateway)
+            self._parts = (host, Networks(self.namespaces, host, self.wireguard.channel), gateway)
         self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")
         self._networks.sweep_passing()
@@ -57,6 +59,7 @@ class Kernel:
         if self._parts is not None:
             host, networks, _ = self._parts
             networks.close()
+            self.wireguard.close()
             host.close()
         self._parts = None
 
@@ -105,6 +108,7 @@ class Kernel:
                 self._networks.remove(name.removeprefix(PREFIX))
             else:
                 self.namespaces.delete(name)
+        self.wireguard.remove()
         for task_id in self._files.load():
             self._files.delete(task_id)
         self.records.clear()
@@ -153,6 +157,11 @@ class Kernel:
             for address in attachment.addresses
             if attachment.network_id == network_id
         )
+
+    @property
+    def wire_mtu(self) -> int:
+        """Of the link that this host's tunnels leave by."""
+        return self._underlay().mtu
 
     def _underlay(self) -> Underlay:
         wanted = ipaddress.IPv4Address(self._local_address)

@@ -29,7 +29,7 @@ LINK_GROUP = 0x5357
 
 _REQUEST, _ACK, _DUMP, _EXCL, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x100, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 21, 22, 24, 26
+_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE = 20, 21, 22, 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _IFF_UP = 1
 _NTF_SELF, _NTF_MASTER = 0x02, 0x04
@@ -135,6 +135,13 @@ class Netlink:
         body = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_MTU, tunnel.mtu)
         self._change(_NEWLINK, body + _link_kind("vxlan", _nested(_INFO_DATA, data)), _CREATE | _EXCL)
 
+    def add_link(self, name: str, kind: str) -> None:
+        """A link that needs no settings, down."""
+        self._change(_NEWLINK, _ifinfo() + _text(_IFLA_IFNAME, name) + _link_kind(kind), _CREATE | _EXCL)
+
+    def set_mtu(self, index: int, mtu: int) -> None:
+        self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_MTU, mtu))
+
     def move_link(self, index: int, *, netns: int, name: str) -> None:
         self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_NET_NS_FD, netns) + _text(_IFLA_IFNAME, name))
 
@@ -203,16 +210,32 @@ class Netlink:
         body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
         self._change(_NEWROUTE, body, _CREATE | _REPLACE)
 
+    def delete_route(self, index: int, destination: ipaddress.IPv4Network) -> None:
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 0, 255, 0, 0)
+        body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
+        self._change(_DELROUTE, body, fine=(errno.ESRCH,))
+
+    def list_host_routes(self) -> dict[ipaddress.IPv4Network, int]:
+        """Single addresses that the main table leads to, and the link by which."""
+        found = {}
+        for payload in self._dump(_GETROUTE, struct.pack("=B11x", socket.AF_INET)):
+            attributes = dict(decode_attributes(payload[12:]))
+            if payload[1] == 32 and payload[4] == 254 and 1 in attributes and 4 in attributes:
+                found[ipaddress.IPv4Network(attributes[1])] = _number(attributes[4])
+        return found
+
     # Neighbours and forwarding entries
 
-    def list_neighbours(self, index: int) -> dict[str, str]:
-        """Permanent IPv4 neighbours of a link: address to MAC."""
-        found = {}
+    def list_neighbours(self) -> dict[int, dict[str, str]]:
+        """Permanent IPv4 neighbours of each link, by its index: address to MAC."""
+        found: dict[int, dict[str, str]] = {}
         for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)):
             of, state = struct.unpack_from("=4xiH", payload)
+            if not state & _NUD_PERMANENT:
+                continue
             attributes = dict(decode_attributes(payload[12:]))
-            if of == index and state & _NUD_PERMANENT and 1 in attributes and 2 in attributes:
-                found[socket.inet_ntoa(attributes[1])] = attributes[2].hex(":")
+            if 1 in attributes and 2 in attributes:
+                found.setdefault(of, {})[socket.inet_ntoa(attributes[1])] = attributes[2].hex(":")
         return found
 
     def set_neighbour(self, index: int, address: str, mac: str) -> None:
@@ -229,8 +252,10 @@ class Netlink:
         bridged: set[str] = set()
         for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_BRIDGE, 0, 0, 0, 0)):
             of, state, flags = struct.unpack_from("=4xiHB", payload)
+            if of != index:
+                continue
             attributes = dict(decode_attributes(payload[12:]))
-            if of != index or 2 not in attributes:
+            if 2 not in attributes:
                 continue
             mac = attributes[2].hex(":")
             if flags & _NTF_SELF and 1 in attributes:

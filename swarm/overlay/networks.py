@@ -12,6 +12,7 @@ Invariant: every call may be repeated after a crash at any step. Blocking: calle
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
 from pathlib import Path
 from typing import assert_never
 
@@ -44,9 +45,11 @@ _PASSING = "swx"
 
 
 class Networks:
-    def __init__(self, namespaces: Namespaces, host: Netlink) -> None:
+    def __init__(self, namespaces: Namespaces, host: Netlink, encrypted: Callable[[], Netlink]) -> None:
+        """`encrypted` opens the namespace in which the tunnels of encrypted networks begin."""
         self._namespaces = namespaces
         self._host = host
+        self._encrypted = encrypted
         self._channels: dict[str, Netlink] = {}
 
     def close(self) -> None:
@@ -176,16 +179,17 @@ class Networks:
         channel = self._channel(op.network_id)
         channel.delete_link(_VXLAN)
         passing = f"{_PASSING}{op.tunnel.vni:06x}"
-        self._host.delete_link(passing)
+        outside = self._encrypted() if op.encrypted else self._host
+        outside.delete_link(passing)
         try:
-            self._host.add_vxlan(passing, op.tunnel)
+            outside.add_vxlan(passing, op.tunnel)
         except FileExistsError as error:
             raise Temporary(
                 f"VXLAN network identifier {op.tunnel.vni} on port {op.tunnel.port} is in use on this host: "
                 "remove the other VXLAN link or choose another data path port"
             ) from error
         with self._namespaces.open(PREFIX + op.network_id) as descriptor:
-            self._host.move_link(self._host.get_index(passing), netns=descriptor, name=_VXLAN)
+            outside.move_link(outside.get_index(passing), netns=descriptor, name=_VXLAN)
         index = channel.get_index(_VXLAN)
         channel.set_up(index, master=channel.get_index(_BRIDGE))
         channel.set_port(index, PortFlags())
@@ -263,8 +267,8 @@ def _prepare_namespace() -> None:
 
 def _observe_endpoints(channel: Netlink, vxlan: int, bridge: int) -> dict[str, str]:
     """Address to host; the host is empty where one of the four entries is missing or wrong."""
-    neighbours = channel.list_neighbours(vxlan)
-    near = channel.list_neighbours(bridge)
+    listed = channel.list_neighbours()
+    neighbours, near = listed.get(vxlan, {}), listed.get(bridge, {})
     forwarding = channel.list_forwarding(vxlan)
     endpoints: dict[str, str] = dict.fromkeys(neighbours, "")
     for mac, host in forwarding.hosts.items():

@@ -23,6 +23,8 @@ LEG_PREFIX = "swl"
 
 VXLAN_OVERHEAD = 50
 """Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
+WIREGUARD_OVERHEAD = 80
+"""Bytes that WireGuard adds to a packet: over IPv4 60, over IPv6 80; its own default is 1420 of 1500."""
 
 GATEWAY_SUBNETS = tuple(f"172.{second}.0.0/16" for second in range(18, 32)) + tuple(
     f"192.168.{third}.0/20" for third in range(0, 256, 16)
@@ -71,6 +73,9 @@ class SetTunnel:
 
     network_id: str
     tunnel: Tunnel
+    encrypted: bool = False
+    """Made in the namespace whose only way out is WireGuard. Its port is the next one, so that it is told
+    from a link made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,14 +160,16 @@ def plan_networks(
 
 
 def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
-    mtu = min(network.mtu or underlay.mtu, underlay.mtu - VXLAN_OVERHEAD)
+    room = underlay.mtu - VXLAN_OVERHEAD - (WIREGUARD_OVERHEAD if network.encrypted else 0)
+    mtu = min(network.mtu or room, room)
     if not found.has_bridge:
         yield CreateSandbox(network_id=network.id, mtu=mtu)
         found = ObservedNetwork(network_id=network.id)
-    tunnel = Tunnel(vni=network.vni, local=underlay.address, port=network.data_path_port, mtu=mtu)
+    port = network.data_path_port + network.encrypted
+    tunnel = Tunnel(vni=network.vni, local=underlay.address, port=port, mtu=mtu)
     is_new_tunnel = found.tunnel != tunnel
     if is_new_tunnel:
-        yield SetTunnel(network_id=network.id, tunnel=tunnel)
+        yield SetTunnel(network_id=network.id, tunnel=tunnel, encrypted=network.encrypted)
     leg = with_prefix(network.host_address, network.subnets) if network.host_address else ""
     if leg and leg != found.leg:
         yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from swarm.base.log import Logger
@@ -27,6 +27,7 @@ from swarm.overlay.virtual import (
     plan_virtual,
     render_virtual,
     shape_of_virtual,
+    without_virtual,
 )
 
 _T = TypeVar("_T")
@@ -66,10 +67,8 @@ class ServiceTables:
             )
 
     def possible(self, desired: DataPlane) -> DataPlane:
-        """`desired` without virtual addresses where the kernel cannot have them."""
-        if translates_bridged():
-            return desired
-        return replace(desired, services=tuple(replace(s, virtual_ip="") for s in desired.services))
+        """`desired`, without virtual addresses where the kernel cannot have them."""
+        return desired if translates_bridged() else without_virtual(desired)
 
     async def apply(self, desired: DataPlane) -> int:
         """Make the tables as desired. Returns how many had to be changed."""

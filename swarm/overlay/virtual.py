@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from swarm.model.dataplane import NetworkService, ServiceBackend
+from swarm.model.dataplane import DataPlane, NetworkService, ServiceBackend
 from swarm.overlay.balance import TABLE, Shape
 
 
@@ -49,6 +49,11 @@ def plan_virtual(services: Iterable[NetworkService]) -> VirtualRules:
             if service.virtual_ip
         }
     )
+
+
+def without_virtual(desired: DataPlane) -> DataPlane:
+    """Every service's name gives its tasks, as with `dnsrr`."""
+    return replace(desired, services=tuple(replace(each, virtual_ip="") for each in desired.services))
 
 
 def trusted_backends(backends: tuple[ServiceBackend, ...]) -> tuple[ServiceBackend, ...]:

@@ -22,8 +22,9 @@ from swarm.model.dataplane import (
     PublishedPort,
     ServiceBackend,
     TaskNetwork,
+    TunnelPeer,
 )
-from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.model.types import Encryption, NetworkAttachment, PortConfig, Protocol, PublishMode, TunnelKey
 from swarm.overlay.data_path import DataPath
 
 
@@ -32,6 +33,11 @@ def data_plane(given: dict) -> DataPlane:
         networks=tuple(
             OverlayNetwork(**{**n, "endpoints": tuple(OverlayEndpoint(**e) for e in n["endpoints"])})
             for n in given["networks"]
+        ),
+        encryption=Encryption(**given.get("encryption", {})),
+        peers=tuple(
+            TunnelPeer(host=p["host"], keys=tuple(TunnelKey(**key) for key in p["keys"]))
+            for p in given.get("peers", ())
         ),
         ports=tuple(
             PublishedPort(
@@ -82,6 +88,8 @@ async def perform(path: DataPath, command: str, given: dict) -> object:
                 "gateway": link.gateway_address,
                 "host_ports": [p.published_port for p in link.host_ports],
             }
+        case "keys":
+            return [{"generation": k.generation, "public_key": k.public_key} for k in path.tunnel_keys]
         case "detach":
             return await path.detach(given["task_id"])
         case "verify":

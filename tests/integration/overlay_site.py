@@ -93,7 +93,7 @@ class Host:
         self.process: subprocess.Popen | None = None
         self.tasks: list[Task] = []
 
-    def begin(self) -> None:
+    def begin(self, **environment: str) -> None:
         self.process = subprocess.Popen(
             [
                 *("nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m"),
@@ -103,6 +103,7 @@ class Host:
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
+            env=os.environ | environment,
         )
         self.ask("start")
 
@@ -177,14 +178,19 @@ class Site:
     def down(self) -> None:
         for host in self.hosts:
             host.clean()
-            for mount in host.directory.glob("netns/*"):
+            for mount in (*host.directory.glob("netns/*"), *host.directory.glob("wireguard/wg")):
                 run("umount", "-l", str(mount), check=False)
+            address = bytes(map(int, host.address.split("."))).hex()
+            for socket in Path("/var/run/wireguard").glob(f"sww?{address}.sock"):
+                socket.unlink()  # its program ends with it
         for name in [f"{self.prefix}hub", *(host.netns for host in self.hosts)]:
             run("ip", "netns", "del", name, check=False)
 
-    def apply(self, ports: list[dict]) -> None:
+    def apply(self, ports: list[dict], **more: object) -> None:
+        """`more`: what differs from a plain ingress network, and the terms of encryption."""
+        terms = {key: more.pop(key) for key in ("encryption", "peers") if key in more}
         for host in self.hosts:
-            host.ask("apply", networks=[self.network(host)], ports=ports)
+            host.ask("apply", networks=[self.network(host) | more], ports=ports, **terms)
 
     def network(self, host: Host) -> dict:
         """The ingress network as `host` should have it."""

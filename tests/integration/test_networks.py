@@ -47,7 +47,7 @@ def inside(cluster: Cluster, task: Json, *argv: str) -> tuple[int, str]:
 def asks(cluster: Cluster, task: Json, address: str, port: int = 80) -> str:
     """What the task hears at an address: the name of who answers, or nothing."""
     url = f"http://{address}:{port}/"
-    return inside(cluster, task, "busybox", "wget", "-q", "-T", "2", "-O", "-", url)[1].strip()
+    return inside(cluster, task, "timeout", "2", "busybox", "wget", "-q", "-O", "-", url)[1].strip()
 
 
 def reaches(cluster: Cluster, task: Json, other: Json, name: str) -> None:

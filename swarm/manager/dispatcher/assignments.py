@@ -21,6 +21,7 @@ from swarm.model.dataplane import (
     OverlayEndpoint,
     OverlayNetwork,
     PublishedPort,
+    TunnelPeer,
 )
 from swarm.model.networks import is_encrypted, mtu_of
 from swarm.model.objects import (
@@ -39,10 +40,19 @@ from swarm.model.payload_rules import references
 from swarm.model.port_options import PortName
 from swarm.model.specs import ConfigReference, SecretReference
 from swarm.model.task_state import TaskState
-from swarm.model.types import PublishMode
+from swarm.model.types import Encryption, PublishMode
 from swarm.model.view import ClusterView
 
-Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort | NetworkService | Payload
+Item = (
+    Task
+    | Payload
+    | OverlayNetwork
+    | NetworkEndpoint
+    | PublishedPort
+    | NetworkService
+    | Encryption
+    | TunnelPeer
+)
 Items = Mapping[str, Item]
 
 
@@ -70,7 +80,19 @@ def shared_items(view: ClusterView) -> dict[str, Item]:
         items[f"service/{service.network_id}/{service.service_id}"] = service
     for port in _ports(view):
         items[f"port/{port.protocol}/{port.published_port}"] = port
+    items.update(_encryption(view))
     return items
+
+
+def _encryption(view: ClusterView) -> Iterable[tuple[str, Item]]:
+    """Of the cluster's tunnel keys, the present generation, and who has which."""
+    for cluster in view.list(Cluster):
+        if cluster.encryption.generation:
+            yield "encryption", cluster.encryption
+    for node in view.list(Node):
+        if node.description.tunnel_keys:
+            peer = TunnelPeer(host=node.description.data_path_address, keys=node.description.tunnel_keys)
+            yield f"peer/{node.id}", peer
 
 
 def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, Item]:
@@ -91,6 +113,8 @@ def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, I
 def _concerns(item: Item, node: Node, networks: Set[str]) -> bool:
     if isinstance(item, NetworkEndpoint | NetworkService):
         return item.network_id in networks
+    if isinstance(item, Encryption | TunnelPeer):
+        return True  # keys are made before the first task comes
     return bool(node.attachments)  # a published port
 
 

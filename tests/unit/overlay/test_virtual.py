@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.model.dataplane import NetworkService, ServiceBackend
+from swarm.model.dataplane import DataPlane, NetworkService, ServiceBackend
+from swarm.overlay.dns.answers import network_names
 from swarm.overlay.virtual import (
     VirtualRules,
     change_virtual,
@@ -12,6 +13,7 @@ from swarm.overlay.virtual import (
     plan_virtual,
     render_virtual,
     shape_of_virtual,
+    without_virtual,
 )
 
 
@@ -28,6 +30,15 @@ def test_a_suspect_task_serves_only_when_no_other_is_left() -> None:
         "10.0.1.2": ("10.0.1.5",),
         "10.0.1.3": ("10.0.1.6",),
     }
+
+
+def test_a_host_that_cannot_translate_names_the_tasks_themselves() -> None:
+    service = NetworkService(
+        name="web", virtual_ip="10.0.1.2", backends=(ServiceBackend(address="10.0.1.5"),)
+    )
+    plain = without_virtual(DataPlane(services=(service,)))
+    assert plan_virtual(plain.services).targets == {}
+    assert network_names("", [], plain.services).addresses["web"] == ("10.0.1.5",)
 
 
 def test_a_change_touches_only_the_service_that_changed() -> None:
