@@ -55,9 +55,9 @@ check: lint types imports proto ## Everything but the tests; fails when the comm
 test: setup ## Run all tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
-chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything
-	$(BIN)/python -m tests.chaos.run
-	$(BIN)/pytest -m soak
+chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything; CHAOS=stack_turns: stacks
+	$(BIN)/python -m tests.chaos.$(or $(CHAOS),run)
+	$(if $(CHAOS),,$(BIN)/pytest -m soak)
 
 demo: setup ## Show the main job on three lab hosts
 	$(BIN)/python -m swarm.lab.demo

@@ -23,9 +23,9 @@ from swarm.base.log import Secret
 from swarm.model.events import Event, Position
 from swarm.model.execs import ExecConfig, ExecInput, ExecOutput
 from swarm.model.explanation import Explanation
-from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Service
+from swarm.model.objects import Cluster, JoinTokens, LimitedToken, Network, Service
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
-from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
+from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec
 from swarm.model.types import Availability, Platform, PortConfig, TLSInfo
 from swarm.model.view import ClusterView
 
@@ -189,6 +189,10 @@ class ClusterControl(Protocol):
         ...
 
     async def remove_service(self, reference: str) -> None: ...
+
+    async def create_network(self, spec: NetworkSpec) -> Network: ...
+
+    async def remove_network(self, reference: str) -> None: ...
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None: ...
 

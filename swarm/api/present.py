@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from swarm.api.backend import SwarmStatus
+from swarm.api.network_json import driver_options, ipam_configs
 from swarm.api.selection import ServiceCounts
 from swarm.model.docker_json import Json, encode, timestamp
 from swarm.model.objects import (
@@ -128,14 +129,15 @@ def _attachment(attachment: NetworkAttachment, networks: Mapping[str, Network]) 
         "DriverConfiguration": {"Name": network.spec.driver},
         "Scope": "swarm",
     }
-    if network.spec.ingress:
-        spec["Ingress"] = True
+    for name in ("ingress", "internal", "attachable"):
+        if getattr(network.spec, name):
+            spec[name.capitalize()] = True
     return {
         "Network": _meta(network.id, network.meta)
         | {
             "Spec": spec,
-            "DriverState": {"Name": network.spec.driver, "Options": _driver_options(network)},
-            "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": _ipam_configs(network)},
+            "DriverState": {"Name": network.spec.driver, "Options": driver_options(network)},
+            "IPAMOptions": {"Driver": {"Name": "default"}, "Configs": ipam_configs(network)},
         },
         "Addresses": list(attachment.addresses),
     }
@@ -168,27 +170,6 @@ def node_json(node: Node, status: SwarmStatus, *, is_reachable: bool = True) -> 
     return found
 
 
-def network_json(network: Network) -> Json:
-    return {
-        "Name": network.spec.name,
-        "Id": network.id,
-        "Created": timestamp(network.meta.created_at),
-        "Scope": "swarm",
-        "Driver": network.spec.driver,
-        "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": _ipam_configs(network)},
-        "Internal": False,
-        "Attachable": False,
-        "Ingress": network.spec.ingress,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": None,
-        "Options": _driver_options(network),
-        "Labels": dict(network.spec.labels),
-    }
-
-
 def secret_json(secret: Secret) -> Json:
     """Without the data: there is no way to ask for it."""
     return _meta(secret.id, secret.meta) | {"Spec": encode(secret.spec)}
@@ -199,16 +180,6 @@ def config_json(view: ClusterView, config: Config) -> Json:
     payload = view.get(Payload, payload_id(config.id, config.current))
     spec = encode(config.spec) | {"Data": encode(payload.data if payload is not None else b"")}
     return _meta(config.id, config.meta) | {"Spec": spec}
-
-
-def _driver_options(network: Network) -> Json:
-    return {"com.docker.network.driver.overlay.vxlanid_list": str(network.vni)}
-
-
-def _ipam_configs(network: Network) -> list[Json]:
-    if not network.subnet:
-        return []
-    return [{"Subnet": network.subnet, "Gateway": network.gateway}]
 
 
 def cluster_json(cluster: Cluster, tls: TLSInfo, tokens: JoinTokens | None = None) -> Json:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
 from swarm.base.errors import InvalidArgument, NotFound
 from swarm.base.ids import NodeID, ServiceID
+from swarm.model.networks import PREDEFINED, list_networks
 from swarm.model.objects import Config, Network, Node, Secret, Service, Task
 from swarm.model.specs import ServiceMode
 from swarm.model.task_state import TaskState, is_dead
@@ -115,15 +116,17 @@ def _is_up_to_date(view: ClusterView, task: Task) -> bool:
 
 
 def select_networks(view: ClusterView, filters: Filters) -> list[Network]:
+    in_use = {a.network_id for t in view.list(Task) if not is_dead(t.status.state) for a in t.attachments}
     return [
         network
-        for network in view.list(Network)
+        for network in (*PREDEFINED.values(), *list_networks(view))
         if has_prefix(filters.get("id"), network.id)
         and any(name in network.spec.name for name in filters.get("name", ("",)))
         and has_labels(filters.get("label"), network.spec.labels)
         and is_one_of(filters.get("driver"), network.spec.driver)
-        and is_one_of(filters.get("scope"), "swarm")
-        and is_one_of(filters.get("type"), "builtin" if network.spec.ingress else "custom")
+        and is_one_of(filters.get("scope"), "local" if network.id in PREDEFINED else "swarm")
+        and is_one_of(filters.get("type"), "builtin" if _is_builtin(network) else "custom")
+        and _is_wanted(filters.get("dangling"), is_true=not _is_builtin(network) and network.id not in in_use)
     ]
 
 
@@ -137,6 +140,15 @@ def select_payloads(view: ClusterView, kind: type[Kept], filters: Filters) -> li
         and is_one_of(filters.get("names"), item.spec.name)
         and has_labels(filters.get("label"), item.spec.labels)
     ]
+
+
+def _is_builtin(network: Network) -> bool:
+    return network.spec.ingress or network.id in PREDEFINED
+
+
+def _is_wanted(values: tuple[str, ...] | None, *, is_true: bool) -> bool:
+    """`dangling=true` and the like."""
+    return not values or is_true in {value.lower() in _TRUE for value in values}
 
 
 def mode_word(mode: ServiceMode) -> str:

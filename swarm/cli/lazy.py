@@ -9,19 +9,29 @@ import click
 
 
 class LazyGroup(click.Group):
-    """`table` maps a command's name to ("module:attribute", its line in the list of commands)."""
+    """`table` maps a command's name to ("module:attribute", its line in the list of commands); `aliases` maps
+    other names, which the list does not show, to it."""
 
-    def __init__(self, name: str, *, table: Mapping[str, tuple[str, str]], **settings: object) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        table: Mapping[str, tuple[str, str]],
+        aliases: Mapping[str, str] | None = None,
+        **settings: object,
+    ) -> None:
         super().__init__(name, **settings)  # type: ignore[arg-type]  # click's own keyword arguments
         self._table = table
+        self._aliases = aliases or {}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(self._table)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self._table:
+        name = self._aliases.get(cmd_name, cmd_name)
+        if name not in self._table:
             return None
-        module, _, attribute = self._table[cmd_name][0].partition(":")
+        module, _, attribute = self._table[name][0].partition(":")
         found = getattr(importlib.import_module(module), attribute)
         assert isinstance(found, click.Command)
         return found

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Any, TypeVar
 
 import click
 
 from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.cli.values import parse_positive_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -45,6 +47,8 @@ def parse_filter(text: str) -> tuple[str, str]:
 
 
 FILTER = Parsed("filter", parse_filter)
+TIMEOUT = Parsed("duration", lambda text: parse_positive_duration(text) / 1e9 or inf)
+"""Seconds; `0` is for ever."""
 
 
 def filters_of(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]] | None:

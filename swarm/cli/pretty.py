@@ -12,7 +12,7 @@ from swarm.cli.values import binary_size, format_duration, go_time, human_durati
 Json = Mapping[str, Any]
 
 
-def pretty_service(service: Json, now: datetime) -> str:
+def pretty_service(service: Json, now: datetime, networks: Sequence[str] = ()) -> str:
     spec = service["Spec"]
     template = spec["TaskTemplate"]
     lines = ["", f"ID:\t\t{service['ID']}", f"Name:\t\t{spec['Name']}"]
@@ -29,6 +29,7 @@ def pretty_service(service: Json, now: datetime) -> str:
     lines += _references(template["ContainerSpec"], "Secret")
     lines += _log_driver(template.get("LogDriver"))
     lines += _resources(template.get("Resources") or {})
+    lines += [f"Networks: {' '.join(networks)} "] if networks else []
     lines += _endpoint(service)
     lines += _health(template["ContainerSpec"].get("Healthcheck"))
     return "\n".join(lines) + "\n\n"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TextIO
 
 from swarm.api.client import Client
@@ -38,7 +38,7 @@ def watch_service(
         SwarmError: its update was paused or rolled back, its job failed, or the service is gone.
     """
     convergence, clock = Convergence(is_rollback=is_rollback), SystemClock()
-    display = _display(quiet=quiet)
+    display = display_for(quiet=quiet)
     try:
         while True:
             view = _poll(client, service_id, convergence, clock.monotonic())
@@ -61,24 +61,26 @@ def _poll(client: Client, service_id: str, convergence: Convergence, now_s: floa
     return convergence.handle(service, tasks, client.get("/nodes"), now_s)
 
 
-def _display(*, quiet: bool) -> Callable[[Sequence[Line]], None]:
+def display_for(*, quiet: bool, shown: Container[str] = _PLAIN) -> Callable[[Sequence[Line]], None]:
+    """What shows lines on this output: where it is no terminal, those with ids in `shown`, and errors."""
     if quiet:
         return lambda lines: None
     if sys.stdout.isatty():
         return TerminalDisplay(sys.stdout, os.get_terminal_size(sys.stdout.fileno()).columns)
-    return PlainDisplay(sys.stdout)
+    return PlainDisplay(sys.stdout, shown)
 
 
 class PlainDisplay:
     """For files and pipes: a line when it says something new."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, shown: Container[str] = _PLAIN) -> None:
         self._out = out
+        self._shown = shown
         self._last: dict[str, str] = {}
 
     def __call__(self, lines: Sequence[Line]) -> None:
         for line in lines:
-            if not (line.is_error or line.id in _PLAIN):
+            if not (line.is_error or line.id in self._shown):
                 continue
             # The count-down says nothing new each second.
             key = "waiting" if line.text.startswith("Waiting ") else line.text

@@ -63,37 +63,51 @@ def _login(registry: str) -> Json:
 def pin_image(client: Client, spec: Json, headers: dict[str, str]) -> None:
     """Write the digest of the image's tag into the spec, so that every node runs the same image.
 
-    An image that was loaded here has no registry to ask. One that this manager does not have and that its
-    registry does not know is refused. A registry that cannot be asked proves nothing: others may have it.
-
     Raises:
         SwarmError: nobody has the image.
     """
     container = spec["TaskTemplate"]["ContainerSpec"]
-    image = container["Image"]
+    pinned = ask_registry(client, container["Image"], headers, otherwise="--no-resolve-image")
+    if pinned is None:
+        return
+    container["Image"], platforms = pinned
+    if platforms:
+        section(spec, PLACEMENT)["Platforms"] = platforms
+
+
+def ask_registry(
+    client: Client, image: str, headers: dict[str, str], *, otherwise: str
+) -> tuple[str, list[Json]] | None:
+    """The image with the digest of its tag, and the platforms it is for; None if nobody says.
+
+    An image that was loaded here has no registry to ask. One that this manager does not have and that its
+    registry does not know is refused. A registry that cannot be asked proves nothing: others may have it.
+    `otherwise` is the flag that goes without the registry.
+
+    Raises:
+        SwarmError: nobody has the image.
+    """
     try:
         local = client.get(f"/images/{image}/json")
     except ApiError as error:
         if error.status != HTTPStatus.NOT_FOUND:
-            return  # the manager will say what is wrong with the name
+            return None  # the manager will say what is wrong with the name
         local = None
     if local is not None and not local.get("RepoDigests"):
-        return
+        return None
     try:
         found = client.get(f"/distribution/{image}/json", headers=headers)
     except ApiError as error:
         if local is None and error.status in _NO_SUCH_IMAGE:
             raise SwarmError(
                 f"image {image} is neither on this manager nor in its registry ({error.message}): correct "
-                f"the name, load it (swarm image load), or give --no-resolve-image if other nodes have it"
+                f"the name, load it (swarm image load), or give {otherwise} if other nodes have it"
             ) from error
         where = "" if local is not None else " is not on this manager, and"
         click.echo(f"image {image}{where or ':'} its registry cannot be asked: {error.message}", err=True)
-        return
-    if "@" not in image:
-        container["Image"] = f"{image}@{found['Descriptor']['digest']}"
-    if found.get("Platforms"):
-        section(spec, PLACEMENT)["Platforms"] = [
-            {"Architecture": each.get("architecture", ""), "OS": each.get("os", "")}
-            for each in found["Platforms"]
-        ]
+        return None
+    platforms = [
+        {"Architecture": each.get("architecture", ""), "OS": each.get("os", "")}
+        for each in found.get("Platforms") or ()
+    ]
+    return (image if "@" in image else f"{image}@{found['Descriptor']['digest']}"), platforms

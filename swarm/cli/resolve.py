@@ -29,6 +29,13 @@ def names_of_tasks(client: Client, tasks: Sequence[Json]) -> dict[str, str]:
     return names
 
 
+def names_of_networks(client: Client, spec: Json) -> list[str]:
+    """Of those that a service's spec mentions, in its order."""
+    wanted = spec["TaskTemplate"].get("Networks") or spec.get("Networks") or ()
+    found = [(item["Target"], find(client, f"/networks/{item['Target']}")) for item in wanted]
+    return [network["Name"] if network is not None else target for target, network in found]
+
+
 def node_name(node: Json) -> str:
     name = (node.get("Spec") or {}).get("Name") or node["Description"].get("Hostname") or node["ID"]
     return str(name)

@@ -29,6 +29,7 @@ root = LazyGroup(
         "system": (f"{_COMMANDS}.system:system", "Look after the swarm's store and this node"),
         "node": (f"{_COMMANDS}.node:node", "Manage nodes"),
         "service": (f"{_COMMANDS}.service:service", "Manage services"),
+        "stack": (f"{_COMMANDS}.stack:stack", "Manage stacks"),
         "task": (f"{_COMMANDS}.task:task", "Look at tasks"),
         "image": (f"{_COMMANDS}.image:image", "Manage images of this node"),
         "container": (f"{_COMMANDS}.container:container", "Look at containers of this node"),

@@ -50,6 +50,11 @@ TASKS = Table(
         "Ports": "PORTS",
     },
 )
+STACKS = Table(
+    type_name="*formatter.stackContext",
+    columns=("Name", "Services"),
+    headers={"Name": "NAME", "Services": "SERVICES"},
+)
 IMAGES = Table(
     type_name="*formatter.imageContext",
     columns=("Repository", "Tag", "ID", "CreatedSince", "Size"),
@@ -81,6 +86,11 @@ NETWORKS = Table(
         "Labels": "LABELS",
         "CreatedAt": "CREATED AT",
     },
+)
+NETWORK_USE = Table(
+    type_name=NETWORKS.type_name,
+    columns=("ID", "Name", "Driver", "Tasks", "Addresses"),
+    headers={**NETWORKS.headers, "Tasks": "TASKS", "Addresses": "ADDRESSES"},
 )
 CONTAINERS = Table(
     type_name="*formatter.ContainerContext",
@@ -245,6 +255,11 @@ def _quoted_error(error: str, *, trunc: bool) -> str:
     return f'"{error}"' if error else ""
 
 
+def stack_rows(counts: Mapping[str, int]) -> list[Row]:
+    """Sorted by name."""
+    return [{"Name": name, "Services": str(counts[name])} for name in sorted(counts, key=natural_key)]
+
+
 def image_rows(images: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:
     """One row per tag, newest image first; `<none>` where an image has lost its name."""
     rows: list[Row] = []
@@ -288,6 +303,17 @@ def network_rows(networks: Iterable[Json], *, trunc: bool) -> list[Row]:
         }
         for network in sorted(networks, key=lambda n: natural_key(n["Name"]))
     ]
+
+
+def network_use_rows(networks: Sequence[Json], *, trunc: bool) -> list[Row]:
+    """With their tasks, and how many of their addresses are used."""
+    usage = {network["Name"]: network.get("Usage") or {} for network in networks}
+    return [{**row, **_use(usage[str(row["Name"])])} for row in network_rows(networks, trunc=trunc)]
+
+
+def _use(usage: Json) -> Row:
+    addresses = f"{usage['Addresses']}/{usage['Size']}" if "Size" in usage else ""
+    return {"Tasks": str(usage.get("Tasks", 0)), "Addresses": addresses}
 
 
 def container_rows(containers: Iterable[Json], now: datetime, *, trunc: bool) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from swarm.base.errors import InvalidArgument
+from swarm.cli.go_command import GoCommand
 from swarm.cli.service_edit import Json, edit_capabilities, edit_health, edit_log_driver
 from swarm.cli.service_flags import AS_ON_CREATE, FLAGS, GROUPS, REFUSED, SWITCH, Flag
 
@@ -29,27 +30,8 @@ class GroupedOption(click.Option):
         return None if record is None else (record[0].partition(" / ")[0], record[1])
 
 
-class ServiceCommand(click.Command):
-    """Help by group; `--init=false` for switches, as Go's flags have it."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        return super().parse_args(ctx, list(self._plain_switches(ctx, args)))
-
-    def _plain_switches(self, ctx: click.Context, args: list[str]) -> Iterator[str]:
-        options = {name: p for p in self.params for name in p.opts if isinstance(p, GroupedOption)}
-        rest = iter(args)
-        for argument in rest:
-            name, equals, value = argument.partition("=")
-            option = options.get(name)
-            if option is not None and option.is_flag and equals:
-                yield _switch(option, value)
-                continue
-            yield argument
-            if argument == "--" or (not argument.startswith("-") and not ctx.allow_interspersed_args):
-                break
-            if option is not None and not option.is_flag and not equals:
-                yield from [value for value in [next(rest, None)] if value is not None]
-        yield from rest
+class ServiceCommand(GoCommand):
+    """Help by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         records: dict[str, list[tuple[str, str]]] = {title: [] for title, _ in GROUPS}
@@ -66,17 +48,6 @@ class ServiceCommand(click.Command):
         formatter.write_paragraph()
         formatter.write_text(_FOOTER)
         super().format_epilog(ctx, formatter)
-
-
-def _switch(option: click.Option, value: str) -> str:
-    """`--init=true` and `--init=false` as click spells them."""
-    if value.lower() in ("true", "1", "t"):
-        return max(option.opts, key=len)
-    if value.lower() in ("false", "0", "f") and option.secondary_opts:
-        return option.secondary_opts[0]
-    raise InvalidArgument(
-        f'invalid argument "{value}" for "{max(option.opts, key=len)}" flag: expected true or false'
-    )
 
 
 def add_flags(command: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -155,6 +155,29 @@ def port_key(port: Json) -> object:
     return (published or ("target", port["TargetPort"], port.get("PublishMode")), port["Protocol"])
 
 
+def edit_ports(spec: Json, added: Sequence[Json] | None, removed: Sequence[object]) -> None:
+    """Ports, and with them what their labels say: a port that goes takes its options along."""
+    plain = None if added is None else [{k: v for k, v in port.items() if k != "source"} for port in added]
+    items_at("EndpointSpec", "Ports", key_of=port_key)(spec, plain, removed)
+    if added is None and not removed:
+        return
+    known = {_port_label(port) for port in _list_at(spec, ("EndpointSpec", "Ports"))}
+    labels = spec.get("Labels") or {}
+    stale = [key for key in labels if key.startswith("swarm.port.") and _canonical(key) not in known]
+    given = [(_port_label(port), port["source"]) for port in added or () if "source" in port]
+    if stale or given:
+        pairs_at("Labels")(spec, given, stale)
+
+
+def _port_label(port: Json) -> str:
+    return f"swarm.port.{port.get('PublishedPort', 0)}/{port['Protocol']}.source"
+
+
+def _canonical(label: str) -> str:
+    """With the protocol, which may be left out."""
+    return label if "/" in label else label.removesuffix(".source") + "/tcp.source"
+
+
 def capability(name: str) -> str:
     name = name.strip().upper()
     return name if name in ("ALL", "RESET") or name.startswith("CAP_") else f"CAP_{name}"

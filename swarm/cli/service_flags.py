@@ -14,7 +14,6 @@ import click
 from swarm.cli.mounts import parse_mount
 from swarm.cli.options import Parsed
 from swarm.cli.payloads import reference_parser, removal_parser
-from swarm.cli.publish import parse_publish, parse_unpublish
 from swarm.cli.service_edit import (
     CONTAINER,
     PLACEMENT,
@@ -24,15 +23,16 @@ from swarm.cli.service_edit import (
     Edit,
     capability,
     edit_hosts,
+    edit_ports,
     env_key,
     items_at,
     option_label,
     pairs_at,
-    port_key,
     same,
     setting_at,
     value_at,
 )
+from swarm.cli.service_networks import PATH, network_target, parse_network
 from swarm.cli.service_values import (
     parse_address,
     parse_command,
@@ -56,6 +56,7 @@ from swarm.cli.values import (
     parse_positive_duration,
     parse_unsigned,
 )
+from swarm.model.publish import parse_publish, parse_unpublish
 
 CPUS = Parsed("decimal", parse_cpus)
 BYTES = Parsed("bytes", parse_bytes)
@@ -386,9 +387,17 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
         "Network",
         (
             Flag(
+                name="network",
+                help="NETWORK, or name=NETWORK,alias=NAME,...",
+                edit=items_at(*PATH, key_of=network_target),
+                type=Parsed("network", parse_network),
+                many=True,
+            ),
+            Flag(
                 name="publish",
-                help="[PUBLISHED:]TARGET[/PROTOCOL], or published=,target=,protocol=,mode=ingress|host",
-                edit=items_at("EndpointSpec", "Ports", key_of=port_key),
+                help="[PUBLISHED:]TARGET[/PROTOCOL], or "
+                "published=,target=,protocol=,mode=ingress|host,source=masquerade|preserve",
+                edit=edit_ports,
                 type=_PORT,
                 short="p",
                 many=True,
@@ -477,16 +486,13 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
 AS_ON_CREATE = frozenset({"cap-add", "cap-drop", "log-opt", "depends-on", "device", "security-opt"})
 """Lists that update takes under the same name: each says there what it does."""
 
-_NOT_YET = "is not supported by this version"
 _WINDOWS = "is for Windows containers, and tasks here are Linux ones"
 REFUSED: dict[str, dict[str, str]] = {
     "create": {
-        "network": _NOT_YET,
         "credential-spec": _WINDOWS,
         "isolation": _WINDOWS,
     },
     "update": {
-        **{f"{kind}-{form}": _NOT_YET for kind in ("network",) for form in ("add", "rm")},
         "credential-spec": _WINDOWS,
         "isolation": _WINDOWS,
     },

@@ -37,6 +37,7 @@ from swarm.manager.orchestrator.enforcer import plan_enforcement
 from swarm.manager.orchestrator.reaper import concerns_reaper, plan_reaper
 from swarm.manager.orchestrator.service import list_service_ids, plan_service
 from swarm.manager.scheduling import scheduler_planner
+from swarm.manager.tunnel_keys import plan_tunnel_keys
 from swarm.manager.upkeep import OwnMember, StoreKeeper
 from swarm.manager.usage import UsageBook, usage_of
 from swarm.model.objects import Cluster, Config, ManagerStatus, Network, Node, Secret, Service, Task
@@ -224,7 +225,7 @@ class Manager:
 
     def _planners(self) -> tuple[Planner, ...]:
         return (
-            whole("allocator", (Task, Network, Node, Cluster), plan_allocation, concerns_allocation),
+            whole("allocator", (Task, Service, Network, Node, Cluster), plan_allocation, concerns_allocation),
             Planner(
                 name="orchestrator",
                 kinds=(Service, Task, Node, Secret, Config),
@@ -243,6 +244,7 @@ class Manager:
                 keys_of=_concerned_nodes,
                 plan=lambda view, key, _: plan_enforcement(view, NodeID(key)),
             ),
+            whole("tunnel keys", (Network, Node, Cluster), plan_tunnel_keys),
             whole("root rotation", (Node, Cluster), lambda view, _: plan_rotation(view, self._new_id)),
         )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from swarm.model.types import NetworkAttachment, PortConfig, Protocol
+from swarm.model.types import Encryption, NetworkAttachment, PortConfig, Protocol, TunnelKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +31,17 @@ class OverlayNetwork:
     id: str = ""
     name: str = ""
     vni: int = 0
-    subnet: str = ""
+    subnets: tuple[str, ...] = ()
     """CIDR."""
     data_path_port: int = 4789
+    mtu: int = 0
+    """Of its links; 0 takes what the hosts' network leaves."""
+    encrypted: bool = False
+    """Its packets may leave the host in the encrypted tunnel only."""
     host_address: str = ""
     """This host's own address on the network; empty when the host itself has no leg in it."""
+    internal: bool = False
+    """Nothing leads out of it, nor are names asked for elsewhere."""
     endpoints: tuple[OverlayEndpoint, ...] = ()
     """Every other host's endpoints and this host's own, in address order."""
 
@@ -57,12 +63,52 @@ class PublishedPort:
     published_port: int = 0
     target_port: int = 0
     backends: tuple[Backend, ...] = ()
+    preserves_source: bool = False
+    """Backends on the host that a client came to see the client's own address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceBackend:
+    """A healthy running task of a service, on one network."""
+
+    address: str = ""
+    suspect: bool = False
+    """As of `Backend`: connections go to others while there are any."""
+    names: tuple[str, ...] = ()
+    """What it alone is called: its task's name, its container's short id, its hostname."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkService:
+    """A service as one network sees it: its names, its virtual address, and the tasks behind it."""
+
+    network_id: str = ""
+    service_id: str = ""
+    name: str = ""
+    virtual_ip: str = ""
+    """Empty when its name stands for the tasks themselves (`dnsrr`)."""
+    aliases: tuple[str, ...] = ()
+    """Further names on this network."""
+    backends: tuple[ServiceBackend, ...] = ()
+    """In address order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelPeer:
+    """A host to which encrypted tunnels lead."""
+
+    host: str = ""
+    """Its data-path address."""
+    keys: tuple[TunnelKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataPlane:
     networks: tuple[OverlayNetwork, ...] = ()
     ports: tuple[PublishedPort, ...] = ()
+    services: tuple[NetworkService, ...] = ()
+    encryption: Encryption = field(default_factory=Encryption)
+    peers: tuple[TunnelPeer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,3 +121,9 @@ class TaskNetwork:
     """Ports in host mode: only this host answers, and only with this task."""
     slot: str = ""
     """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""
+    is_internal: bool = False
+    """All of its networks are internal: it gets no way out of them."""
+    names_on: tuple[str, ...] = ()
+    """The networks whose names it sees, by id, in the order in which they are asked."""
+    nameservers: tuple[str, ...] = ()
+    """Who is asked for names that are not of its networks."""

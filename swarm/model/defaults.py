@@ -24,9 +24,6 @@ HEARTBEATS_MISSED = 4
 DYNAMIC_PORTS = range(30000, 32768)
 """Ingress ports given to a service that names none (SwarmKit allocator/portallocator.go)."""
 
-INGRESS_SUBNET = "10.0.0.0/20"
-"""Room for 4,000 tasks and hosts; Swarm's /24 fills at about 250 (moby#31019)."""
-
 FIRST_VNI = 4096
 """libnetwork's ovmanager starts here too."""
 

@@ -41,6 +41,7 @@ from swarm.model.types import (
     Endpoint,
     EndpointSpec,
     Mount,
+    NetworkAttachmentConfig,
     NodeDescription,
     PortConfig,
     ResourceRequirements,
@@ -58,6 +59,7 @@ T = TypeVar("T")
 _WORDS = {
     "id": "ID",
     "ids": "IDs",
+    "ip": "IP",
     "cpus": "CPUs",
     "os": "OS",
     "pid": "PID",
@@ -83,6 +85,7 @@ _ALWAYS: dict[type, frozenset[str]] = {
     NodeDescription: frozenset({"hostname", "platform", "resources", "engine", "tls_info"}),
     Endpoint: frozenset({"spec"}),
     VirtualIP: frozenset({"network_id", "addr"}),
+    NetworkAttachmentConfig: frozenset({"target"}),
     ContainerStatus: frozenset({"container_id", "pid", "exit_code"}),
     UpdateConfig: frozenset({"parallelism", "max_failure_ratio", "order"}),
     UpdateStatus: frozenset({"state"}),
@@ -98,7 +101,7 @@ _ALWAYS: dict[type, frozenset[str]] = {
 """Fields that are sent even when they say nothing: clients read them unguarded."""
 
 _INTERNAL: dict[type, frozenset[str]] = {
-    NodeDescription: frozenset({"data_path_address"}),
+    NodeDescription: frozenset({"data_path_address", "subnets"}),
     ContainerSpec: frozenset({"pull_options"}),
 }
 """Fields that are ours alone."""
@@ -396,7 +399,7 @@ def read_service_spec(value: object) -> ServiceSpec:
     Raises:
         InvalidArgument: as `decode`, or several modes are given.
     """
-    spec = decode(ServiceSpec, value)
+    spec = decode(ServiceSpec, _with_networks_in_template(value))
     if len([mode for mode in fields(ServiceMode) if getattr(spec.mode, mode.name) is not None]) > 1:
         raise InvalidArgument("cannot specify more than one service mode")
     if spec.mode == ServiceMode():
@@ -404,6 +407,17 @@ def read_service_spec(value: object) -> ServiceSpec:
     if spec.mode.replicated_job is not None:
         return replace(spec, mode=ServiceMode(replicated_job=_spelt_out(spec.mode.replicated_job)))
     return spec
+
+
+def _with_networks_in_template(value: object) -> object:
+    """Old clients name a service's networks beside its template."""
+    if not isinstance(value, dict) or not value.get("Networks"):
+        return value
+    template = value.get("TaskTemplate") or {}
+    if not isinstance(template, dict):
+        return value
+    rest = {key: item for key, item in value.items() if key != "Networks"}
+    return rest | {"TaskTemplate": {"Networks": value["Networks"]} | template}
 
 
 def _spelt_out(job: ReplicatedJob) -> ReplicatedJob:

@@ -19,8 +19,10 @@ from swarm.model.specs import (
 )
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
+    Encryption,
     Endpoint,
     GenericResource,
+    IPAMConfig,
     JobStatus,
     Meta,
     NetworkAttachment,
@@ -160,9 +162,18 @@ class Network:
     id: NetworkID
     meta: Meta = field(default_factory=Meta)
     spec: NetworkSpec = field(default_factory=NetworkSpec)
-    subnet: str = ""
-    gateway: str = ""
+    ipam: tuple[IPAMConfig, ...] = ()
+    """The subnets that it was given; empty until it has been allocated."""
     vni: int = 0
+    """Of an overlay: one for all of its subnets."""
+    is_removed: bool = False
+    """By its user: it has no name any more, and goes when its last task has left."""
+    err: str = ""
+    """Why it could not be allocated."""
+
+    @property
+    def subnets(self) -> tuple[str, ...]:
+        return tuple(config.subnet for config in self.ipam)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,11 +275,13 @@ class Cluster:
     root_ca: RootCA = field(default_factory=RootCA)
     default_address_pools: tuple[str, ...] = ("10.0.0.0/8",)
     subnet_size: int = 20
+    """Room for 4,000 tasks; Swarm's /24 fills at about 250 (moby#31019)."""
     data_path_port: int = 4789
     generation: int = 1
     """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""
     unlock_key: str = field(default="", repr=False)
     """`SWMKEY-1-…` while the managers lock their keys on disk, else empty."""
+    encryption: Encryption = field(default_factory=Encryption)
 
 
 StoredObject = Service | Task | Node | Network | Cluster | Secret | Config | Payload

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.port_options import PortName, parse_port_source
 
 PREFIX = "swarm."
 PROGRESS_DEADLINE = timedelta(minutes=10)
@@ -92,6 +93,8 @@ class ServiceOptions:
     strategy: Strategy = Strategy.SPREAD
     rebalance: int = 0
     """Tasks that may be moved at a time to even nodes out; 0: none is moved by itself."""
+    port_sources: Mapping[PortName, bool] = field(default_factory=dict)
+    """Whether the tasks on the host that a client came to see the client's own address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,17 +174,20 @@ def _ours(labels: Mapping[str, str]) -> Ours:
 def _service_options(ours: Ours) -> ServiceOptions:
     found: dict[str, Any] = {}
     schedule: dict[str, Any] = {}
+    sources: dict[PortName, bool] = {}
     for key, value in ours:
         name = key.removeprefix(PREFIX)
         if name in _SCHEDULE:
-            field, read = _SCHEDULE[name]
-            schedule[field] = read(key, value)
+            field_name, read = _SCHEDULE[name]
+            schedule[field_name] = read(key, value)
         elif name in _SERVICE:
-            field, read = _SERVICE[name]
-            found[field] = read(key, value)
+            field_name, read = _SERVICE[name]
+            found[field_name] = read(key, value)
+        elif name.startswith("port."):
+            port, sources[port] = parse_port_source(name, value)
         else:
             raise InvalidArgument(f"unknown option label {key}: {_near(name, {**_SERVICE, **_SCHEDULE})}")
-    options = ServiceOptions(**found)
+    options = ServiceOptions(**found, port_sources=sources)
     if not schedule:
         return options
     if "cron" not in schedule:
@@ -196,8 +202,8 @@ def _container_options(ours: Ours) -> ContainerOptions:
         name = key.removeprefix(PREFIX)
         if name not in _CONTAINER:
             raise InvalidArgument(f"unknown option label {key}: {_near(name, _CONTAINER)}")
-        field, read = _CONTAINER[name]
-        found[field] = read(key, value)
+        field_name, read = _CONTAINER[name]
+        found[field_name] = read(key, value)
     return ContainerOptions(**found)
 
 
@@ -293,8 +299,8 @@ def _autoscale(key: str, value: str) -> Autoscale:
         name, equals, text = word.partition("=")
         if not equals or name not in _AUTOSCALE or _AUTOSCALE[name][0] in found:
             raise _wrong(key, value, "min=N,max=N,cpu=N%[,memory=N%][,cooldown=DURATION]")
-        field, read = _AUTOSCALE[name]
-        found[field] = read(f"{key} {name}", text)
+        field_name, read = _AUTOSCALE[name]
+        found[field_name] = read(f"{key} {name}", text)
     scale = Autoscale(**found)
     if "max" not in found or scale.min < 1 or scale.max < scale.min:
         raise _wrong(key, value, "min (at least 1) and max (at least min)")

@@ -11,7 +11,9 @@ from swarm.model.container import DNSConfig, Driver, HealthConfig, Privileges, P
 from swarm.model.types import (
     Availability,
     EndpointSpec,
+    IPAMConfig,
     Mount,
+    NetworkAttachmentConfig,
     NodeRole,
     Placement,
     ResourceRequirements,
@@ -98,6 +100,7 @@ class TaskSpec:
     placement: Placement | None = None
     force_update: int = 0
     log_driver: Driver | None = None
+    networks: tuple[NetworkAttachmentConfig, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,9 +166,20 @@ class NetworkSpec:
     name: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     driver: str = "overlay"
+    options: Mapping[str, str] = field(default_factory=dict)
+    """The driver's: see `swarm.model.network`."""
+    ipam: tuple[IPAMConfig, ...] = ()
+    """Empty, or without a subnet, asks for one from the cluster's pools."""
+    internal: bool = False
+    """No way out of it: its tasks reach each other only."""
+    attachable: bool = False
+    """Single containers may be attached to it."""
     ingress: bool = False
-    subnet: str = ""
-    """CIDR; empty asks for one from the cluster's pools."""
+    """The network that published ports are served through; a cluster has at most one."""
+    config_only: bool = False
+    """No network but settings that others refer to by `config_from`."""
+    config_from: str = ""
+    """Name of the config-only network of each node that holds this one's settings there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

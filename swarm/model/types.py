@@ -34,6 +34,7 @@ class NodeState(StrEnum):
 class Protocol(StrEnum):
     TCP = "tcp"
     UDP = "udp"
+    SCTP = "sctp"
 
 
 class PublishMode(StrEnum):
@@ -242,7 +243,7 @@ class PortConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSpec:
     mode: str = ""
-    """`vip` (also when empty); `dnsrr` comes with networks."""
+    """`vip` (also when empty): one address stands for all tasks; `dnsrr`: the name gives the tasks' own."""
     ports: tuple[PortConfig, ...] = ()
 
 
@@ -263,10 +264,39 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IPAMConfig:
+    """One subnet of a network: as asked for, or as allocated (then `subnet` and `gateway` are set)."""
+
+    subnet: str = ""
+    """CIDR."""
+    ip_range: str = ""
+    """CIDR inside `subnet`: the allocator gives addresses of this part only; empty for the whole."""
+    gateway: str = ""
+    """An address that nobody gets; Docker shows it. Empty: the subnet's first."""
+    auxiliary_addresses: Mapping[str, str] = field(default_factory=dict)
+    """Name to address: never given to a task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkAttachmentConfig:
+    """A network as a service asks for it."""
+
+    target: str = ""
+    """The network's id; users may also write its name."""
+    aliases: tuple[str, ...] = ()
+    """Further names of the service on this network."""
+    driver_opts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkAttachment:
     network_id: str = ""
     addresses: tuple[str, ...] = ()
     """CIDR, the prefix being the network's."""
+    subnets: tuple[str, ...] = ()
+    """All of the network's when it has several: a task reaches each directly, as its own."""
+    internal: bool = False
+    """Nothing leads out of the network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -284,6 +314,26 @@ class TLSInfo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TunnelKey:
+    """The public half of a key that a host made for its encrypted tunnels."""
+
+    generation: int = 0
+    public_key: str = ""
+    """32 bytes of X25519, in base64."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encryption:
+    """Which generation of tunnel keys the cluster is at; 0 while no network is encrypted."""
+
+    generation: int = 0
+    """Hosts send under their keys of this one."""
+    is_preparing: bool = False
+    """Hosts make keys of the next generation, and tell them."""
+    changed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeDescription:
     """What an agent says of its host when its session opens."""
 
@@ -294,3 +344,9 @@ class NodeDescription:
     tls_info: TLSInfo = field(default_factory=TLSInfo)
     data_path_address: str = ""
     """Where the host's VXLAN packets come from and go to."""
+    tunnel_keys: tuple[TunnelKey, ...] = ()
+    """Of the present generation and, while there are two, the next or the last."""
+    encryption_problem: str = ""
+    """Why the host cannot carry encrypted networks; empty if it can."""
+    subnets: tuple[str, ...] = ()
+    """What the host itself has routes to, but for networks of the swarm: no overlay may overlap them."""

@@ -299,7 +299,7 @@ def validate_endpoint_spec(endpoint: EndpointSpec | None) -> None:
             raise InvalidArgument(
                 f"invalid published port {port.published_port}: must be between 0 and {MAX_PORT}"
             )
-        if port.published_port in CLUSTER_PORTS[port.protocol]:
+        if port.published_port in CLUSTER_PORTS.get(port.protocol, frozenset()):
             raise InvalidArgument(
                 f"port {port.published_port}/{port.protocol} is the swarm's own: publish another one"
             )

@@ -57,7 +57,9 @@ class ClusterView(Protocol):
 def name_of(item: StoredObject) -> str:
     """The name users know an object by; empty where there is none."""
     match item:
-        case Service() | Network() | Cluster() | Secret() | Config():
+        case Network():
+            return "" if item.is_removed else item.spec.name
+        case Service() | Cluster() | Secret() | Config():
             return item.spec.name
         case Node():
             return item.description.hostname

@@ -59,10 +59,7 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
             default_address_pools=tuple(str(p) for p in pools),
             subnet_size=request.subnet_size or Cluster(id=cluster_id).subnet_size,
         )
-    subnet = (
-        str(next(pools[0].subnets(new_prefix=max(cluster.subnet_size, pools[0].prefixlen)))) if pools else ""
-    )
-    ingress = Network(id=NetworkID(new_id()), spec=NetworkSpec(name="ingress", ingress=True, subnet=subnet))
+    ingress = Network(id=NetworkID(new_id()), spec=NetworkSpec(name="ingress", ingress=True))
     node = Node(
         id=node_id,
         spec=NodeSpec(role=NodeRole.MANAGER, availability=request.availability),

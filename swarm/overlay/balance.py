@@ -12,7 +12,7 @@ Source: docs/networking.md; nft(8).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swarm.model.dataplane import Backend, DataPlane
@@ -21,6 +21,8 @@ from swarm.overlay.records import TaskRecord
 
 TABLE = "ip swarm"
 _PORT_KEY = "meta l4proto . th dport"
+_CLUSTER_PORTS = "{ 2377, 2378, 2381, 2382 }"
+"""Where managers serve joins, nodes, and their etcd."""
 _TO_US = "fib daddr type local"
 
 
@@ -43,9 +45,11 @@ class Key:
 class Target:
     address: str
     port: int
+    by_gateway: str = ""
+    """Of a task here whose clients' addresses are to be kept: where it is on the gateway network."""
 
     def __str__(self) -> str:
-        return f"{ipaddress.IPv4Address(self.address)} . {int(self.port)}"
+        return _place(self.address, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +71,18 @@ class Shape:
     sets: Mapping[str, int]
 
 
-def plan_rules(desired: DataPlane, records: Iterable[TaskRecord], gateway_subnet: str) -> Rules:
+def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str) -> Rules:
+    here = {_bare(a): r.gateway_address for r in records for given in r.attachments for a in given.addresses}
     return Rules(
         gateway_subnet=str(ipaddress.IPv4Network(gateway_subnet)),
         tunnel_ports=tuple(sorted({network.data_path_port for network in desired.networks})),
         published={
             Key(protocol=port.protocol, port=port.published_port): tuple(
-                Target(address=backend.address, port=port.target_port)
+                Target(
+                    address=backend.address,
+                    port=port.target_port,
+                    by_gateway=here.get(backend.address, "") if port.preserves_source else "",
+                )
                 for backend in choose_backends(port.backends)
             )
             for port in desired.ports
@@ -82,10 +91,14 @@ def plan_rules(desired: DataPlane, records: Iterable[TaskRecord], gateway_subnet
             Key(protocol=port.protocol, port=port.published_port): Target(
                 address=record.gateway_address, port=port.target_port
             )
-            for record in reversed(tuple(records))  # of two in one slot, the older still has its ports
+            for record in reversed(records)  # of two in one slot, the older still has its ports
             for port in record.host_ports
         },
     )
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
 
 
 def choose_backends(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:
@@ -138,16 +151,16 @@ def _change_published(
         elif bool(targets) != bool(former):
             lines += _close_port(key, former) + _open_port(key, targets)
         elif targets != former:
-            lines += [f"flush chain {TABLE} {key.chain}", _balance(key, targets)]
+            lines += [f"flush chain {TABLE} {key.chain}", *_balance(key, targets)]
     return lines
 
 
 def shape_of(rules: Rules) -> Shape:
     """The shape of the table that `render_table` gives."""
-    served = [key for key, targets in rules.published.items() if targets]
+    served = {key: targets for key, targets in rules.published.items() if targets}
     chains = {name: len(chain.rules) for name, chain in _base_chains(rules).items()}
     return Shape(
-        chains=chains | {key.chain: 1 for key in served},
+        chains=chains | {key.chain: len(_balance(key, targets)) for key, targets in served.items()},
         sets={
             "published": len(served),
             "unserved": len(rules.published) - len(served),
@@ -167,7 +180,13 @@ def opened_ports(old: Rules, new: Rules) -> frozenset[Key]:
 
 
 def _targets(rules: Rules) -> frozenset[tuple[Protocol, str]]:
-    pairs = [(key.protocol, t.address) for key, targets in rules.published.items() for t in targets]
+    pairs = [
+        (key.protocol, address)
+        for key, targets in rules.published.items()
+        for target in targets
+        for address in (target.address, target.by_gateway)
+        if address
+    ]
     return frozenset(pairs + [(key.protocol, t.address) for key, t in rules.host_ports.items()])
 
 
@@ -180,7 +199,7 @@ def _open_port(key: Key, targets: tuple[Target, ...]) -> list[str]:
         return [f"add element {TABLE} unserved {{ {key} }}"]
     return [
         f"add chain {TABLE} {key.chain}",
-        _balance(key, targets),
+        *_balance(key, targets),
         f"add element {TABLE} published {{ {key} : jump {key.chain} }}",
     ]
 
@@ -195,12 +214,25 @@ def _close_port(key: Key, targets: tuple[Target, ...]) -> list[str]:
     ]
 
 
-def _balance(key: Key, targets: tuple[Target, ...]) -> str:
-    turns = ", ".join(f"{turn} : {target}" for turn, target in enumerate(targets))
-    return (
-        f"add rule {TABLE} {key.chain} meta l4proto {key.protocol.value} "
-        f"dnat ip to numgen inc mod {len(targets)} map {{ {turns} }}"
-    )
+def _balance(key: Key, targets: tuple[Target, ...]) -> list[str]:
+    """One rule; two where clients' addresses are kept, as the gateway's ports are kept apart."""
+    plain = _turns(key, [_place(target.address, target.port) for target in targets])
+    if not any(target.by_gateway for target in targets):
+        return [f"add rule {TABLE} {key.chain} {plain}"]
+    kept = _turns(key, [_place(target.by_gateway or target.address, target.port) for target in targets])
+    return [
+        f'add rule {TABLE} {key.chain} iifname "swarm-gw" {plain}',
+        f"add rule {TABLE} {key.chain} {kept}",
+    ]
+
+
+def _turns(key: Key, places: Sequence[str]) -> str:
+    turns = ", ".join(f"{turn} : {place}" for turn, place in enumerate(places))
+    return f"meta l4proto {key.protocol.value} dnat ip to numgen inc mod {len(places)} map {{ {turns} }}"
+
+
+def _place(address: str, port: int) -> str:
+    return f"{ipaddress.IPv4Address(address)} . {int(port)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +270,7 @@ def _base_chains(table: Rules) -> dict[str, _Chain]:
             header="type filter hook input priority -1",
             rules=(
                 # The cluster's own ports and the tunnels are not for tasks.
-                'iifname { "swl*", "swarm-gw" } tcp dport { 2377, 2378, 2381, 2382 } drop',
+                f'iifname {{ "swl*", "swarm-gw" }} tcp dport {_CLUSTER_PORTS} drop',
                 *(
                     f'iifname {{ "swl*", "swarm-gw" }} udp dport {int(port)} drop'
                     for port in table.tunnel_ports
@@ -255,6 +287,8 @@ def _base_chains(table: Rules) -> dict[str, _Chain]:
             rules=(
                 # A task that sends tunnel packets would speak as its host.
                 *(f'iifname "swarm-gw" {tunnel}' for tunnel in tunnels),
+                # Nor may it knock at other hosts, which would take it for this one.
+                f'iifname "swarm-gw" oifname != {{ "swl*", "swarm-gw" }} tcp dport {_CLUSTER_PORTS} drop',
                 "ct status dnat accept",
                 'iifname { "swl*", "swarm-gw" } ct state established,related accept',
                 'oifname { "swl*", "swarm-gw" } ct state established,related accept',

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 
 from swarm.model.types import Protocol
@@ -24,7 +24,7 @@ _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
 _NESTED = 0x8000
 _ORIGINAL, _REPLY, _STATUS, _FILTER = 1, 2, 3, 25
 _SEEN_REPLY, _DST_NAT = 0x2, 0x20
-_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17}
+_NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 _FLAGS_REPLY, _REPLY_SOURCE = 2, 0x1
 _HEADER = struct.pack("=BBH", socket.AF_INET, 0, 0)
 
@@ -36,15 +36,17 @@ class _Flow:
     protocol: int
     port: int
     """Where the client sent it."""
+    sent_to: str
+    """The address that the client sent it to."""
     answers_from: str
     status: int
 
 
 def forget_target(protocol: Protocol, address: str) -> int:
-    """Forget translated flows to `address` that are UDP, or TCP without an answer yet. Returns how many."""
+    """Forget translated flows to `address` that are UDP, or without an answer yet. Returns how many."""
 
     def is_stale(flow: _Flow) -> bool:
-        is_settled = protocol is Protocol.TCP and flow.status & _SEEN_REPLY
+        is_settled = protocol is not Protocol.UDP and flow.status & _SEEN_REPLY
         return flow.answers_from == address and bool(flow.status & _DST_NAT) and not is_settled
 
     return _forget(protocol, is_stale, _filter_by_source(address))
@@ -57,11 +59,28 @@ def forget_untranslated(protocol: Protocol, port: int) -> int:
     return _forget(protocol, lambda flow: flow.port == port and not flow.status & _DST_NAT, b"")
 
 
-def _forget(protocol: Protocol, is_stale: Callable[[_Flow], bool], kernel_filter: bytes) -> int:
+def forget_virtual(left: Set[str], opened: Set[str]) -> int:
+    """Forget what may move, of flows to tasks that have `left` virtual addresses, and what was refused before
+    virtual addresses were `opened`: UDP, and TCP without an answer yet. Returns how many.
+
+    All at once: each list of flows costs milliseconds, as the kernel looks through those of all namespaces.
+    """
+
+    def is_stale(flow: _Flow) -> bool:
+        if not flow.status & _DST_NAT:
+            return flow.sent_to in opened
+        is_settled = flow.protocol != _NUMBERS[Protocol.UDP] and flow.status & _SEEN_REPLY
+        return flow.answers_from in left and not is_settled
+
+    kernel_filter = b"" if opened or len(left) != 1 else _filter_by_source(next(iter(left)))
+    return _forget(None, is_stale, kernel_filter)
+
+
+def _forget(protocol: Protocol | None, is_stale: Callable[[_Flow], bool], kernel_filter: bytes) -> int:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12) as channel:
         channel.settimeout(TIMEOUT_S)
-        number = _NUMBERS[protocol]
-        stale = [f for f in _list_flows(channel, kernel_filter) if f.protocol == number and is_stale(f)]
+        numbers = [_NUMBERS[protocol]] if protocol else list(_NUMBERS.values())
+        stale = [f for f in _list_flows(channel, kernel_filter) if f.protocol in numbers and is_stale(f)]
         for sequence, flow in enumerate(stale, start=10):
             body = _HEADER + pack_attribute(_ORIGINAL | _NESTED, flow.original)
             _send(channel, _DELETE, _REQUEST | _ACK, body, sequence)
@@ -97,11 +116,13 @@ def _decode_flow(payload: bytes) -> _Flow:
     parts = dict(decode_attributes(payload[4:]))
     original = dict(decode_attributes(parts[_ORIGINAL]))
     transport = dict(decode_attributes(original[2]))
+    addresses = dict(decode_attributes(original[1]))
     reply = dict(decode_attributes(dict(decode_attributes(parts[_REPLY]))[1]))
     return _Flow(
         original=parts[_ORIGINAL],
         protocol=transport[1][0],
         port=int.from_bytes(transport.get(3, b""), "big"),
+        sent_to=socket.inet_ntoa(addresses[2]) if 2 in addresses else "",
         answers_from=socket.inet_ntoa(reply[1]) if 1 in reply else "",
         status=int.from_bytes(parts.get(_STATUS, b""), "big"),
     )

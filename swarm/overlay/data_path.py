@@ -13,14 +13,14 @@ import asyncio
 import ipaddress
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from swarm.base.errors import FailedPrecondition
+from swarm.base.errors import FailedPrecondition, Fatal, Temporary
 from swarm.base.log import Logger, get_logger
 from swarm.model.dataplane import DataPlane, TaskNetwork
-from swarm.model.types import PortConfig
+from swarm.model.types import PortConfig, TunnelKey
 from swarm.overlay import conntrack, nft
 from swarm.overlay.balance import (
     TABLE,
@@ -32,8 +32,13 @@ from swarm.overlay.balance import (
     render_table,
     shape_of,
 )
+from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
+from swarm.overlay.name_server import NameServer
+from swarm.overlay.names import RESOLVER, plan_names, render_resolver
 from swarm.overlay.records import TaskRecord
+from swarm.overlay.service_tables import ServiceTables
+from swarm.overlay.wireguard import find_problem
 
 _T = TypeVar("_T")
 CALL_TIMEOUT_S = 60.0
@@ -50,6 +55,8 @@ class TaskLink:
     """The host's address on the gateway network, as the task sees it."""
     address: str
     """The task's own address there: where its host ports lead."""
+    resolver: str = ""
+    """Who answers the task's questions for names; empty when it is on no network with names."""
     host_ports: tuple[PortConfig, ...] = field(default_factory=tuple)
     """With the numbers that were chosen for ports that asked for any."""
 
@@ -68,10 +75,18 @@ class DataPath:
         self._kernel = Kernel(local_address, run_dir, gateway_subnet)
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
+        self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
+        self._guards = GuardTables(self._kernel.namespaces, self._call)
+        self._names = NameServer(run_dir / "names.sock", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
+        self._refused: dict[str, str] = {}
         self._applied: Rules | None = None
         self._generation = -1
+        self.tunnel_keys: tuple[TunnelKey, ...] = ()
+        """Of this host, for the other hosts to know."""
+        self.encryption_problem = ""
+        """Why this host cannot carry encrypted networks; empty if it can."""
         self._news = asyncio.Event()
 
     async def start(self) -> None:
@@ -83,6 +98,8 @@ class DataPath:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="overlay")
         async with self._lock:
             await self._call(self._kernel.start)
+            await self._services.prepare()
+            self.encryption_problem = await self._call(find_problem)
             for chain in await nft.list_dropping_forward_chains():
                 self._log.warning(
                     "forwarding dropped by another firewall",
@@ -93,34 +110,43 @@ class DataPath:
     async def apply(self, desired: DataPlane) -> None:
         """Make networks and published ports as desired, by the difference only."""
         async with self._lock:
-            self._desired = desired
-            changed = await self._call(lambda: self._kernel.apply_networks(desired.networks))
+            self._desired = desired = self._services.possible(self._carried(desired))
+            await self._encrypt(desired)
+            changed = await self._call(lambda: self._kernel.apply_networks(desired))
             if changed:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
+            await self._services.apply(desired)
+            await self._guards.admit(self._kernel.records.values())
+            await self._tell_names()
         self._news.set()
         self._news = asyncio.Event()
 
     async def without_backends(self, addresses: Collection[str]) -> None:
-        """Wait until no published port of this host leads to any of `addresses`."""
-        while any(
-            backend.address in addresses
-            for port in (self._desired.ports if self._desired else ())
-            for backend in port.backends
-        ):
+        """Wait until neither port nor virtual address of this host leads to any of `addresses`."""
+        while self._desired and not _targets(self._desired).isdisjoint(addresses):
             await self._news.wait()
 
     async def attach(self, task: TaskNetwork) -> TaskLink:
         """Make the task's network namespace and its links; again gives the same.
 
-        Raises: Temporary while a network is not on this host yet, or a host port is another task's.
+        Raises: Temporary while a network is not on this host yet, or a host port is another task's; Fatal for
+        an encrypted network on a host that cannot encrypt.
         """
         async with self._lock:
+            for attachment in task.attachments:
+                if attachment.network_id in self._refused:
+                    name = self._refused[attachment.network_id]
+                    why = self.encryption_problem
+                    raise Fatal(f"network {name} is encrypted, and this host cannot encrypt: {why}")
             record = await self._call(lambda: self._kernel.attach(task))
+            await self._guards.admit(self._kernel.records.values())
             # Rules of a former process stand until it is known which ports are published.
             is_adopted = self._applied is None and self._desired is None and await nft.read_shape()
             if not is_adopted and (self._applied is None or record.host_ports):
                 await self._apply_rules(self._desired or DataPlane())
+            if record.names_on:
+                await self._serve_names(record)
         return self._link_of(record)
 
     async def detach(self, task_id: str) -> None:
@@ -129,6 +155,8 @@ class DataPath:
             record = await self._call(lambda: self._kernel.detach(task_id))
             if record and record.host_ports and self._applied is not None:
                 await self._apply_rules(self._desired or DataPlane())
+            if record and record.names_on:
+                await self._tell_names()
 
     def list_tasks(self) -> tuple[str, ...]:
         """Every task that is attached, also by a former process: detach those that should not be."""
@@ -140,8 +168,12 @@ class DataPath:
             if self._desired is None:
                 return 0
             desired = self._desired
-            mended = await self._call(lambda: self._kernel.mend(desired.networks))
+            mended = await self._encrypt(desired)
+            mended += await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
+            mended += await self._services.apply(desired)
+            mended += await self._guards.verify(self._kernel.records.values())
+            mended += await self._tell_names()
             if mended:
                 self._log.warning("network mended", operations=mended)
             return mended
@@ -154,10 +186,35 @@ class DataPath:
             if remove:
                 await self._call(self._kernel.remove)
                 await nft.apply_rules(f"add table {TABLE}\ndelete table {TABLE}\n")
+                await self._guards.remove()
                 self._desired = self._applied = None
+                await self._names.end()
+            await self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
             self._thread = None
+
+    def _carried(self, desired: DataPlane) -> DataPlane:
+        """Without the encrypted networks, if this host cannot encrypt: nothing of theirs is made here."""
+        if not self.encryption_problem:
+            return desired
+        self._refused = {network.id: network.name for network in desired.networks if network.encrypted}
+        return replace(desired, networks=tuple(n for n in desired.networks if not n.encrypted))
+
+    async def _encrypt(self, desired: DataPlane) -> int:
+        """Keys for as long as any network of the cluster is encrypted, devices while one is on this host."""
+        if self.encryption_problem:
+            return 0
+        wireguard = self._kernel.wireguard
+        self.tunnel_keys = await self._call(lambda: wireguard.keys(desired.encryption))
+        if not any(network.encrypted for network in desired.networks):
+            return 0
+        try:
+            mtu = await self._call(lambda: self._kernel.wire_mtu)
+            return await wireguard.apply(desired, mtu, self._call)
+        except (Temporary, OSError) as error:  # nothing of these networks leaves the host until it works
+            self._log.warning("tunnels not encrypted yet", error=str(error))
+            return 0
 
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""
@@ -199,11 +256,30 @@ class DataPath:
             except OSError as error:  # the flows end by themselves, only later
                 self._log.warning("flows not forgotten", error=str(error))
 
+    async def _serve_names(self, record: TaskRecord) -> None:
+        """Raises: Temporary while the task's questions would not be answered."""
+        await nft.apply_rules(render_resolver(), self._kernel.namespaces.path(record.task_id))
+        await self._tell_names()
+        if self._desired is not None and not self._names.serves(record.task_id):
+            raise Temporary("the name server of this host does not serve the task yet")
+
+    async def _tell_names(self) -> int:
+        """Nothing before it is known what to tell: a former process's server goes on until then."""
+        if self._desired is None:
+            return 0
+        records = self._kernel.records.values()
+        try:
+            return await self._names.tell(plan_names(self._desired, records, self._kernel.namespaces.path))
+        except Temporary as error:  # told again by the next change, or by `verify`
+            self._log.warning("name server not reached", error=str(error))
+            return 0
+
     def _link_of(self, record: TaskRecord) -> TaskLink:
         return TaskLink(
             netns=self._kernel.namespaces.path(record.task_id),
             gateway_address=str(ipaddress.IPv4Address(self._kernel.subnet.network_address + 1)),
             address=record.gateway_address,
+            resolver=RESOLVER if record.names_on else "",
             host_ports=record.host_ports,
         )
 
@@ -213,3 +289,9 @@ class DataPath:
             raise FailedPrecondition("the data path is not started")
         async with asyncio.timeout(CALL_TIMEOUT_S):
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _targets(desired: DataPlane) -> set[str]:
+    """Every address that a published port or a virtual address leads to."""
+    found = {backend.address for port in desired.ports for backend in port.backends}
+    return found | {backend.address for service in desired.services for backend in service.backends}

@@ -8,11 +8,10 @@ Invariant: called from one thread only; every call may be repeated after a crash
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import OverlayNetwork, TaskNetwork
+from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.overlay.gateway import TASK_LINK, Gateway
 from swarm.overlay.netlink import LINK_GROUP, Netlink
 from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
@@ -20,6 +19,7 @@ from swarm.overlay.networks import PREFIX, Networks
 from swarm.overlay.plan import CreateSandbox, Op, Underlay, plan_networks
 from swarm.overlay.record_files import RecordFiles
 from swarm.overlay.records import TaskRecord, plan_record
+from swarm.overlay.wireguard import WireGuard
 
 ETHERNET_MTU = 1500
 LARGEST_WIRE_MTU = 9216
@@ -30,6 +30,7 @@ class Kernel:
         self._local_address = str(ipaddress.IPv4Address(local_address))
         self._configured_subnet = gateway_subnet
         self.namespaces = Namespaces(run_dir / "netns")
+        self.wireguard = WireGuard(run_dir / "wireguard", self._local_address)
         self._files = RecordFiles(run_dir / "network")
         self.records: dict[str, TaskRecord] = {}
         self._parts: tuple[Netlink, Networks, Gateway] | None = None
@@ -48,7 +49,7 @@ class Kernel:
         if self._parts is None:
             host = Netlink()
             gateway = Gateway(self.namespaces, host, self._configured_subnet)
-            self._parts = (host, Networks(self.namespaces, host), gateway)
+            self._parts = (host, Networks(self.namespaces, host, self.wireguard.channel), gateway)
         self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")
         self._networks.sweep_passing()
@@ -58,10 +59,11 @@ class Kernel:
         if self._parts is not None:
             host, networks, _ = self._parts
             networks.close()
+            self.wireguard.close()
             host.close()
         self._parts = None
 
-    def apply_networks(self, desired: Iterable[OverlayNetwork]) -> tuple[Op, ...]:
+    def apply_networks(self, desired: DataPlane) -> tuple[Op, ...]:
         """Returns the operations that were needed."""
         ops = plan_networks(desired, self._networks.observe(), self._underlay())
         for op in ops:
@@ -83,7 +85,7 @@ class Kernel:
         self._files.delete(task_id)
         return self.records.pop(task_id, None)
 
-    def mend(self, desired: tuple[OverlayNetwork, ...]) -> int:
+    def mend(self, desired: DataPlane) -> int:
         """Repair networks, gateway and task links; remove what belongs to nobody. Returns how much it was."""
         has_new_bridge = self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")
@@ -106,12 +108,13 @@ class Kernel:
                 self._networks.remove(name.removeprefix(PREFIX))
             else:
                 self.namespaces.delete(name)
+        self.wireguard.remove()
         for task_id in self._files.load():
             self._files.delete(task_id)
         self.records.clear()
 
     def _has_ports(self, record: TaskRecord) -> bool:
-        return self._gateway.has_port(record) and all(
+        return (record.is_internal or self._gateway.has_port(record)) and all(
             self._networks.has_port(attachment.network_id, attachment.addresses[0])
             for attachment in record.attachments
         )
@@ -130,7 +133,8 @@ class Kernel:
                     link=link,
                     is_new=link not in existing,
                 )
-            self._gateway.connect(record, is_new=TASK_LINK not in existing)
+            if not record.is_internal:
+                self._gateway.connect(record, is_new=TASK_LINK not in existing)
             _configure_task(channel, record, self._gateway)
         finally:
             channel.close()
@@ -153,6 +157,11 @@ class Kernel:
             for address in attachment.addresses
             if attachment.network_id == network_id
         )
+
+    @property
+    def wire_mtu(self) -> int:
+        """Of the link that this host's tunnels leave by."""
+        return self._underlay().mtu
 
     def _underlay(self) -> Underlay:
         wanted = ipaddress.IPv4Address(self._local_address)
@@ -198,11 +207,17 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
     links = channel.list_links()
     channel.set_up(links["lo"].index)
     for number, attachment in enumerate(record.attachments):
-        for address in attachment.addresses:
-            channel.add_address(links[f"eth{number}"].index, ipaddress.IPv4Interface(address))
-        channel.set_up(links[f"eth{number}"].index)
+        index = links[f"eth{number}"].index
+        own = [ipaddress.IPv4Interface(address) for address in attachment.addresses]
+        for address in own:
+            channel.add_address(index, address)
+        channel.set_up(index)
+        for subnet in map(ipaddress.IPv4Network, attachment.subnets):
+            if not any(address.network == subnet for address in own):
+                channel.add_route(index, subnet)
+    if record.is_internal:
+        return
     index = links[TASK_LINK].index
-    own = ipaddress.IPv4Interface((record.gateway_address, gateway.subnet.prefixlen))
-    channel.add_address(index, own)
+    channel.add_address(index, ipaddress.IPv4Interface((record.gateway_address, gateway.subnet.prefixlen)))
     channel.set_up(index)
     channel.set_default_route(index, gateway.address)

@@ -29,7 +29,7 @@ LINK_GROUP = 0x5357
 
 _REQUEST, _ACK, _DUMP, _EXCL, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x200, 0x100, 0x400
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19
-_NEWADDR, _GETADDR, _NEWROUTE, _GETROUTE = 20, 22, 24, 26
+_NEWADDR, _DELADDR, _GETADDR, _NEWROUTE, _DELROUTE, _GETROUTE = 20, 21, 22, 24, 25, 26
 _NEWNEIGH, _DELNEIGH, _GETNEIGH = 28, 29, 30
 _IFF_UP = 1
 _NTF_SELF, _NTF_MASTER = 0x02, 0x04
@@ -40,7 +40,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
-_BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 8, 9, 33
+_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +70,8 @@ class PortFlags:
     """How a bridge treats a port. Every address is known: nothing is learnt, nothing unknown is sent."""
 
     isolated: bool = False
+    hairpin: bool = False
+    """What it sent may come back to it: a task that reaches itself by a virtual address."""
     learning: bool = False
     unicast_flood: bool = False
 
@@ -133,6 +135,13 @@ class Netlink:
         body = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_MTU, tunnel.mtu)
         self._change(_NEWLINK, body + _link_kind("vxlan", _nested(_INFO_DATA, data)), _CREATE | _EXCL)
 
+    def add_link(self, name: str, kind: str) -> None:
+        """A link that needs no settings, down."""
+        self._change(_NEWLINK, _ifinfo() + _text(_IFLA_IFNAME, name) + _link_kind(kind), _CREATE | _EXCL)
+
+    def set_mtu(self, index: int, mtu: int) -> None:
+        self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_MTU, mtu))
+
     def move_link(self, index: int, *, netns: int, name: str) -> None:
         self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_NET_NS_FD, netns) + _text(_IFLA_IFNAME, name))
 
@@ -144,6 +153,7 @@ class Netlink:
         info = pack_attribute(_BRPORT_LEARNING, bytes([flags.learning]))
         info += pack_attribute(_BRPORT_UNICAST_FLOOD, bytes([flags.unicast_flood]))
         info += pack_attribute(_BRPORT_ISOLATED, bytes([flags.isolated]))
+        info += pack_attribute(_BRPORT_HAIRPIN, bytes([flags.hairpin]))
         self._change(_SETLINK, _ifinfo(index, family=socket.AF_BRIDGE) + _nested(_IFLA_PROTINFO, info))
 
     def delete_link(self, name: str) -> None:
@@ -175,6 +185,11 @@ class Netlink:
             body += pack_attribute(4, network.broadcast_address.packed)
         self._change(_NEWADDR, body, _CREATE | _EXCL, fine=(errno.EEXIST,))
 
+    def delete_address(self, index: int, address: ipaddress.IPv4Interface) -> None:
+        body = struct.pack("=BBBBi", socket.AF_INET, address.network.prefixlen, 0, 0, index)
+        body += pack_attribute(2, address.ip.packed)
+        self._change(_DELADDR, body, fine=(errno.EADDRNOTAVAIL,))
+
     def list_routes(self) -> list[ipaddress.IPv4Network]:
         """Destinations of every IPv4 route but the default one."""
         found = []
@@ -189,16 +204,38 @@ class Netlink:
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0)
         self._change(_NEWROUTE, body + pack_attribute(5, _ip(gateway)) + _u32(4, index), _CREATE | _REPLACE)
 
+    def add_route(self, index: int, destination: ipaddress.IPv4Network) -> None:
+        """`destination` is straight behind the link: main table, protocol static, link scope, unicast."""
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 4, 253, 1, 0)
+        body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
+        self._change(_NEWROUTE, body, _CREATE | _REPLACE)
+
+    def delete_route(self, index: int, destination: ipaddress.IPv4Network) -> None:
+        body = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 0, 255, 0, 0)
+        body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
+        self._change(_DELROUTE, body, fine=(errno.ESRCH,))
+
+    def list_host_routes(self) -> dict[ipaddress.IPv4Network, int]:
+        """Single addresses that the main table leads to, and the link by which."""
+        found = {}
+        for payload in self._dump(_GETROUTE, struct.pack("=B11x", socket.AF_INET)):
+            attributes = dict(decode_attributes(payload[12:]))
+            if payload[1] == 32 and payload[4] == 254 and 1 in attributes and 4 in attributes:
+                found[ipaddress.IPv4Network(attributes[1])] = _number(attributes[4])
+        return found
+
     # Neighbours and forwarding entries
 
-    def list_neighbours(self, index: int) -> dict[str, str]:
-        """Permanent IPv4 neighbours of a link: address to MAC."""
-        found = {}
+    def list_neighbours(self) -> dict[int, dict[str, str]]:
+        """Permanent IPv4 neighbours of each link, by its index: address to MAC."""
+        found: dict[int, dict[str, str]] = {}
         for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)):
             of, state = struct.unpack_from("=4xiH", payload)
+            if not state & _NUD_PERMANENT:
+                continue
             attributes = dict(decode_attributes(payload[12:]))
-            if of == index and state & _NUD_PERMANENT and 1 in attributes and 2 in attributes:
-                found[socket.inet_ntoa(attributes[1])] = attributes[2].hex(":")
+            if 1 in attributes and 2 in attributes:
+                found.setdefault(of, {})[socket.inet_ntoa(attributes[1])] = attributes[2].hex(":")
         return found
 
     def set_neighbour(self, index: int, address: str, mac: str) -> None:
@@ -215,8 +252,10 @@ class Netlink:
         bridged: set[str] = set()
         for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_BRIDGE, 0, 0, 0, 0)):
             of, state, flags = struct.unpack_from("=4xiHB", payload)
+            if of != index:
+                continue
             attributes = dict(decode_attributes(payload[12:]))
-            if of != index or 2 not in attributes:
+            if 2 not in attributes:
                 continue
             mac = attributes[2].hex(":")
             if flags & _NTF_SELF and 1 in attributes:

@@ -12,6 +12,8 @@ Invariant: every call may be repeated after a crash at any step. Blocking: calle
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Callable
+from pathlib import Path
 from typing import assert_never
 
 from swarm.base.errors import Temporary
@@ -27,6 +29,7 @@ from swarm.overlay.plan import (
     SetEndpoint,
     SetLeg,
     SetTunnel,
+    SetVirtual,
     Tunnel,
     address_of,
     leg_name,
@@ -36,14 +39,17 @@ from swarm.overlay.plan import (
 
 PREFIX = "ov-"
 _BRIDGE, _VXLAN, _LEG_PORT, _TASK_PORT = "br0", "vxlan0", "host0", "p"
+_BRIDGED_RULES = "bridge/bridge-nf-call-iptables"
 _PASSING = "swx"
 """A VXLAN link's name for the moment that it spends in the host's namespace."""
 
 
 class Networks:
-    def __init__(self, namespaces: Namespaces, host: Netlink) -> None:
+    def __init__(self, namespaces: Namespaces, host: Netlink, encrypted: Callable[[], Netlink]) -> None:
+        """`encrypted` opens the namespace in which the tunnels of encrypted networks begin."""
         self._namespaces = namespaces
         self._host = host
+        self._encrypted = encrypted
         self._channels: dict[str, Netlink] = {}
 
     def close(self) -> None:
@@ -69,10 +75,9 @@ class Networks:
             case SetEndpoint():
                 self._set_endpoint(op)
             case DeleteEndpoint():
-                channel = self._channel(op.network_id)
-                vxlan = channel.get_index(_VXLAN)
-                channel.delete_neighbour(vxlan, op.address)
-                channel.delete_forwarding(vxlan, mac_of(op.address))
+                self._delete_endpoint(op)
+            case SetVirtual():
+                self._set_virtual(op)
             case RemoveSandbox():
                 self.remove(op.network_id)
             case _:
@@ -94,8 +99,9 @@ class Networks:
         index = channel.get_index(port)
         if not is_new:
             channel.set_up(index, master=bridge.index)
-        channel.set_port(index, PortFlags())
+        channel.set_port(index, PortFlags(hairpin=True))
         channel.set_forwarding(index, mac)
+        channel.set_neighbour(bridge.index, own, mac)
 
     def has_port(self, network_id: str, address: str) -> bool:
         port = port_name(_TASK_PORT, str(ipaddress.IPv4Interface(address).ip))
@@ -142,13 +148,16 @@ class Networks:
         tunnel, endpoints = None, {}
         if bridge and vxlan and vxlan.master == bridge.index and vxlan.is_up:
             tunnel = vxlan.tunnel
-            endpoints = _observe_endpoints(channel, vxlan.index)
+            endpoints = _observe_endpoints(channel, vxlan.index, bridge.index)
+        addresses = channel.list_addresses() if bridge else []
         return ObservedNetwork(
             network_id=network_id,
             has_bridge=bridge is not None and bridge.is_up,
             tunnel=tunnel,
             leg=self._observe_leg(tunnel) if _LEG_PORT in links and tunnel else "",
             endpoints=endpoints,
+            virtual=frozenset(str(a.ip) for of, a in addresses if bridge and of == bridge.index),
+            routes=frozenset(str(route) for route in channel.list_routes()),
             task_ports=frozenset(name for name in links if name.startswith(_TASK_PORT)),
         )
 
@@ -160,7 +169,7 @@ class Networks:
     def _create_sandbox(self, op: CreateSandbox) -> None:
         name = PREFIX + op.network_id
         if self._namespaces.ensure(name):
-            self._namespaces.run(name, _quiet_namespace)
+            self._namespaces.run(name, _prepare_namespace)
         channel = self._channel(op.network_id)
         # Any fixed address will do; a bridge without one takes and changes it as ports come and go.
         channel.add_bridge(_BRIDGE, mac="02:42:00:00:00:01", mtu=op.mtu)
@@ -170,16 +179,17 @@ class Networks:
         channel = self._channel(op.network_id)
         channel.delete_link(_VXLAN)
         passing = f"{_PASSING}{op.tunnel.vni:06x}"
-        self._host.delete_link(passing)
+        outside = self._encrypted() if op.encrypted else self._host
+        outside.delete_link(passing)
         try:
-            self._host.add_vxlan(passing, op.tunnel)
+            outside.add_vxlan(passing, op.tunnel)
         except FileExistsError as error:
             raise Temporary(
                 f"VXLAN network identifier {op.tunnel.vni} on port {op.tunnel.port} is in use on this host: "
                 "remove the other VXLAN link or choose another data path port"
             ) from error
         with self._namespaces.open(PREFIX + op.network_id) as descriptor:
-            self._host.move_link(self._host.get_index(passing), netns=descriptor, name=_VXLAN)
+            outside.move_link(outside.get_index(passing), netns=descriptor, name=_VXLAN)
         index = channel.get_index(_VXLAN)
         channel.set_up(index, master=channel.get_index(_BRIDGE))
         channel.set_port(index, PortFlags())
@@ -205,6 +215,25 @@ class Networks:
         mac = mac_of(op.address)
         channel.set_forwarding(vxlan, mac, op.host)
         channel.set_neighbour(vxlan, op.address, mac)
+        channel.set_neighbour(channel.get_index(_BRIDGE), op.address, mac)
+
+    def _delete_endpoint(self, op: DeleteEndpoint) -> None:
+        channel = self._channel(op.network_id)
+        vxlan = channel.get_index(_VXLAN)
+        channel.delete_neighbour(vxlan, op.address)
+        channel.delete_forwarding(vxlan, mac_of(op.address))
+        if not channel.get_index(port_name(_TASK_PORT, op.address)):
+            channel.delete_neighbour(channel.get_index(_BRIDGE), op.address)
+
+    def _set_virtual(self, op: SetVirtual) -> None:
+        channel = self._channel(op.network_id)
+        bridge = channel.get_index(_BRIDGE)
+        for subnet in op.routes:
+            channel.add_route(bridge, ipaddress.IPv4Network(subnet))
+        for address in op.removed:
+            channel.delete_address(bridge, ipaddress.IPv4Interface(address))
+        for address in op.added:
+            channel.add_address(bridge, ipaddress.IPv4Interface(address))
 
 
 def add_veth_again(channel: Netlink, ours: VethEnd, theirs: VethEnd, *, mtu: int) -> None:
@@ -222,18 +251,28 @@ def quiet_link(name: str) -> None:
     write_sysctl(f"ipv4/conf/{name}/route_localnet", "1")
 
 
-def _quiet_namespace() -> None:
+def translates_bridged() -> bool:
+    """Whether the kernel lets the firewall translate bridged packets: virtual addresses need it."""
+    return Path("/proc/sys/net", _BRIDGED_RULES).exists()
+
+
+def _prepare_namespace() -> None:
+    """No IPv6; what is bridged is translated, too, where the kernel can (br_netfilter)."""
     for link in ("all", "default"):
         disable_ipv6(link)
+    write_sysctl("ipv4/ip_forward", "1")
+    if translates_bridged():
+        write_sysctl(_BRIDGED_RULES, "1")
 
 
-def _observe_endpoints(channel: Netlink, vxlan: int) -> dict[str, str]:
-    """Address to host; the host is empty where one of the three entries is missing or wrong."""
-    neighbours = channel.list_neighbours(vxlan)
+def _observe_endpoints(channel: Netlink, vxlan: int, bridge: int) -> dict[str, str]:
+    """Address to host; the host is empty where one of the four entries is missing or wrong."""
+    listed = channel.list_neighbours()
+    neighbours, near = listed.get(vxlan, {}), listed.get(bridge, {})
     forwarding = channel.list_forwarding(vxlan)
     endpoints: dict[str, str] = dict.fromkeys(neighbours, "")
     for mac, host in forwarding.hosts.items():
         address = address_of(mac)
-        is_whole = neighbours.get(address) == mac and mac in forwarding.bridged
+        is_whole = neighbours.get(address) == near.get(address) == mac and mac in forwarding.bridged
         endpoints[address] = host if is_whole else ""
     return endpoints

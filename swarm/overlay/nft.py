@@ -11,6 +11,7 @@ import asyncio
 import json
 import socket
 import struct
+from pathlib import Path
 from typing import Any
 
 from swarm.base.errors import Temporary
@@ -20,16 +21,19 @@ TIMEOUT_S = 10.0
 _NFT_GETGEN = (10 << 8) | 16
 
 
-async def apply_rules(text: str) -> None:
-    """Apply one transaction. Raises: Temporary with nft's first line when the kernel refuses it."""
-    await _run_nft("-f", "-", given=text.encode())
+async def apply_rules(text: str, netns: Path | None = None) -> None:
+    """Apply one transaction, in the host's namespace or another.
+
+    Raises: Temporary with nft's first line when the kernel refuses it.
+    """
+    await _run_nft("-f", "-", netns=netns, given=text.encode())
 
 
-async def read_shape() -> Shape | None:
-    """What our table looks like in the kernel; None when it is not there."""
-    family, name = TABLE.split()
+async def read_shape(netns: Path | None = None, table: str = TABLE) -> Shape | None:
+    """What one of our tables looks like in the kernel; None when it is not there."""
+    family, name = table.split()
     try:
-        listed = json.loads(await _run_nft("-j", "list", "table", family, name))["nftables"]
+        listed = json.loads(await _run_nft("-j", "list", "table", family, name, netns=netns))["nftables"]
     except Temporary:
         return None
     chains: dict[str, int] = {}
@@ -67,9 +71,11 @@ def read_generation() -> int:
     return int(struct.unpack_from("!I", reply, 24)[0])
 
 
-async def _run_nft(*arguments: str, given: bytes = b"") -> bytes:
+async def _run_nft(*arguments: str, netns: Path | None = None, given: bytes = b"") -> bytes:
+    inside = ("nsenter", f"--net={netns}") if netns else ()
     try:
         process = await asyncio.create_subprocess_exec(
+            *inside,
             "nft",
             *arguments,
             stdin=asyncio.subprocess.PIPE,

@@ -1,6 +1,6 @@
 """What to change so that this host's overlay networks are as desired.
 
-In: the desired `OverlayNetwork`s, what the kernel holds (`ObservedNetwork`), this host's data-path address.
+In: the desired `DataPlane`, what the kernel holds (`ObservedNetwork`), this host's data-path address.
 Out: small operations, in the order in which `swarm.overlay.networks` performs them.
 
 Invariant: performing the plan and planning again gives an empty plan, whatever was observed at first; a
@@ -12,14 +12,19 @@ Source: docs/networking.md; VXLAN is RFC 7348, with every address told beforehan
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import OverlayNetwork
+from swarm.model.dataplane import DataPlane, OverlayNetwork
+
+LEG_PREFIX = "swl"
+"""How the names of the host's own links into overlays begin."""
 
 VXLAN_OVERHEAD = 50
 """Bytes that VXLAN over IPv4 adds to a frame: 14 Ethernet, 20 IP, 8 UDP, 8 VXLAN."""
+WIREGUARD_OVERHEAD = 80
+"""Bytes that WireGuard adds to a packet: over IPv4 60, over IPv6 80; its own default is 1420 of 1500."""
 
 GATEWAY_SUBNETS = tuple(f"172.{second}.0.0/16" for second in range(18, 32)) + tuple(
     f"192.168.{third}.0/20" for third in range(0, 256, 16)
@@ -48,6 +53,10 @@ class ObservedNetwork:
     """The host's own leg: its address in CIDR, empty when there is none or half of one."""
     endpoints: Mapping[str, str] = field(default_factory=dict)
     """Address on the overlay to host; an empty host means that the entry is not whole."""
+    virtual: frozenset[str] = frozenset()
+    """Virtual addresses that the bridge answers for."""
+    routes: frozenset[str] = frozenset()
+    """Where the bridge leads to, in CIDR."""
     task_ports: frozenset[str] = frozenset()
     """Names of the bridge ports of this host's tasks."""
 
@@ -64,6 +73,9 @@ class SetTunnel:
 
     network_id: str
     tunnel: Tunnel
+    encrypted: bool = False
+    """Made in the namespace whose only way out is WireGuard. Its port is the next one, so that it is told
+    from a link made elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,11 +107,24 @@ class DeleteEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SetVirtual:
+    """Virtual addresses that the bridge comes to answer for, or ceases to."""
+
+    network_id: str
+    routes: tuple[str, ...] = ()
+    """Subnets (CIDR) to which the bridge gets a way, so that what was translated reaches a task."""
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveSandbox:
     network_id: str
 
 
-Op = CreateSandbox | SetTunnel | SetLeg | DeleteLeg | SetEndpoint | DeleteEndpoint | RemoveSandbox
+Op = (
+    CreateSandbox | SetTunnel | SetLeg | DeleteLeg | SetEndpoint | DeleteEndpoint | SetVirtual | RemoveSandbox
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,10 +136,14 @@ class Underlay:
 
 
 def plan_networks(
-    desired: Iterable[OverlayNetwork], observed: Mapping[str, ObservedNetwork], underlay: Underlay
+    desired: DataPlane, observed: Mapping[str, ObservedNetwork], underlay: Underlay
 ) -> tuple[Op, ...]:
     """The operations from `observed` to `desired`; removals first: a VNI may pass to another network."""
-    wanted = {network.id: network for network in desired}
+    wanted = {network.id: network for network in desired.networks}
+    virtual: dict[str, set[str]] = {}
+    for service in desired.services:
+        if service.virtual_ip:
+            virtual.setdefault(service.network_id, set()).add(service.virtual_ip)
     ops: list[Op] = [
         RemoveSandbox(network_id=network_id)
         for network_id, found in observed.items()
@@ -122,20 +151,26 @@ def plan_networks(
     ]
     for network_id, network in wanted.items():
         found = observed.get(network_id, ObservedNetwork(network_id=network_id))
+        bare = ObservedNetwork(network_id=network_id)
         ops.extend(_plan_network(network, found, underlay))
+        ops.extend(
+            _plan_virtual(network, found if found.has_bridge else bare, virtual.get(network_id, set()))
+        )
     return tuple(ops)
 
 
 def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
-    mtu = underlay.mtu - VXLAN_OVERHEAD
+    room = underlay.mtu - VXLAN_OVERHEAD - (WIREGUARD_OVERHEAD if network.encrypted else 0)
+    mtu = min(network.mtu or room, room)
     if not found.has_bridge:
         yield CreateSandbox(network_id=network.id, mtu=mtu)
         found = ObservedNetwork(network_id=network.id)
-    tunnel = Tunnel(vni=network.vni, local=underlay.address, port=network.data_path_port, mtu=mtu)
+    port = network.data_path_port + network.encrypted
+    tunnel = Tunnel(vni=network.vni, local=underlay.address, port=port, mtu=mtu)
     is_new_tunnel = found.tunnel != tunnel
     if is_new_tunnel:
-        yield SetTunnel(network_id=network.id, tunnel=tunnel)
-    leg = with_prefix(network.host_address, network.subnet) if network.host_address else ""
+        yield SetTunnel(network_id=network.id, tunnel=tunnel, encrypted=network.encrypted)
+    leg = with_prefix(network.host_address, network.subnets) if network.host_address else ""
     if leg and leg != found.leg:
         yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)
     elif found.leg and not leg:
@@ -150,6 +185,15 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
             yield SetEndpoint(network_id=network.id, address=address, host=host)
 
 
+def _plan_virtual(network: OverlayNetwork, found: ObservedNetwork, virtual: Set[str]) -> Iterator[Op]:
+    added, removed = virtual - found.virtual, found.virtual - virtual
+    routes = tuple(subnet for subnet in network.subnets if virtual and subnet not in found.routes)
+    if added or removed or routes:
+        yield SetVirtual(
+            network_id=network.id, routes=routes, added=tuple(sorted(added)), removed=tuple(sorted(removed))
+        )
+
+
 def mac_of(address: str) -> str:
     """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and the address."""
     return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
@@ -159,13 +203,16 @@ def address_of(mac: str) -> str:
     return str(ipaddress.IPv4Address(bytes.fromhex(mac.replace(":", "")[4:])))
 
 
-def with_prefix(address: str, subnet: str) -> str:
-    return f"{ipaddress.IPv4Address(address)}/{ipaddress.IPv4Network(subnet).prefixlen}"
+def with_prefix(address: str, subnets: Iterable[str]) -> str:
+    """`address` in CIDR, with the prefix of the subnet that it is in."""
+    own = ipaddress.IPv4Address(address)
+    prefix = next(found.prefixlen for found in map(ipaddress.IPv4Network, subnets) if own in found)
+    return f"{own}/{prefix}"
 
 
 def leg_name(vni: int) -> str:
     """The host's end of its leg into an overlay; the firewall's rules match the prefix."""
-    return f"swl{vni:06x}"
+    return f"{LEG_PREFIX}{vni:06x}"
 
 
 def port_name(prefix: str, address: str) -> str:

@@ -43,9 +43,14 @@ def _encode(record: TaskRecord) -> str:
         {
             "task": record.task_id,
             "gateway_address": record.gateway_address,
-            "attachments": [[a.network_id, list(a.addresses)] for a in record.attachments],
+            "attachments": [
+                [a.network_id, list(a.addresses), list(a.subnets), a.internal] for a in record.attachments
+            ],
             "host_ports": [[p.protocol, p.published_port, p.target_port, p.name] for p in record.host_ports],
             "slot": record.slot,
+            "internal": record.is_internal,
+            "names_on": record.names_on,
+            "nameservers": record.nameservers,
         }
     )
 
@@ -56,8 +61,13 @@ def _decode(text: str) -> TaskRecord:
         task_id=stored["task"],
         gateway_address=stored["gateway_address"],
         attachments=tuple(
-            NetworkAttachment(network_id=network_id, addresses=tuple(addresses))
-            for network_id, addresses in stored["attachments"]
+            NetworkAttachment(
+                network_id=network_id,
+                addresses=tuple(addresses),
+                subnets=tuple(more[0] if more else ()),
+                internal=bool(more[1] if more else False),
+            )
+            for network_id, addresses, *more in stored["attachments"]
         ),
         host_ports=tuple(
             PortConfig(
@@ -70,4 +80,7 @@ def _decode(text: str) -> TaskRecord:
             for protocol, published, target, name in stored["host_ports"]
         ),
         slot=stored.get("slot", ""),
+        names_on=tuple(stored.get("names_on", ())),
+        nameservers=tuple(stored.get("nameservers", ())),
+        is_internal=stored.get("internal", False),
     )

@@ -28,6 +28,10 @@ class TaskRecord:
     attachments: tuple[NetworkAttachment, ...] = ()
     host_ports: tuple[PortConfig, ...] = ()
     slot: str = ""
+    is_internal: bool = False
+    """It has no link to the gateway network: nothing leads out of its networks."""
+    names_on: tuple[str, ...] = ()
+    nameservers: tuple[str, ...] = ()
 
 
 def plan_record(
@@ -50,6 +54,9 @@ def plan_record(
         attachments=task.attachments,
         host_ports=_choose_ports(task, others, former),
         slot=task.slot,
+        is_internal=task.is_internal,
+        names_on=task.names_on,
+        nameservers=task.nameservers,
     )
 
 

@@ -1,7 +1,7 @@
 """Where things are in the key-value service. All keys of a cluster start with `/swarm/`.
 
 /swarm/objects/<kind>/<id>        the object, sealed
-/swarm/claims/<hash>              the id of the object that has a name or an ingress port: makes them unique
+/swarm/claims/<hash>              the id of the object that has a name, a port or a VNI: makes them unique
 /swarm/data-key                   names of the data keys in use; only if there was ever more than one
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
@@ -62,7 +62,7 @@ def parse_object_key(key: str) -> tuple[type[StoredObject], str] | None:
 
 
 def claims(item: StoredObject) -> frozenset[str]:
-    """What an object holds alone in the cluster: `names/<kind>/<name>`, `ports/<protocol>/<port>`."""
+    """What an object holds alone: `names/<kind>/<name>`, `ports/<protocol>/<port>`, `vnis/<number>`."""
     match item:
         case Service():
             ports = (
@@ -72,7 +72,8 @@ def claims(item: StoredObject) -> frozenset[str]:
             )
             return frozenset({f"names/services/{item.spec.name}", *ports})
         case Network():
-            return frozenset({f"names/networks/{item.spec.name}"})
+            name = [] if item.is_removed else [f"names/networks/{item.spec.name}"]
+            return frozenset(name + ([f"vnis/{item.vni}"] if item.vni else []))
         case Cluster():
             return frozenset({f"names/clusters/{item.spec.name}"})
         case Secret():
@@ -89,6 +90,8 @@ def taken(claim: str) -> str:
     if kind == "ports":
         protocol, _, port = rest.partition("/")
         return f"port '{port}' is already in use by another service as an ingress port ({protocol})"
+    if kind == "vnis":
+        return f"VXLAN network identifier {rest} is already in use by another network"
     folder, _, name = rest.partition("/")
     noun = folder.removesuffix("s")
     if noun in ("secret", "config"):

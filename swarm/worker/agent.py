@@ -11,7 +11,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 import grpc.aio
@@ -32,6 +32,7 @@ from swarm.base.log import get_logger
 from swarm.model.exclusive import BEAT_AT_LEAST_EVERY_S
 from swarm.model.host_offer import HostOffer
 from swarm.model.objects import Node
+from swarm.model.types import NodeDescription, TunnelKey
 from swarm.overlay.data_path import DataPath
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
@@ -140,6 +141,7 @@ class Agent:
         self._network_changed = asyncio.Event()
         self._connected = asyncio.Event()
         self._certified = asyncio.Event()
+        self._told_keys: tuple[TunnelKey, ...] = ()
         self._previous = AsyncExitStack()
         self._ending = asyncio.Event()
         self._ended = asyncio.Event()
@@ -217,7 +219,7 @@ class Agent:
             try:
                 await _reach(channel)
                 stub: dispatcher_pb2_grpc.DispatcherAsyncStub = dispatcher_pb2_grpc.DispatcherStub(channel)
-                description = describe_host(identity, self._data_path_address, self._parts.offer)
+                description = self._describe(identity)
                 stream = _SessionStream(
                     stub.Session(pb.SessionRequest(description=codec.encode(description)))
                 )
@@ -350,9 +352,20 @@ class Agent:
             failpoint("agent.assignments.done")
         raise FailedPrecondition("the manager ended the assignments")
 
+    def _describe(self, identity: Identity) -> NodeDescription:
+        network = self._parts.network
+        self._told_keys = network.tunnel_keys
+        return replace(
+            describe_host(identity, self._data_path_address, self._parts.offer),
+            tunnel_keys=network.tunnel_keys,
+            encryption_problem=network.encryption_problem,
+        )
+
     async def _apply_network(self) -> None:
         try:
             await self._parts.network.apply(self._assignments.data_plane())
+            if self._parts.network.tunnel_keys != self._told_keys:
+                self._certified.set()  # a session begins with what the node says of itself
         except (SwarmError, OSError) as error:
             log.warning("network.unapplied", reason=str(error))
         except Exception:  # a network that cannot be made must not stop the tasks that need none

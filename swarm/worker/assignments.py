@@ -9,12 +9,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from swarm.base.errors import FailedPrecondition
-from swarm.model.dataplane import DataPlane, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.dataplane import (
+    DataPlane,
+    NetworkEndpoint,
+    NetworkService,
+    OverlayEndpoint,
+    OverlayNetwork,
+    PublishedPort,
+    TunnelPeer,
+)
 from swarm.model.objects import Payload, Task
+from swarm.model.types import Encryption
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 
-_NETWORKS = ("network", "endpoint", "port")
+_NETWORKS = ("network", "endpoint", "port", "service", "encryption", "peer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +46,9 @@ class Assignments:
     _networks: dict[str, OverlayNetwork] = field(default_factory=dict)
     _endpoints: dict[str, NetworkEndpoint] = field(default_factory=dict)
     _ports: dict[str, PublishedPort] = field(default_factory=dict)
+    _services: dict[str, NetworkService] = field(default_factory=dict)
+    _peers: dict[str, TunnelPeer] = field(default_factory=dict)
+    _encryption: Encryption = field(default_factory=Encryption)
     _payloads: dict[str, Payload] = field(default_factory=dict, repr=False)
     _begun: list[pb.Assignment] = field(default_factory=list, repr=False)
     """Of a step whose messages have not all come."""
@@ -61,8 +73,16 @@ class Assignments:
         self.epoch = message.epoch
         self._sequence = message.results_in
         if message.complete:
-            for known in (self._networks, self._endpoints, self._ports, self._payloads):
+            for known in (
+                self._networks,
+                self._endpoints,
+                self._ports,
+                self._services,
+                self._peers,
+                self._payloads,
+            ):
                 known.clear()
+            self._encryption = Encryption()
         withdrawn = [key.partition("/")[2] for key in message.removals if key.startswith("task/")]
         self._forget(message)
         assigned = [task for update in updates if (task := self._learn(update)) is not None]
@@ -87,11 +107,17 @@ class Assignments:
             replace(n, endpoints=tuple(sorted(endpoints.get(n.id, ()), key=lambda e: e.address)))
             for n in self._networks.values()
         )
-        return DataPlane(networks=tuple(networks), ports=tuple(self._ports.values()))
+        return DataPlane(
+            networks=tuple(networks),
+            ports=tuple(self._ports.values()),
+            services=tuple(self._services.values()),
+            encryption=self._encryption,
+            peers=tuple(self._peers.values()),
+        )
 
     def _forget(self, message: pb.AssignmentsMessage) -> None:
         for key in message.removals:
-            for known in (self._networks, self._endpoints, self._ports):
+            for known in (self._networks, self._endpoints, self._ports, self._services, self._peers):
                 known.pop(key, None)
             self._payloads.pop(key.removeprefix("payload/"), None)
 
@@ -105,6 +131,12 @@ class Assignments:
                 self._endpoints[update.key] = codec.decode(NetworkEndpoint, update.endpoint)
             case "port":
                 self._ports[update.key] = codec.decode(PublishedPort, update.port)
+            case "service":
+                self._services[update.key] = codec.decode(NetworkService, update.service)
             case "payload":
                 self._payloads[update.payload.id] = codec.decode(Payload, update.payload)
+            case "peer":
+                self._peers[update.key] = codec.decode(TunnelPeer, update.peer)
+            case "encryption":
+                self._encryption = codec.decode(Encryption, update.encryption)
         return None

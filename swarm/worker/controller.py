@@ -23,10 +23,11 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.model.dataplane import TaskNetwork
 from swarm.model.defaults import STOP_GRACE_PERIOD
+from swarm.model.networks import BRIDGE, HOST, NONE
 from swarm.model.objects import Task
 from swarm.model.signals import parse_signal
 from swarm.model.types import PortConfig, PublishMode
-from swarm.overlay.data_path import DataPath
+from swarm.overlay.data_path import DataPath, TaskLink
 from swarm.worker.fence import FENCED, Fence
 from swarm.worker.health import Health, HealthPlan, Verdict, health_plan
 from swarm.worker.images.image import Image
@@ -38,7 +39,14 @@ from swarm.worker.prober import Prober
 from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
 from swarm.worker.runtime.status import ExitStatus
-from swarm.worker.task_config import Base, NodeFacts, container_config, expanded_spec, template_context
+from swarm.worker.task_config import (
+    Base,
+    NodeFacts,
+    container_config,
+    expanded_spec,
+    resolvers,
+    template_context,
+)
 from swarm.worker.task_machine import Outcome
 
 UNHEALTHY = "task: unhealthy container"
@@ -76,16 +84,16 @@ class Controller:
         image = await self._image(task)
         self._payloads.check(task)  # before anything is made: it may not be there
         self._images.retain(image, task.id)
-        link = await self._network.attach(
-            TaskNetwork(
-                task_id=task.id,
-                attachments=task.attachments,
-                host_ports=_host_ports(task),
-                slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
-            )
-        )
+        is_host_network = on_network(task, HOST)
+        link = None if is_host_network else await self._attach(task)
         failpoint("task.prepare.attached")
-        base = Base(image=image.config, lower_dirs=self._images.lower_dirs(image), netns=link.netns)
+        base = Base(
+            image=image.config,
+            lower_dirs=self._images.lower_dirs(image),
+            netns=link.netns if link else None,
+            is_host_network=is_host_network,
+            resolver=link.resolver if link else "",
+        )
         config = await self._with_payloads(task, container_config(task, base, self._node))
         try:
             await self._containers.create(config)
@@ -94,7 +102,10 @@ class Controller:
             await self._containers.remove(task.id)
             await self._containers.create(config)
         failpoint("task.prepare.done")
-        return Outcome(ports=link.host_ports)
+        return Outcome(ports=link.host_ports if link else _host_ports(task))
+
+    async def _attach(self, task: Task) -> TaskLink:
+        return await self._network.attach(task_network(task, resolvers(task, self._node)))
 
     async def _with_payloads(self, task: Task, config: ContainerConfig) -> ContainerConfig:
         """Its secrets and configs are added last, where nothing else looks at them."""
@@ -223,9 +234,35 @@ class Controller:
             return signal.SIGTERM
 
 
+def on_network(task: Task, network_id: str) -> bool:
+    return any(attachment.network_id == network_id for attachment in task.attachments)
+
+
+def task_network(task: Task, nameservers: tuple[str, ...]) -> TaskNetwork:
+    """What the task needs of its host's networks; `bridge` is there unless all others are internal."""
+    overlays = tuple(attachment for attachment in task.attachments if attachment.addresses)
+    is_internal = bool(overlays) and all(attachment.internal for attachment in overlays)
+    return TaskNetwork(
+        task_id=task.id,
+        attachments=overlays,
+        host_ports=_host_ports(task),
+        slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
+        is_internal=on_network(task, NONE) or (is_internal and not on_network(task, BRIDGE)),
+        names_on=_named_networks(task),
+        nameservers=nameservers,
+    )
+
+
 def _host_ports(task: Task) -> tuple[PortConfig, ...]:
     return tuple(p for p in task.endpoint.ports if p.publish_mode is PublishMode.HOST)
 
 
+def _named_networks(task: Task) -> tuple[str, ...]:
+    """Overlays that the service asks for; on the ingress nobody has a name."""
+    asked = {network.target for network in task.spec.networks}
+    return tuple(a.network_id for a in task.attachments if a.addresses and a.network_id in asked)
+
+
 def _is_balanced(task: Task) -> bool:
-    return any(p.publish_mode is PublishMode.INGRESS for p in task.endpoint.ports)
+    is_published = any(p.publish_mode is PublishMode.INGRESS for p in task.endpoint.ports)
+    return is_published or bool(_named_networks(task))

@@ -24,6 +24,7 @@ from swarm.worker.images.image import ImageConfig
 from swarm.worker.runtime.config import SHM_BYTES, ContainerConfig, process_args, process_env
 
 SWAPPINESS_UNSET = -1
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,9 @@ class NodeFacts:
     hostname: str
     architecture: str
     nameservers: tuple[str, ...]
+    """Those that a container can reach itself."""
+    resolvers: tuple[str, ...] = ()
+    """All of the host's, also on its loopback: its name server asks them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,16 @@ class Base:
     image: ImageConfig
     lower_dirs: tuple[Path, ...]
     netns: Path | None
+    is_host_network: bool = False
+    resolver: str = ""
+    """Who answers for the names on its networks, and asks the nameservers for others."""
 
 
 def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig:
     """Raises: InvalidArgument, Fatal."""
     spec = expanded_spec(task, node)
     image, options = base.image, container_options(spec.labels)
-    hostname = spec.hostname or task.id[:12]
+    hostname = spec.hostname or (node.hostname if base.is_host_network else task.id[:12])
     dns = spec.dns_config or DNSConfig()
     config = ContainerConfig(
         id=task.id,
@@ -65,11 +72,12 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
         groups=spec.groups,
         hostname=hostname,
         hosts=_hosts(task, spec, hostname),
-        nameservers=dns.nameservers or node.nameservers,
+        nameservers=(base.resolver,) if base.resolver else dns.nameservers or node.nameservers,
         dns_search=dns.search,
         mounts=spec.mounts,
         image_volumes=image.volumes,
         netns=base.netns,
+        is_host_network=base.is_host_network,
         tty=spec.tty,
         open_stdin=spec.open_stdin,
         read_only=spec.read_only,
@@ -82,6 +90,12 @@ def container_config(task: Task, base: Base, node: NodeFacts) -> ContainerConfig
     if dns.options:
         config = replace(config, dns_options=dns.options)
     return _limited(_with_rights(config, spec, options), task.spec.resources or ResourceRequirements())
+
+
+def resolvers(task: Task, node: NodeFacts) -> tuple[str, ...]:
+    """Who knows the names of the world: those that the spec names, else the node's own."""
+    dns = task.spec.container_spec.dns_config
+    return (dns.nameservers if dns else ()) or node.resolvers
 
 
 def expanded_spec(task: Task, node: NodeFacts) -> ContainerSpec:
@@ -116,7 +130,8 @@ def resource_env(resources: Iterable[GenericResource]) -> tuple[str, ...]:
 
 
 def _hosts(task: Task, spec: ContainerSpec, hostname: str) -> tuple[tuple[str, str], ...]:
-    own = ((a.partition("/")[0], hostname) for at in task.attachments for a in at.addresses)
+    addresses = [a.partition("/")[0] for at in task.attachments for a in at.addresses]
+    own = ((address, hostname) for address in addresses or (LOOPBACK,))
     return (*own, *(pair for line in spec.hosts for pair in read_host(line)))
 
 

@@ -215,7 +215,12 @@ async def test_logs_name_task_and_node(docker: Docker, cluster: FakeBackend) -> 
 async def test_local_lists_and_inspect(docker: Docker, cluster: FakeBackend) -> None:
     assert rows((await docker("image", "ls")).out)[1][:2] == ["127.0.0.1:5000/team/web", "1"]
     assert rows((await docker("ps")).out)[1][0] == "c" * 12
-    assert rows((await docker("network", "ls")).out)[1][1:] == ["ingress", "overlay", "swarm"]
+    assert [row[1:] for row in rows((await docker("network", "ls")).out)[1:]] == [
+        ["bridge", "bridge", "local"],
+        ["host", "host", "local"],
+        ["ingress", "overlay", "swarm"],
+        ["none", "null", "local"],
+    ]
     assert (await docker("volume", "ls")).status == 0
     unknown = await docker("inspect", "nope")
     assert unknown.status == 1

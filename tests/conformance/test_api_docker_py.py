@@ -108,7 +108,8 @@ async def test_tasks_nodes_networks(client: InThread, cluster: FakeBackend) -> N
         (node,) = found.nodes.list(filters={"name": "h2"})
         assert node.update({"Availability": "drain", "Role": "worker", "Labels": {"a": "b"}})
         assert found.nodes.get("h2").attrs["Spec"]["Availability"] == "drain"
-        assert [network.name for network in found.networks.list()] == ["ingress"]
+        assert [n.name for n in found.networks.list(filters={"scope": "swarm"})] == ["ingress"]
+        assert {n.name for n in found.networks.list()} == {"bridge", "host", "none", "ingress"}
 
     await client(check)
 

@@ -88,6 +88,19 @@ async def test_names_and_ports_are_freed(store):
     await store.commit([Create(object=service("web"))])
 
 
+async def test_a_removed_network_gives_its_name_back_and_keeps_its_number(store):
+    made = Network(id=new_id(), spec=NetworkSpec(name="n"), vni=77)
+    await store.commit([Create(object=made)])
+    stored = store.view.get(Network, made.id)
+    await store.commit([Update(object=replace(stored, is_removed=True))])
+    await store.commit([Create(object=Network(id=new_id(), spec=NetworkSpec(name="n")))])
+    other = Network(id=new_id(), spec=NetworkSpec(name="other"), vni=77)
+    with pytest.raises(AlreadyExists, match="VXLAN network identifier 77"):
+        await store.commit([Create(object=other)])
+    await store.commit([Delete(object=store.view.get(Network, made.id))])
+    await store.commit([Create(object=other)])
+
+
 async def test_an_update_may_not_take_what_another_holds(store):
     web = service("web", 8080)
     await store.commit([Create(object=web), Create(object=service("other", 9090))])

@@ -49,6 +49,7 @@ from swarm.model.specs import NetworkSpec, NodeSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
     EngineDescription,
+    IPAMConfig,
     NetworkAttachment,
     NodeDescription,
     NodeRole,
@@ -87,8 +88,7 @@ def ingress() -> Network:
     return Network(
         id="ingress".ljust(25, "0"),
         spec=NetworkSpec(name="ingress", ingress=True),
-        subnet="10.0.0.0/20",
-        gateway="10.0.0.1",
+        ipam=(IPAMConfig(subnet="10.0.0.0/20", gateway="10.0.0.1"),),
         vni=4096,
     )
 

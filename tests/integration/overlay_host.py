@@ -16,12 +16,15 @@ from swarm.base.errors import SwarmError
 from swarm.model.dataplane import (
     Backend,
     DataPlane,
+    NetworkService,
     OverlayEndpoint,
     OverlayNetwork,
     PublishedPort,
+    ServiceBackend,
     TaskNetwork,
+    TunnelPeer,
 )
-from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
+from swarm.model.types import Encryption, NetworkAttachment, PortConfig, Protocol, PublishMode, TunnelKey
 from swarm.overlay.data_path import DataPath
 
 
@@ -31,14 +34,24 @@ def data_plane(given: dict) -> DataPlane:
             OverlayNetwork(**{**n, "endpoints": tuple(OverlayEndpoint(**e) for e in n["endpoints"])})
             for n in given["networks"]
         ),
+        encryption=Encryption(**given.get("encryption", {})),
+        peers=tuple(
+            TunnelPeer(host=p["host"], keys=tuple(TunnelKey(**key) for key in p["keys"]))
+            for p in given.get("peers", ())
+        ),
         ports=tuple(
             PublishedPort(
                 protocol=Protocol(p["protocol"]),
                 published_port=p["published_port"],
                 target_port=p["target_port"],
+                preserves_source=p.get("preserves_source", False),
                 backends=tuple(Backend(**b) for b in p["backends"]),
             )
             for p in given["ports"]
+        ),
+        services=tuple(
+            NetworkService(**{**s, "backends": tuple(ServiceBackend(**b) for b in s["backends"])})
+            for s in given.get("services", ())
         ),
     )
 
@@ -56,6 +69,8 @@ def task_network(given: dict) -> TaskNetwork:
             )
             for protocol, published, target in given.get("host_ports", ())
         ),
+        names_on=tuple(given.get("names_on", ())),
+        nameservers=tuple(given.get("nameservers", ())),
     )
 
 
@@ -73,6 +88,8 @@ async def perform(path: DataPath, command: str, given: dict) -> object:
                 "gateway": link.gateway_address,
                 "host_ports": [p.published_port for p in link.host_ports],
             }
+        case "keys":
+            return [{"generation": k.generation, "public_key": k.public_key} for k in path.tunnel_keys]
         case "detach":
             return await path.detach(given["task_id"])
         case "verify":

@@ -32,6 +32,7 @@ from swarm.model.types import (
     Endpoint,
     EndpointSpec,
     FailureAction,
+    IPAMConfig,
     NodeDescription,
     NodeState,
     Placement,
@@ -73,7 +74,9 @@ class Orchestration(RuleBasedStateMachine):
         self.surging: set[ServiceID] = set()
         """Services whose update order has been start-first."""
         network = self.objects.list(Network)[0]
-        self.cluster.write(replace(network, spec=replace(network.spec, subnet="10.0.0.0/26")))
+        self.cluster.write(
+            replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet="10.0.0.0/26"),)))
+        )
         for name in NODES[:3]:
             self.add_node(name)
         self.create(SERVICES[0], 4, False, RestartCondition.ANY)

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from datetime import timedelta
 
 from swarm.base.errors import SwarmError
-from swarm.base.ids import NodeID, SecretID, ServiceID
+from swarm.base.ids import NetworkID, NodeID, SecretID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.networks import (
+    new_network,
+    removed_network,
+    require_ingress,
+    resolve_networks,
+)
 from swarm.manager.control.payload_versions import roll_followers
 from swarm.manager.control.services import changed_service, resumed, rolled_back_service
 from swarm.manager.explain.service import explain
@@ -21,6 +26,7 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
+from swarm.model.networks import VNI_OPTION
 from swarm.model.objects import (
     Cluster,
     Network,
@@ -33,56 +39,32 @@ from swarm.model.objects import (
     TaskStatus,
     payload_id,
 )
-from swarm.model.options import service_options
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.specs import (
-    ContainerSpec,
-    FileTarget,
-    GlobalJob,
-    GlobalMode,
+    NetworkSpec,
     NodeSpec,
-    ReplicatedJob,
-    ReplicatedMode,
-    SecretReference,
     SecretSpec,
-    ServiceMode,
-    ServiceSpec,
-    TaskSpec,
 )
 from swarm.model.task_state import Owner, TaskState, is_dead
 from swarm.model.types import (
     Availability,
-    EndpointSpec,
-    FailureAction,
+    IPAMConfig,
     NodeDescription,
     NodeState,
-    Placement,
-    PlacementPreference,
     Platform,
-    PortConfig,
-    Protocol,
-    PublishMode,
-    ResourceRequirements,
     Resources,
-    RestartCondition,
-    RestartPolicy,
-    SpreadOver,
-    UpdateConfig,
-    UpdateOrder,
     Version,
 )
 from swarm.model.view import find
-from swarm.scheduler.spread import check_placement
 from tests.scenarios.cluster import PureCluster
-
-UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
-Options = dict[str, list[str]]
+from tests.scenarios.words import Options, labels, nano, one, seconds, service_spec, size
 
 
 class Scenario:
     def __init__(self) -> None:
         self.cluster = PureCluster()
         self._service_ids = 0
+        self._network_ids = 0
         self._options: dict[str, Options] = {}
         """How each service was asked for, for updates to build on."""
 
@@ -113,6 +95,7 @@ class Scenario:
             spec=NodeSpec(labels=labels(options)),
             description=NodeDescription(
                 hostname=name,
+                subnets=tuple(options.get("route", ())),
                 platform=Platform(os="linux", architecture=arch),
                 resources=Resources(
                     nano_cpus=nano(cpu),
@@ -179,12 +162,43 @@ class Scenario:
 
     def do_set_ingress(self, subnet: str) -> None:
         network = self.cluster.objects.list(Network)[0]
-        self.cluster.write(replace(network, spec=replace(network.spec, subnet=subnet)))
+        self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
+
+    def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`."""
+        first = IPAMConfig(
+            subnet=options.get("subnet", [""])[0],
+            ip_range=one(options, "range", ""),
+            auxiliary_addresses=dict(text.split(":", 1) for text in options.get("aux", ())),
+        )
+        more = (IPAMConfig(subnet=text) for text in options.get("subnet", ())[1:])
+        spec = NetworkSpec(
+            name=name,
+            ipam=(first, *more),
+            internal="internal" in flags,
+            ingress="ingress" in flags,
+            options={VNI_OPTION: options["vni"][0]} if "vni" in options else {},
+        )
+        self._network_ids += 1
+        network = new_network(self.cluster.objects, spec, NetworkID(f"network{self._network_ids}"))
+        self.cluster.write(network)
+
+    def do_rm_network(self, name: str) -> None:
+        self.cluster.write(removed_network(self.cluster.objects, name))
+
+    def do_set_pool(self, pool: str, size: str) -> None:
+        cluster = self.cluster.objects.list(Cluster)[0]
+        self.cluster.write(replace(cluster, default_address_pools=(pool,), subnet_size=int(size)))
+
+    def do_vips(self, name: str) -> str:
+        virtual = find(self.cluster.objects, Service, name).endpoint.virtual_ips
+        return "\n".join(f"{v.network_id} {v.addr}" for v in virtual) or "none"
 
     # -- services ------------------------------------------------------------------------------------------
 
     def do_create_service(self, name: str, **options: list[str]) -> None:
-        spec = service_spec(name, options)
+        spec = resolve_networks(self.cluster.objects, service_spec(name, options))
+        require_ingress(self.cluster.objects, spec)
         self._options[name] = options
         endpoint = allocate_ports(self.cluster.objects, spec, None)
         self._service_ids += 1
@@ -366,7 +380,10 @@ class Scenario:
 
     def do_networks(self) -> str:
         return "\n".join(
-            f"{n.spec.name} {n.subnet or '-'} gateway={n.gateway or '-'} vni={n.vni}"
+            f"{n.spec.name} {' '.join(n.subnets) or '-'} "
+            f"gateway={','.join(config.gateway for config in n.ipam) or '-'} vni={n.vni}"
+            + (" removed" if n.is_removed else "")
+            + (f" ({n.err})" if n.err else "")
             for n in self.cluster.objects.list(Network)
         )
 
@@ -448,126 +465,3 @@ class Scenario:
                 return f"set {self._label(task)} {task.desired_state.word}"
             case Delete():
                 return f"delete {self._label(task)}"
-
-
-def service_spec(name: str, options: Options) -> ServiceSpec:
-    reserved = Resources(
-        nano_cpus=nano(one(options, "reserve_cpu", "0")),
-        memory_bytes=size(one(options, "reserve_memory", "0")),
-        generic_resources=parse_node_resources(text.replace(":", "=") for text in options.get("generic", ())),
-    )
-    platform = one(options, "platform", "")
-    placement = Placement(
-        constraints=tuple(options.get("constraint", ())),
-        preferences=tuple(
-            PlacementPreference(spread=SpreadOver(spread_descriptor=text))
-            for text in options.get("prefer", ())
-        ),
-        max_replicas=int(one(options, "max_per_node", "0")),
-        platforms=(Platform(os="linux", architecture=platform),) if platform else (),
-    )
-    check_placement(placement)
-    template = TaskSpec(
-        container_spec=ContainerSpec(
-            image=one(options, "image", f"{name}:1"),
-            secrets=tuple(secret_reference(text) for text in options.get("secret", ())),
-        ),
-        resources=ResourceRequirements(reservations=reserved),
-        restart_policy=RestartPolicy(
-            condition=RestartCondition(one(options, "restart", "any")),
-            delay=seconds(one(options, "delay", "5s")),
-            max_attempts=int(one(options, "attempts", "0")),
-            window=seconds(one(options, "window", "0s")),
-        ),
-        placement=placement,
-    )
-    ports = tuple(port(text) for text in options.get("publish", ()))
-    return ServiceSpec(
-        name=name,
-        task_template=template,
-        labels=option_labels(options),
-        mode=service_mode(options),
-        endpoint_spec=EndpointSpec(mode=one(options, "endpoint", ""), ports=ports),
-        update_config=update_config(options, ""),
-        rollback_config=update_config(options, "rollback_"),
-    )
-
-
-def secret_reference(text: str) -> SecretReference:
-    """`db` follows the secret, `db@3` is held at a version."""
-    name, _, version = text.partition("@")
-    file = FileTarget(name=name)
-    return SecretReference(
-        secret_id=SecretID(f"{name}-id"), secret_name=name, file=file, version=int(version or 0)
-    )
-
-
-def update_config(options: Options, prefix: str) -> UpdateConfig | None:
-    """`parallelism=2 wait=10s order=start-first …`, and `rollback_parallelism=2 …`."""
-    names = {f"{prefix}{name}" for name in ("parallelism", "wait", "order", "monitor", "ratio", "on_failure")}
-    if not names & options.keys():
-        return None
-    return UpdateConfig(
-        parallelism=int(one(options, f"{prefix}parallelism", "1")),
-        delay=seconds(one(options, f"{prefix}wait", "0s")),
-        order=UpdateOrder(one(options, f"{prefix}order", "stop-first")),
-        monitor=seconds(one(options, f"{prefix}monitor", "0s")),
-        max_failure_ratio=float(one(options, f"{prefix}ratio", "0")),
-        failure_action=FailureAction(one(options, f"{prefix}on_failure", "pause")),
-    )
-
-
-def service_mode(options: Options) -> ServiceMode:
-    match one(options, "mode", "replicated"):
-        case "global":
-            return ServiceMode(global_=GlobalMode())
-        case "global-job":
-            return ServiceMode(global_job=GlobalJob())
-        case "replicated-job":
-            total = int(one(options, "replicas", "1"))
-            concurrent = int(one(options, "concurrent", str(total)))
-            return ServiceMode(
-                replicated_job=ReplicatedJob(max_concurrent=concurrent, total_completions=total)
-            )
-        case _:
-            return ServiceMode(replicated=ReplicatedMode(replicas=int(one(options, "replicas", "1"))))
-
-
-def option_labels(options: Options) -> dict[str, str]:
-    """`option=exclusive=true` is the label `swarm.exclusive=true`."""
-    found = dict(text.split("=", 1) for text in options.get("option", ()))
-    ours = {f"swarm.{key}": value for key, value in found.items()}
-    service_options(ours)
-    return ours
-
-
-def one(options: Options, key: str, default: str) -> str:
-    return options.get(key, [default])[-1]
-
-
-def labels(options: Options) -> dict[str, str]:
-    return dict(text.split(":", 1) for text in options.get("label", ()))
-
-
-def nano(text: str) -> int:
-    return int(float(text) * 1_000_000_000)
-
-
-def size(text: str) -> int:
-    return int(text[:-1]) * UNITS[text[-1]] if text[-1] in UNITS else int(text)
-
-
-def seconds(text: str) -> timedelta:
-    return timedelta(seconds=float(text.removesuffix("s")))
-
-
-def port(text: str) -> PortConfig:
-    """`8080:80`, `80` (published dynamically), with `/udp` and `/host` behind."""
-    numbers, *flags = text.split("/")
-    published, _, target = numbers.rpartition(":")
-    return PortConfig(
-        protocol=Protocol.UDP if "udp" in flags else Protocol.TCP,
-        target_port=int(target),
-        published_port=int(published or 0),
-        publish_mode=PublishMode.HOST if "host" in flags else PublishMode.INGRESS,
-    )

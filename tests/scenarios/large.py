@@ -12,6 +12,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
     EndpointSpec,
+    IPAMConfig,
     NodeDescription,
     NodeState,
     PortConfig,
@@ -31,7 +32,7 @@ def large_cluster() -> PureCluster:
     """Nodes that are ready, and services that nobody has looked at yet; half of them publish a port."""
     cluster = PureCluster()
     network = cluster.objects.list(Network)[0]
-    cluster.write(replace(network, spec=replace(network.spec, subnet="10.0.0.0/16")))
+    cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet="10.0.0.0/16"),))))
     for number in range(NODES):
         cluster.add_node(_node(number))
     for number in range(SERVICES):

@@ -43,8 +43,6 @@ ROUTES = (
     Route("POST", "/volumes/create", _refused("creating volumes is")),
     Route("GET", "/plugins", _nothing([])),
     Route("GET", "/plugins/{id*}/json", _unknown("plugin")),
-    Route("POST", "/networks/create", _refused("creating networks is")),
-    Route("DELETE", "/networks/{id}", _refused("removing networks is")),
     Route("POST", "/containers/create", _refused("containers outside of services are")),
     Route("POST", "/build", _refused("building images is")),
     # What is left of Docker's paths, by their shape; the routes of containers and images come before.

@@ -13,6 +13,7 @@ from swarm.cli.options import connect
 from swarm.cli.payloads import resolve_references
 from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, given_flags
 from swarm.cli.service_edit import Json, new_mode
+from swarm.cli.service_networks import resolve_attachments
 from swarm.cli.service_values import parse_env_file, resolve_env, with_tag
 
 
@@ -31,6 +32,7 @@ def create(ctx: click.Context, /, image: str, arguments: tuple[str, ...], **flag
     spec = new_spec(image, arguments, given)
     with connect(ctx) as client:
         resolve_references(client, spec)
+        resolve_attachments(client, spec)
         headers: dict[str, str] = {}
         if given.get("with-registry-auth"):
             from swarm.cli.registry import auth_header

@@ -33,6 +33,12 @@ def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty
             return
         from swarm.base.clock import SystemClock
         from swarm.cli.pretty import pretty_service
+        from swarm.cli.resolve import names_of_networks
 
         now = SystemClock().now()
-        for_each(ctx, names, lambda name: click.echo(pretty_service(find(name), now), nl=False))
+
+        def show(name: str) -> None:
+            service = find(name)
+            click.echo(pretty_service(service, now, names_of_networks(client, service["Spec"])), nl=False)
+
+        for_each(ctx, names, show)

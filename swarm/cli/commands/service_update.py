@@ -12,6 +12,7 @@ from swarm.cli.options import connect, missing
 from swarm.cli.payloads import resolve_references
 from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, given_flags
 from swarm.cli.service_edit import Json, edit_replicas
+from swarm.cli.service_networks import resolve_change
 from swarm.cli.service_values import resolve_env, with_tag
 
 _HOW_TO_WAIT = frozenset({"detach", "quiet"})
@@ -67,6 +68,7 @@ def _edit(client: Client, spec: Json, given: Json) -> dict[str, str]:
     """Change the spec; returns the headers to post it with."""
     if "env" in given:
         given = given | {"env": resolve_env(given["env"], os.environ)}
+    given = resolve_change(client, spec, given)
     edit_replicas(spec["Mode"], given)
     container = spec["TaskTemplate"]["ContainerSpec"]
     if "image" in given:

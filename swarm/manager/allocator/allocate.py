@@ -1,116 +1,149 @@
-"""The allocator: networks, hosts and new tasks in; subnets, addresses and NEW -> PENDING out.
+"""The allocator: networks, hosts, services and new tasks in; subnets, addresses and NEW -> PENDING out.
 
-Invariant: an address belongs to one task or host at a time. A task has its address for as long as its
-container may live: until it is dead and nobody wants it, or its record is gone.
-Tasks that no network can serve stay NEW and say why.
+Invariant: an address belongs to one task, service or host at a time. A task that no network can serve stays
+NEW and says why. Hosts spend an address on the ingress network only.
 Source: SwarmKit manager/allocator/network.go (which tells only the manager's log why).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 
-from swarm.manager.allocator.ipam import AddressPool, gateway_of, number_of
-from swarm.model.defaults import FIRST_VNI, INGRESS_SUBNET
-from swarm.model.objects import Network, Node, StoredObject, Task, TaskStatus
+from swarm.manager.allocator.addresses import pools_of
+from swarm.manager.allocator.ipam import AddressPool
+from swarm.manager.allocator.networks import allocate_networks
+from swarm.model.networks import PREDEFINED
+from swarm.model.objects import Network, Node, Service, StoredObject, Task, TaskStatus
 from swarm.model.plan import Op, Plan, Update
+from swarm.model.specs import ServiceSpec
 from swarm.model.task_state import TaskState, is_dead
-from swarm.model.types import NetworkAttachment, PublishMode
+from swarm.model.types import NetworkAttachment, PublishMode, VirtualIP
 from swarm.model.view import ClusterView
 
 PENDING = "pending task scheduling"
 NO_INGRESS = "network ingress not found"
-LONG_AGO = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """The networks as they will be, and their free addresses."""
+
+    networks: Mapping[str, Network]
+    pools: Mapping[str, AddressPool]
+
+    @property
+    def ingress(self) -> Network | None:
+        found = (n for n in self.networks.values() if n.spec.ingress and not n.is_removed)
+        return next(found, None)
+
+    def attach(self, network: Network) -> NetworkAttachment | str:
+        """An attachment with an address of its own, or the reason why there is none."""
+        if network.id not in self.pools:
+            return NetworkAttachment(network_id=network.id) if _is_nodes_own(network) else _why_not(network)
+        address = self.pools[network.id].take()
+        if address is None:
+            subnets = ", ".join(network.subnets)
+            return f"could not find an available IP on network {network.spec.name} ({subnets})"
+        return NetworkAttachment(
+            network_id=network.id,
+            addresses=(address,),
+            subnets=network.subnets if len(network.subnets) > 1 else (),
+            internal=network.spec.internal,
+        )
+
+    def give_back(self, attachments: Iterable[NetworkAttachment]) -> None:
+        for attachment in attachments:
+            for address in attachment.addresses:
+                self.pools[attachment.network_id].give_back(address)
 
 
 def plan_allocation(view: ClusterView, now: datetime) -> Plan:
-    """Give the ingress network its subnet, every host its address there, and every new task what it needs."""
-    ops: list[Op] = []
-    ingress = find_ingress(view)
-    if ingress is not None and not (ingress.subnet and ingress.gateway and ingress.vni):
-        ingress = _allocate_network(view, ingress)
-        ops.append(Update(object=ingress))
-    pool = _pool(view, ingress) if ingress is not None else None
-    if ingress is not None and pool is not None:
-        ops += _allocate_nodes(view, ingress, pool)
+    """Give networks their subnets, hosts and services their addresses, and every new task what it needs."""
+    networks, ops = allocate_networks(view)
+    space = _Space(networks, pools_of(view, networks))
+    ops += _allocate_nodes(view, space)
+    for service in view.list(Service):
+        ops += _allocate_service(service, space)
     for task in view.list(Task):
         if task.status.state is TaskState.NEW and task.desired_state <= TaskState.RUNNING:
-            ops += _allocate_task(task, ingress, pool, now)
+            ops += _allocate_task(task, space, now)
     return Plan.of(ops)
 
 
-def concerns_allocation(_: StoredObject | None, new: StoredObject | None) -> bool:
+def concerns_allocation(old: StoredObject | None, new: StoredObject | None) -> bool:
     """Of tasks, those that wait for an address and those that may give one back."""
+    if isinstance(new, Service):
+        return not isinstance(old, Service) or (old.spec, old.endpoint) != (new.spec, new.endpoint)
     if not isinstance(new, Task):
         return True
     return new.status.state is TaskState.NEW or is_dead(new.status.state)
 
 
-def find_ingress(view: ClusterView) -> Network | None:
-    return next((network for network in view.list(Network) if network.spec.ingress), None)
+def _is_nodes_own(network: Network) -> bool:
+    """Its nodes give the addresses, if any: the predefined networks, and those of nodes' settings."""
+    return network.id in PREDEFINED or bool(network.spec.config_from)
 
 
-def _allocate_network(view: ClusterView, network: Network) -> Network:
-    subnet = network.subnet or network.spec.subnet or INGRESS_SUBNET
-    used = {other.vni for other in view.list(Network)}
-    vni = network.vni or next(number for number in range(FIRST_VNI, 1 << 24) if number not in used)
-    return replace(network, subnet=subnet, gateway=gateway_of(subnet), vni=vni)
+def _why_not(network: Network) -> str:
+    return network.err or f"network {network.spec.name} has no subnet yet"
 
 
-def _pool(view: ClusterView, network: Network) -> AddressPool:
-    used = {number_of(network.gateway)}
-    newest, last = LONG_AGO, 0
-    for holder, attachment in _holders(view, network):
-        created = holder.meta.created_at or LONG_AGO
-        for address in attachment.addresses:
-            number = number_of(address)
-            if _holds_on(holder):
-                used.add(number)
-            newest, last = max((newest, last), (created, number))
-    return AddressPool(network.subnet, used=used, last=last)
-
-
-def _holders(view: ClusterView, network: Network) -> Iterator[tuple[Task | Node, NetworkAttachment]]:
-    holders: list[Task | Node] = [*view.list(Node), *view.list(Task)]
-    for holder in holders:
-        for attachment in holder.attachments:
-            if attachment.network_id == network.id:
-                yield holder, attachment
-
-
-def _holds_on(holder: Task | Node) -> bool:
-    return isinstance(holder, Node) or min(holder.status.state, holder.desired_state) <= TaskState.RUNNING
-
-
-def _allocate_nodes(view: ClusterView, network: Network, pool: AddressPool) -> Iterator[Op]:
+def _allocate_nodes(view: ClusterView, space: _Space) -> Iterator[Op]:
+    """Every host its leg into the ingress network; legs into one that is gone are taken back."""
+    ingress = space.ingress
     for node in view.list(Node):
-        if any(attachment.network_id == network.id for attachment in node.attachments):
-            continue
-        address = pool.take()
-        if address is not None:
-            attachment = NetworkAttachment(network_id=network.id, addresses=(address,))
-            yield Update(object=replace(node, attachments=(*node.attachments, attachment)))
+        attachments = tuple(a for a in node.attachments if ingress and a.network_id == ingress.id)
+        if ingress is not None and ingress.ipam and not attachments:
+            address = space.pools[ingress.id].take()
+            if address is not None:
+                attachments = (NetworkAttachment(network_id=ingress.id, addresses=(address,)),)
+        if attachments != node.attachments:
+            yield Update(object=replace(node, attachments=attachments))
 
 
-def _allocate_task(
-    task: Task, network: Network | None, pool: AddressPool | None, now: datetime
-) -> Iterator[Op]:
+def _allocate_service(service: Service, space: _Space) -> Iterator[Op]:
+    """A virtual address on each of its overlays, unless its name is to stand for the tasks themselves."""
+    wanted = _virtual_networks(service.spec, space)
+    kept = [virtual for virtual in service.endpoint.virtual_ips if virtual.network_id in wanted]
+    missing = [network_id for network_id in wanted if network_id not in {v.network_id for v in kept}]
+    added = [
+        VirtualIP(network_id=network_id, addr=address)
+        for network_id in missing
+        if (address := space.pools[network_id].take()) is not None
+    ]
+    if (*kept, *added) != service.endpoint.virtual_ips:
+        endpoint = replace(service.endpoint, virtual_ips=(*kept, *added))
+        yield Update(object=replace(service, endpoint=endpoint))
+
+
+def _virtual_networks(spec: ServiceSpec, space: _Space) -> list[str]:
+    if spec.endpoint_spec is not None and spec.endpoint_spec.mode == "dnsrr":
+        return []
+    return [w.target for w in spec.task_template.networks if w.target in space.pools]
+
+
+def _allocate_task(task: Task, space: _Space, now: datetime) -> Iterator[Op]:
+    attachments: list[NetworkAttachment] = []
+    for network in _networks_of(task, space):
+        found = space.attach(network) if isinstance(network, Network) else network
+        if isinstance(found, str):
+            space.give_back(attachments)
+            yield from _explain(task, found, now)
+            return
+        attachments.append(found)
     pending = TaskStatus(timestamp=now, state=TaskState.PENDING, message=PENDING)
-    if not any(port.publish_mode is PublishMode.INGRESS for port in task.endpoint.ports):
-        yield Update(object=replace(task, status=pending))
-        return
-    if network is None or pool is None:
-        yield from _explain(task, NO_INGRESS, now)
-        return
-    address = pool.take()
-    if address is None:
-        name = network.spec.name
-        yield from _explain(task, f"could not find an available IP on network {name} ({network.subnet})", now)
-        return
-    attachment = NetworkAttachment(network_id=network.id, addresses=(address,))
-    yield Update(object=replace(task, status=pending, attachments=(attachment,)))
+    yield Update(object=replace(task, status=pending, attachments=tuple(attachments)))
+
+
+def _networks_of(task: Task, space: _Space) -> Iterator[Network | str]:
+    """Its own networks in the order asked for, then ingress; a text where one is missing."""
+    for wanted in task.spec.networks:
+        network = PREDEFINED.get(wanted.target) or space.networks.get(wanted.target)
+        yield network or f"network {wanted.target} not found"
+    if any(port.publish_mode is PublishMode.INGRESS for port in task.endpoint.ports):
+        yield space.ingress or NO_INGRESS
 
 
 def _explain(task: Task, reason: str, now: datetime) -> Iterator[Op]:

@@ -1,4 +1,4 @@
-"""Addresses of one network: those in use in, the next free ones out.
+"""Addresses of one network: those in use in, the next free ones out; and which subnets are free.
 
 Invariant: an address is given to one holder at a time. The next-fit order starts behind the one given last,
 so an address just freed is the last to be given again: something on the way may be meant for its old holder.
@@ -6,7 +6,10 @@ so an address just freed is the last to be given again: something on the way may
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Address, IPv4Network
+
+from swarm.model.types import IPAMConfig
 
 
 def gateway_of(subnet: str) -> str:
@@ -19,26 +22,81 @@ def number_of(address: str) -> int:
     return int(IPv4Address(address.partition("/")[0]))
 
 
-class AddressPool:
-    """One network's addresses during one plan."""
+def spell_out(config: IPAMConfig) -> IPAMConfig:
+    """With its gateway, in the subnet's usual spelling."""
+    return IPAMConfig(
+        subnet=config.subnet,
+        ip_range=config.ip_range,
+        gateway=config.gateway or gateway_of(config.subnet),
+        auxiliary_addresses=config.auxiliary_addresses,
+    )
 
-    def __init__(self, subnet: str, *, used: set[int], last: int) -> None:
+
+def reserved(configs: Iterable[IPAMConfig]) -> set[int]:
+    """Addresses that nobody is given."""
+    return {
+        number_of(address)
+        for config in configs
+        for address in (config.gateway, *config.auxiliary_addresses.values())
+    }
+
+
+def choose_subnet(pools: Iterable[IPv4Network], size: int, taken: Collection[IPv4Network]) -> str | None:
+    """The first subnet of `size` in the pools that overlaps nothing taken; None when there is none."""
+    for pool in pools:
+        number, last = int(pool.network_address), int(pool.broadcast_address)
+        step = 1 << (32 - max(size, pool.prefixlen))
+        while number < last:
+            candidate = IPv4Network((number, max(size, pool.prefixlen)))
+            beyond = max((int(n.broadcast_address) for n in taken if n.overlaps(candidate)), default=None)
+            if beyond is None:
+                return str(candidate)
+            number = max(beyond + 1, number + step)
+            number += -number % step
+    return None
+
+
+class _Part:
+    """The addresses of one subnet that may be given."""
+
+    def __init__(self, config: IPAMConfig, last: int) -> None:
+        subnet = IPv4Network(config.subnet)
+        part = IPv4Network(config.ip_range or config.subnet)
+        self.prefix = subnet.prefixlen
+        self.first = max(int(part.network_address), int(subnet.network_address) + 1)
+        self.size = max(
+            min(int(part.broadcast_address), int(subnet.broadcast_address) - 1) - self.first + 1, 0
+        )
+        self.offset = last - self.first + 1 if self.first <= last < self.first + self.size else 0
+        self.is_full = False
+
+
+class AddressPool:
+    """One network's addresses during one plan; subnets in their order, each from behind the last address."""
+
+    def __init__(self, configs: Sequence[IPAMConfig], *, used: set[int], last: int) -> None:
         """`used` is taken over and added to; `last` is the address given most recently, 0 if none was."""
-        network = IPv4Network(subnet)
-        self._prefix = network.prefixlen
-        self._first = int(network.network_address) + 1
-        self._size = max(network.num_addresses - 2, 0)
+        self._parts = [_Part(config, last) for config in configs]
         self._used = used
-        self._offset = max(last - self._first + 1, 0)
-        self._is_full = False
+
+    @property
+    def size(self) -> int:
+        """How many addresses there are to give, if none of them was reserved."""
+        return sum(part.size for part in self._parts)
 
     def take(self) -> str | None:
         """The next free address as CIDR, or None when there is none."""
-        for step in range(0 if self._is_full else self._size):
-            number = self._first + (self._offset + step) % self._size
-            if number not in self._used:
-                self._used.add(number)
-                self._offset = number - self._first + 1
-                return f"{IPv4Address(number)}/{self._prefix}"
-        self._is_full = True
+        for part in self._parts:
+            for step in range(0 if part.is_full else part.size):
+                number = part.first + (part.offset + step) % part.size
+                if number not in self._used:
+                    self._used.add(number)
+                    part.offset = number - part.first + 1
+                    return f"{IPv4Address(number)}/{part.prefix}"
+            part.is_full = True
         return None
+
+    def give_back(self, address: str) -> None:
+        self._used.discard(number_of(address))
+        for part in self._parts:
+            part.is_full = False

@@ -10,6 +10,7 @@ caller did not see. Source: SwarmKit manager/controlapi.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -21,11 +22,12 @@ from swarm.base.errors import (
     Unavailable,
 )
 from swarm.base.failpoint import failpoint
-from swarm.base.ids import IdSource, NodeID, ServiceID
+from swarm.base.ids import IdSource, NetworkID, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
 from swarm.manager.control.cluster import change_cluster
 from swarm.manager.control.names import generate_name
+from swarm.manager.control.networks import new_network, removed_network, resolve_networks
 from swarm.manager.control.payload_versions import PayloadVersions
 from swarm.manager.control.payloads import Payloads
 from swarm.manager.control.services import (
@@ -41,14 +43,17 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
 from swarm.model.explanation import Explanation
-from swarm.model.objects import Cluster, LimitedToken, Node, Service, Task, TaskStatus
+from swarm.model.objects import Cluster, LimitedToken, Network, Node, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
-from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
+from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
+
+ATTEMPTS = 5
+"""At a change that no version of the user's goes with."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -87,9 +92,11 @@ class Control:
         Raises:
             InvalidArgument: the spec breaks a rule, or a port is taken.
             AlreadyExists: the name is taken.
+            NotFound: no such network.
         """
         if not spec.name:
             spec = replace(spec, name=self._free_name())
+        spec = resolve_networks(self.view, spec)
         validate_service(self.view, spec)
         if self.view.named(Service, spec.name):
             raise AlreadyExists(f"name conflicts with an existing object: service {spec.name} already exists")
@@ -147,6 +154,27 @@ class Control:
         """Delete the service; the orchestrator then takes its tasks down."""
         service = find(self.view, Service, reference)
         await self._store.commit([Delete(object=service)])
+
+    async def create_network(self, spec: NetworkSpec) -> Network:
+        """Store a new network; the leader gives it what the spec leaves open.
+
+        Raises: InvalidArgument, AlreadyExists, PermissionDenied, Unsupported.
+        """
+        network = new_network(self.view, spec, NetworkID(self._new_id()))
+        await self._store.commit([Create(object=network)])
+        return network
+
+    async def remove_network(self, reference: str) -> None:
+        """It is gone for users; tasks that are still stopping keep it until they are gone.
+
+        Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
+        """
+        for _ in range(ATTEMPTS):
+            with suppress(OutOfSequence):  # the leader has just allocated it
+                await self._store.commit([Update(object=removed_network(self.view, reference))])
+                return
+            await self._store.sync()
+        raise OutOfSequence
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
         """Change availability, labels and role; the node then moves into the store, or out of it.

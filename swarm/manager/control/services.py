@@ -14,6 +14,7 @@ from datetime import datetime
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument, Unsupported
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.control.networks import require_ingress, resolve_networks
 from swarm.manager.control.payloads import refuse_missing
 from swarm.manager.orchestrator.dependencies import refuse_dependencies
 from swarm.manager.orchestrator.rollout import PAUSED, UNDER_WAY, rolled_back
@@ -33,7 +34,7 @@ FROM_PREVIOUS = "previous-spec"
 
 
 def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
-    """Every rule that needs no other version of the service. Raises: InvalidArgument."""
+    """Every rule that needs no other version of the service. Raises: InvalidArgument, FailedPrecondition."""
     validate_service_spec(spec)
     placement = spec.task_template.placement
     if placement is not None:
@@ -44,6 +45,7 @@ def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
     refuse_forbidden(container_options(spec.task_template.container_spec.labels), policy)
     refuse_dependencies(view, spec)
     refuse_missing(view, spec.task_template.container_spec)
+    require_ingress(view, spec)
 
 
 def changed_service(
@@ -56,6 +58,7 @@ def changed_service(
         InvalidArgument: a rule is broken or a port is taken.
         FailedPrecondition: credentials are to come from a previous spec that there is not.
     """
+    spec = resolve_networks(view, spec)
     validate_service(view, spec)
     _refuse_other_service(service.spec, spec)
     spec = _with_credentials(service, spec, auth_from)
@@ -89,9 +92,11 @@ def rolled_back_service(view: ClusterView, service: Service, now: datetime) -> S
     Raises:
         FailedPrecondition: there is none.
         InvalidArgument: its ports are taken meanwhile, or a secret or config of its is gone.
+        NotFound: one of its networks is gone.
     """
     changed = rolled_back(view, service)
     refuse_missing(view, changed.spec.task_template.container_spec)
+    resolve_networks(view, changed.spec)  # they may be gone meanwhile
     if service.spec.mode.is_job:
         return replace(changed, job_status=next_job_status(service, changed.spec, now))
     status = UpdateStatus(state=UpdateState.ROLLBACK_STARTED, message="manually requested rollback")

@@ -1,9 +1,10 @@
 """What each node must know, and how it differs from what the node was told last. Pure.
 
 A node gets its own tasks (until their records are gone: their containers keep the logs), the secrets and
-configs of those that have not ended, and the network state that lets it carry traffic: networks, the
-endpoints on them, and published ports with their backends.
-Invariant: a node is told of no task but its own, and of no secret that none of them uses.
+configs of those that have not ended, and the network state that lets it carry traffic: the networks it has
+tasks on or a leg in, the endpoints and services on them, and published ports with their backends.
+Invariant: a node is told of no task but its own, of no secret that none of them uses, and of no network that
+it has nothing to do with.
 """
 
 from __future__ import annotations
@@ -12,7 +13,17 @@ from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, replace
 
 from swarm.base.ids import NodeID
-from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.manager.dispatcher.discovery import bare_address, is_suspect, network_services, serving_tasks
+from swarm.model.dataplane import (
+    Backend,
+    NetworkEndpoint,
+    NetworkService,
+    OverlayEndpoint,
+    OverlayNetwork,
+    PublishedPort,
+    TunnelPeer,
+)
+from swarm.model.networks import is_encrypted, mtu_of
 from swarm.model.objects import (
     Cluster,
     Config,
@@ -24,13 +35,24 @@ from swarm.model.objects import (
     Task,
     payload_id,
 )
+from swarm.model.options import service_options
 from swarm.model.payload_rules import references
+from swarm.model.port_options import PortName
 from swarm.model.specs import ConfigReference, SecretReference
 from swarm.model.task_state import TaskState
-from swarm.model.types import NodeState, PublishMode
+from swarm.model.types import Encryption, PublishMode
 from swarm.model.view import ClusterView
 
-Item = Task | OverlayNetwork | NetworkEndpoint | PublishedPort | Payload
+Item = (
+    Task
+    | Payload
+    | OverlayNetwork
+    | NetworkEndpoint
+    | PublishedPort
+    | NetworkService
+    | Encryption
+    | TunnelPeer
+)
 Items = Mapping[str, Item]
 
 
@@ -50,13 +72,27 @@ def difference(told: Items, now: Items) -> Difference:
 
 
 def shared_items(view: ClusterView) -> dict[str, Item]:
-    """The part that every node gets: endpoints and published ports."""
+    """What is the same for every node that is told of it: endpoints, services and published ports."""
     items: dict[str, Item] = {}
     for endpoint in _endpoints(view):
         items[f"endpoint/{endpoint.network_id}/{endpoint.endpoint.address}"] = endpoint
+    for service in network_services(view):
+        items[f"service/{service.network_id}/{service.service_id}"] = service
     for port in _ports(view):
         items[f"port/{port.protocol}/{port.published_port}"] = port
+    items.update(_encryption(view))
     return items
+
+
+def _encryption(view: ClusterView) -> Iterable[tuple[str, Item]]:
+    """Of the cluster's tunnel keys, the present generation, and who has which."""
+    for cluster in view.list(Cluster):
+        if cluster.encryption.generation:
+            yield "encryption", cluster.encryption
+    for node in view.list(Node):
+        if node.description.tunnel_keys:
+            peer = TunnelPeer(host=node.description.data_path_address, keys=node.description.tunnel_keys)
+            yield f"peer/{node.id}", peer
 
 
 def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, Item]:
@@ -65,10 +101,21 @@ def node_items(view: ClusterView, node_id: NodeID, shared: Items) -> dict[str, I
     items: dict[str, Item] = {f"payload/{p.id}": p for task in tasks for p in _payloads(view, task)}
     items |= {f"task/{task.id}": task for task in tasks}
     node = view.get(Node, node_id)
-    if node is not None and node.attachments:
-        items.update(_networks(view, node))
-        items.update(shared)
+    if node is None:
+        return items
+    networks = _networks(view, node, tasks)
+    items.update((f"network/{network.id}", network) for network in networks)
+    near = {network.id for network in networks}
+    items.update((key, item) for key, item in shared.items() if _concerns(item, node, near))
     return items
+
+
+def _concerns(item: Item, node: Node, networks: Set[str]) -> bool:
+    if isinstance(item, NetworkEndpoint | NetworkService):
+        return item.network_id in networks
+    if isinstance(item, Encryption | TunnelPeer):
+        return True  # keys are made before the first task comes
+    return bool(node.attachments)  # a published port
 
 
 def _is_assigned(task: Task) -> bool:
@@ -103,22 +150,27 @@ def _changed(told: Item | None, item: Item) -> bool:
     return told != item
 
 
-def _networks(view: ClusterView, node: Node) -> dict[str, Item]:
+def _networks(view: ClusterView, node: Node, tasks: Iterable[Task]) -> list[OverlayNetwork]:
     clusters = view.list(Cluster)
     port = clusters[0].data_path_port if clusters else OverlayNetwork().data_path_port
-    own = {a.network_id: _bare(a.addresses[0]) for a in node.attachments if a.addresses}
-    return {
-        f"network/{n.id}": OverlayNetwork(
+    own = {a.network_id: bare_address(a.addresses[0]) for a in node.attachments if a.addresses}
+    living = (task for task in tasks if task.status.state <= TaskState.RUNNING)
+    near = own.keys() | {a.network_id for task in living for a in task.attachments}
+    return [
+        OverlayNetwork(
             id=n.id,
             name=n.spec.name,
             vni=n.vni,
-            subnet=n.subnet,
+            subnets=n.subnets,
             data_path_port=port,
             host_address=own.get(n.id, ""),
+            internal=n.spec.internal,
+            mtu=mtu_of(n.spec),
+            encrypted=is_encrypted(n.spec),
         )
         for n in view.list(Network)
-        if n.subnet
-    }
+        if n.subnets and n.id in near
+    ]
 
 
 def _endpoints(view: ClusterView) -> Iterable[NetworkEndpoint]:
@@ -130,7 +182,7 @@ def _endpoints(view: ClusterView) -> Iterable[NetworkEndpoint]:
         holders += [t.attachments for t in view.tasks_on_node(node.id) if t.status.state <= TaskState.RUNNING]
         for attachment in (a for attachments in holders for a in attachments):
             for address in attachment.addresses:
-                endpoint = OverlayEndpoint(address=_bare(address), host=host)
+                endpoint = OverlayEndpoint(address=bare_address(address), host=host)
                 yield NetworkEndpoint(network_id=attachment.network_id, endpoint=endpoint)
 
 
@@ -150,12 +202,14 @@ class _Published:
 
 def _published(view: ClusterView) -> Iterable[_Published]:
     for service in view.list(Service):
+        preserved = service_options(service.spec.labels).port_sources
         ports = tuple(
             PublishedPort(
                 service_id=service.id,
                 protocol=p.protocol,
                 published_port=p.published_port,
                 target_port=p.target_port,
+                preserves_source=preserved.get(PortName(p.protocol, p.published_port), False),
             )
             for p in service.endpoint.ports
             if p.publish_mode is PublishMode.INGRESS
@@ -165,23 +219,12 @@ def _published(view: ClusterView) -> Iterable[_Published]:
 
 
 def _backends(view: ClusterView, tasks: Iterable[Task], ingress: Set[str]) -> tuple[Backend, ...]:
-    """Tasks that run well, are meant to, and whose node is not down, in address order."""
-    found: list[Backend] = []
-    for task in tasks:
-        runs = task.status.state is TaskState.RUNNING and not task.status.is_unhealthy
-        if not runs or task.desired_state is not TaskState.RUNNING:
-            continue
-        node = view.get(Node, task.node_id)
-        if node is None or node.status.state is NodeState.DOWN:
-            continue
-        found += [
-            Backend(address=_bare(address), suspect=node.status.state is not NodeState.READY)
-            for attachment in task.attachments
-            if attachment.network_id in ingress
-            for address in attachment.addresses
-        ]
+    """Tasks that may get new connections, in address order."""
+    found = [
+        Backend(address=bare_address(address), suspect=is_suspect(node))
+        for task, node in serving_tasks(view, tasks)
+        for attachment in task.attachments
+        if attachment.network_id in ingress
+        for address in attachment.addresses
+    ]
     return tuple(sorted(found, key=lambda b: b.address))
-
-
-def _bare(address: str) -> str:
-    return address.partition("/")[0]

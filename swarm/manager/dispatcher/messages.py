@@ -10,12 +10,12 @@ from swarm.base.ids import ClusterID, NodeID
 from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
 from swarm.manager.members import certified_role
-from swarm.model.dataplane import NetworkEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.dataplane import NetworkEndpoint, NetworkService, OverlayNetwork, PublishedPort, TunnelPeer
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Payload, Task, TaskStatus
 from swarm.model.plan import Op, Update
 from swarm.model.task_state import Owner, can_transition
-from swarm.model.types import Meta, NodeDescription
+from swarm.model.types import Encryption, Meta, NodeDescription
 from swarm.model.view import ClusterView
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
@@ -117,5 +117,11 @@ def _assignment(key: str, item: Item) -> pb.Assignment:
             return pb.Assignment(key=key, endpoint=message)
         case PublishedPort():
             return pb.Assignment(key=key, port=message)
+        case NetworkService():
+            return pb.Assignment(key=key, service=message)
         case Payload():
             return pb.Assignment(key=key, payload=message)
+        case TunnelPeer():
+            return pb.Assignment(key=key, peer=message)
+        case Encryption():
+            return pb.Assignment(key=key, encryption=message)

@@ -42,6 +42,10 @@ def events_of(write: Written | LeaderWritten, view: ClusterView, now: datetime) 
     if item is None or isinstance(item, Payload):
         return ()
     action = "remove" if new is None else "create" if old is None else "update"
+    if isinstance(item, Network) and item.is_removed:
+        if new is None:
+            return ()  # its user has removed it before
+        action = "remove"
     changed = _differences(old, new) if old is not None and new is not None else {}
     if changed is None:
         return ()
@@ -77,6 +81,8 @@ def _written_at(item: StoredObject) -> datetime | None:
 
 
 def _attributes(item: StoredObject, view: ClusterView) -> Attributes:
+    if isinstance(item, Network):
+        return {"name": item.spec.name, "type": item.spec.driver}
     if not isinstance(item, Task):
         return {"name": name_of(item)}
     node = view.get(Node, item.node_id) if item.node_id else None
@@ -103,7 +109,7 @@ def _differences(old: StoredObject, new: StoredObject) -> Attributes | None:
         case Node(), Node():
             return _of_nodes(old, new)
         case Network(), Network():
-            return {} if old.spec != new.spec else None
+            return {} if old.spec != new.spec or (new.is_removed and not old.is_removed) else None
         case Secret(), Secret():
             return {} if replace(old, meta=new.meta) != new else None
         case Config(), Config():

@@ -223,6 +223,9 @@ class Assignment(_message.Message):
     NETWORK_FIELD_NUMBER: _builtins.int
     ENDPOINT_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
+    SERVICE_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     @_builtins.property
@@ -233,6 +236,12 @@ class Assignment(_message.Message):
     def endpoint(self) -> _model_pb2.NetworkEndpoint: ...
     @_builtins.property
     def port(self) -> _model_pb2.PublishedPort: ...
+    @_builtins.property
+    def service(self) -> _model_pb2.NetworkService: ...
+    @_builtins.property
+    def peer(self) -> _model_pb2.TunnelPeer: ...
+    @_builtins.property
+    def encryption(self) -> _model_pb2.Encryption: ...
     @_builtins.property
     def payload(self) -> _model_pb2.Payload:
         """The bytes of a secret or config that a task of the node uses."""
@@ -245,13 +254,16 @@ class Assignment(_message.Message):
         network: _model_pb2.OverlayNetwork | None = ...,
         endpoint: _model_pb2.NetworkEndpoint | None = ...,
         port: _model_pb2.PublishedPort | None = ...,
+        service: _model_pb2.NetworkService | None = ...,
+        peer: _model_pb2.TunnelPeer | None = ...,
+        encryption: _model_pb2.Encryption | None = ...,
         payload: _model_pb2.Payload | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "network", b"network", "payload", b"payload", "port", b"port", "task", b"task"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "network", b"network", "payload", b"payload", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "payload", b"payload", "port", b"port", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "endpoint", b"endpoint", "item", b"item", "key", b"key", "network", b"network", "payload", b"payload", "peer", b"peer", "port", b"port", "service", b"service", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port", "payload"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["task", "network", "endpoint", "port", "service", "peer", "encryption", "payload"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 

@@ -62,6 +62,8 @@ class ContainerConfig:
     limits: Resources = field(default_factory=Resources)
     netns: Path | None = None
     """The network namespace to enter; None makes an empty one of its own."""
+    is_host_network: bool = False
+    """It stays in the host's network namespace."""
     swap_bytes: int | None = None
     """Beside the memory limit; -1 for without limit, None for none."""
     swappiness: int | None = None

@@ -78,13 +78,13 @@ def user_ids(user: User) -> dict[str, object]:
 
 
 def _namespaces(config: ContainerConfig) -> list[dict[str, object]]:
-    network: dict[str, object] = {"type": "network"}
-    if config.netns is not None:
-        network["path"] = str(config.netns)
     shared = {"pid": config.pid_host, "ipc": config.ipc_host}
     own = (kind for kind in ("pid", "ipc", "uts", "mount", "cgroup") if not shared.get(kind))
     namespaces: list[dict[str, object]] = [{"type": kind} for kind in own]
-    return [*namespaces, network]
+    if config.is_host_network:
+        return namespaces
+    path = {} if config.netns is None else {"path": str(config.netns)}
+    return [*namespaces, {"type": "network", **path}]
 
 
 def _process(config: ContainerConfig, user: User, rights: Rights, host: HostFacts) -> dict[str, object]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import IPv4Network
 
 import pytest
 from hypothesis import given
@@ -8,12 +9,12 @@ from hypothesis import strategies as st
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ServiceID
-from swarm.manager.allocator.ipam import AddressPool, gateway_of, number_of
+from swarm.manager.allocator.ipam import AddressPool, choose_subnet, gateway_of, number_of
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.model.defaults import DYNAMIC_PORTS
 from swarm.model.objects import Service
 from swarm.model.specs import ServiceSpec
-from swarm.model.types import EndpointSpec, PortConfig, Protocol, PublishMode
+from swarm.model.types import EndpointSpec, IPAMConfig, PortConfig, Protocol, PublishMode
 from swarm.model.view import Objects
 
 WEB = ServiceID("web")
@@ -65,13 +66,28 @@ def test_dynamic_ports_run_out_per_protocol() -> None:
 @given(st.lists(st.integers(1, 13), unique=True, max_size=13), st.integers(0, 14))
 def test_a_pool_gives_every_free_address_once_and_begins_behind_the_last(used: list[int], last: int) -> None:
     base = number_of("10.0.0.0")
-    pool = AddressPool("10.0.0.0/28", used={base + number for number in used}, last=base + last)
+    pool = AddressPool(
+        (IPAMConfig(subnet="10.0.0.0/28"),), used={base + number for number in used}, last=base + last
+    )
     given_out = []
     while (address := pool.take()) is not None:
         given_out.append(number_of(address) - base)
     free = [number for number in range(1, 15) if number not in used]
     assert sorted(given_out) == free
     assert given_out == [n for n in free if n > last] + [n for n in free if n <= last]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 63), st.integers(26, 32)), max_size=6),
+    st.integers(27, 30),
+)
+def test_the_first_free_subnet_is_chosen_and_only_a_full_pool_has_none(
+    numbers: list[tuple[int, int]], size: int
+) -> None:
+    pool = IPv4Network("10.0.0.0/26")
+    taken = [IPv4Network((int(pool.network_address) + n, prefix), strict=False) for n, prefix in numbers]
+    free = [s for s in pool.subnets(new_prefix=size) if not any(s.overlaps(other) for other in taken)]
+    assert choose_subnet([pool], size, taken) == (str(free[0]) if free else None)
 
 
 def test_the_gateway_is_the_first_address() -> None:

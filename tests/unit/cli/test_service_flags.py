@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from swarm.cli.mounts import parse_mount
-from swarm.cli.publish import parse_publish
+from swarm.cli.service_edit import edit_ports
+from swarm.model.publish import parse_publish, parse_unpublish
 from tests.fakes.fake_api import FakeApi
 from tests.unit.cli.conftest import Run
 
@@ -28,10 +29,34 @@ def port(target: int, published: int = 0, protocol: str = "tcp", mode: str = "in
         ("published=8080,target=80", [port(80, 8080)]),
         ("published=53,target=53,protocol=udp,mode=host", [port(53, 53, "udp", "host")]),
         ("target=80", [port(80)]),
+        ("published=80,target=80,source=preserve", [port(80, 80) | {"source": "preserve"}]),
     ],
 )
 def test_publish(text: str, ports: list[dict[str, Any]]) -> None:
     assert parse_publish(text) == ports
+
+
+def test_a_ports_source_becomes_a_label_and_goes_with_the_port() -> None:
+    spec: dict[str, Any] = {"Labels": {"a": "b"}}
+    edit_ports(spec, [port(80, 8080) | {"source": "preserve"}, port(53, 53, "udp")], ())
+    label = "swarm.port.8080/tcp.source"
+    assert spec["Labels"] == {"a": "b", label: "preserve"}
+    assert spec["EndpointSpec"]["Ports"] == [port(80, 8080), port(53, 53, "udp")]
+    edit_ports(spec, [port(81, 8080) | {"source": "masquerade"}], ())
+    assert spec["Labels"][label] == "masquerade"
+    spec["Labels"]["swarm.port.8080.source"] = "preserve"  # the short name, as another client may set it
+    edit_ports(spec, None, parse_unpublish("53/udp"))
+    assert spec["Labels"] == {"a": "b", label: "masquerade", "swarm.port.8080.source": "preserve"}
+    edit_ports(spec, None, parse_unpublish("81"))
+    assert spec["Labels"] == {"a": "b"}
+
+
+@pytest.mark.parametrize(
+    "text", ["target=80,source=preserve", "target=80,published=8080,mode=host,source=preserve"]
+)
+def test_a_source_needs_a_port_that_every_host_answers_on(text: str) -> None:
+    with pytest.raises(ValueError, match="source needs a published port in ingress mode"):
+        parse_publish(text)
 
 
 def test_mounts() -> None:

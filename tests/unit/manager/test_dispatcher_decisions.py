@@ -37,6 +37,7 @@ from swarm.model.specs import (
 from swarm.model.task_state import TaskState
 from swarm.model.types import (
     Endpoint,
+    IPAMConfig,
     NetworkAttachment,
     NodeDescription,
     NodeState,
@@ -146,7 +147,12 @@ def view():
     )
     return Objects(
         [
-            Network(id=NET, spec=NetworkSpec(name="ingress", ingress=True), subnet="10.0.0.0/24", vni=4096),
+            Network(
+                id=NET,
+                spec=NetworkSpec(name="ingress", ingress=True),
+                ipam=(IPAMConfig(subnet="10.0.0.0/24"),),
+                vni=4096,
+            ),
             Service(id=WEB, spec=ServiceSpec(name="web"), endpoint=Endpoint(ports=ports)),
             node(N1, "192.0.2.1"),
             node(N2, "192.0.2.2"),

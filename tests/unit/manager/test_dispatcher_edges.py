@@ -16,11 +16,15 @@ from swarm.model.objects import Network, Node, NodeStatus, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Update
 from swarm.model.specs import NetworkSpec
 from swarm.model.task_state import TaskState
-from swarm.model.types import NetworkAttachment, NodeDescription, NodeState
+from swarm.model.types import IPAMConfig, NetworkAttachment, NodeDescription, NodeState
 from tests.fakes.memory_cluster import lead, memory_store
 
 N1, N2, ME = NodeID("n1"), NodeID("n2"), NodeID("m1")
-NET = Network(id=NetworkID("net"), spec=NetworkSpec(name="ingress", ingress=True), subnet="10.0.0.0/24")
+NET = Network(
+    id=NetworkID("net"),
+    spec=NetworkSpec(name="ingress", ingress=True),
+    ipam=(IPAMConfig(subnet="10.0.0.0/24"),),
+)
 
 
 def a_node(node_id, address):

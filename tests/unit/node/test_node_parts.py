@@ -122,7 +122,7 @@ def test_private_keys_do_not_show():
 def test_address_pools_of_the_user():
     _, objects = found(default_address_pools=("10.20.0.0/16", "10.30.0.0/16"), subnet_size=24)
     assert objects[Cluster].default_address_pools == ("10.20.0.0/16", "10.30.0.0/16")
-    assert objects[Network].spec.subnet == "10.20.0.0/24"
+    assert objects[Cluster].subnet_size == 24
     assert check_pools(("10.0.0.0/8",), 0) == []
 
 

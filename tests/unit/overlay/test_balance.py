@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from swarm.model.dataplane import Backend, DataPlane, OverlayNetwork, PublishedPort
-from swarm.model.types import PortConfig, Protocol, PublishMode
+from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
 from swarm.overlay.balance import (
     Key,
     Rules,
@@ -69,6 +71,22 @@ def test_host_ports_lead_to_the_task_on_the_gateway() -> None:
         "add element ip swarm host_ports { udp . 53 : 172.18.0.2 . 5353 }\n"
     )
     assert render_change(after, before) == "delete element ip swarm host_ports { udp . 53 }\n"
+
+
+def test_a_port_that_keeps_addresses_leads_to_tasks_here_by_the_gateway() -> None:
+    backends = tuple(Backend(address=a) for a in ("10.0.0.5", "10.0.0.9"))
+    port = PublishedPort(published_port=80, target_port=80, backends=backends, preserves_source=True)
+    attachment = NetworkAttachment(network_id="n1", addresses=("10.0.0.5/24",))
+    here = TaskRecord(task_id="t1", gateway_address="172.18.0.2", attachments=(attachment,))
+    plain = plan_rules(DataPlane(ports=(replace(port, preserves_source=False),)), [here], SUBNET)
+    kept = plan_rules(DataPlane(ports=(port,)), [here], SUBNET)
+    dnat = "meta l4proto tcp dnat ip to numgen inc mod 2 map"
+    assert render_change(plain, kept).splitlines() == [
+        "flush chain ip swarm port-tcp-80",
+        f'add rule ip swarm port-tcp-80 iifname "swarm-gw" {dnat} {{ 0 : 10.0.0.5 . 80, 1 : 10.0.0.9 . 80 }}',
+        f"add rule ip swarm port-tcp-80 {dnat} {{ 0 : 172.18.0.2 . 80, 1 : 10.0.0.9 . 80 }}",
+    ]
+    assert (shape_of(plain).chains["port-tcp-80"], shape_of(kept).chains["port-tcp-80"]) == (1, 2)
 
 
 def test_another_tunnel_port_makes_the_table_anew() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.model.dataplane import OverlayEndpoint, OverlayNetwork
+from swarm.model.dataplane import DataPlane, NetworkService, OverlayEndpoint, OverlayNetwork
 from swarm.overlay.plan import (
     CreateSandbox,
     DeleteEndpoint,
@@ -16,6 +16,7 @@ from swarm.overlay.plan import (
     SetEndpoint,
     SetLeg,
     SetTunnel,
+    SetVirtual,
     Underlay,
     address_of,
     mac_of,
@@ -30,10 +31,20 @@ def network(endpoints: dict[str, str], *, host_address: str = "10.0.0.2", vni: i
     return OverlayNetwork(
         id="n1",
         vni=vni,
-        subnet="10.0.0.0/24",
+        subnets=("10.0.0.0/24",),
         host_address=host_address,
         endpoints=tuple(OverlayEndpoint(address=a, host=h) for a, h in endpoints.items()),
     )
+
+
+def plan(
+    networks: list[OverlayNetwork],
+    observed: dict[str, ObservedNetwork],
+    underlay: Underlay,
+    virtual: frozenset[str] = frozenset(),
+) -> tuple[Op, ...]:
+    services = tuple(NetworkService(network_id="n1", service_id=a, virtual_ip=a) for a in virtual)
+    return plan_networks(DataPlane(networks=tuple(networks), services=services), observed, underlay)
 
 
 def perform(observed: dict[str, ObservedNetwork], ops: tuple[Op, ...]) -> dict[str, ObservedNetwork]:
@@ -57,6 +68,12 @@ def perform(observed: dict[str, ObservedNetwork], ops: tuple[Op, ...]) -> dict[s
             case DeleteEndpoint():
                 rest = {a: h for a, h in found.endpoints.items() if a != op.address}
                 found = replace(found, endpoints=rest)
+            case SetVirtual():
+                found = replace(
+                    found,
+                    virtual=(found.virtual - {*op.removed}) | {*op.added},
+                    routes=found.routes | {*op.routes},
+                )
             case RemoveSandbox():
                 del state[op.network_id]
                 continue
@@ -65,7 +82,7 @@ def perform(observed: dict[str, ObservedNetwork], ops: tuple[Op, ...]) -> dict[s
 
 
 def test_own_endpoints_need_no_entry() -> None:
-    ops = plan_networks([network({"10.0.0.5": "192.0.2.1", "10.0.0.6": "192.0.2.2"})], {}, UNDERLAY)
+    ops = plan([network({"10.0.0.5": "192.0.2.1", "10.0.0.6": "192.0.2.2"})], {}, UNDERLAY)
     assert [type(op) for op in ops] == [CreateSandbox, SetTunnel, SetLeg, SetEndpoint]
     assert ops[0] == CreateSandbox(network_id="n1", mtu=1450)
     assert ops[-1] == SetEndpoint(network_id="n1", address="10.0.0.6", host="192.0.2.2")
@@ -73,16 +90,22 @@ def test_own_endpoints_need_no_entry() -> None:
 
 def test_a_network_stays_while_a_task_is_in_it() -> None:
     found = ObservedNetwork(network_id="n1", has_bridge=True, task_ports=frozenset({"p0a000005"}))
-    assert plan_networks([], {"n1": found}, UNDERLAY) == ()
+    assert plan([], {"n1": found}, UNDERLAY) == ()
     empty = replace(found, task_ports=frozenset())
-    assert plan_networks([], {"n1": empty}, UNDERLAY) == (RemoveSandbox(network_id="n1"),)
+    assert plan([], {"n1": empty}, UNDERLAY) == (RemoveSandbox(network_id="n1"),)
 
 
 def test_another_vni_makes_the_tunnel_and_its_entries_anew() -> None:
     first = network({"10.0.0.6": "192.0.2.2"})
-    state = perform({}, plan_networks([first], {}, UNDERLAY))
-    ops = plan_networks([replace(first, vni=4097)], state, UNDERLAY)
+    state = perform({}, plan([first], {}, UNDERLAY))
+    ops = plan([replace(first, vni=4097)], state, UNDERLAY)
     assert [type(op) for op in ops] == [SetTunnel, SetEndpoint]
+
+
+def test_a_virtual_address_needs_a_route_to_its_tasks() -> None:
+    virtual = frozenset({"10.0.0.200"})
+    ops = plan([network({})], perform({}, plan([network({})], {}, UNDERLAY)), UNDERLAY, virtual)
+    assert ops == (SetVirtual(network_id="n1", routes=("10.0.0.0/24",), added=("10.0.0.200",)),)
 
 
 def test_mac_holds_the_address() -> None:
@@ -100,15 +123,23 @@ desired_networks = st.builds(
 ) | st.just([])
 
 
-@given(desired_networks, desired_networks, st.integers(0, 30))
+virtual_addresses = st.frozensets(st.integers(200, 205).map(lambda n: f"10.0.0.{n}"))
+
+
+@given(desired_networks, desired_networks, st.integers(0, 30), virtual_addresses, virtual_addresses)
 def test_any_prefix_of_a_plan_leads_on_to_the_goal(
-    before: list[OverlayNetwork], after: list[OverlayNetwork], crash_after: int
+    before: list[OverlayNetwork],
+    after: list[OverlayNetwork],
+    crash_after: int,
+    former: frozenset[str],
+    virtual: frozenset[str],
 ) -> None:
-    state = perform({}, plan_networks(before, {}, UNDERLAY))
-    assert plan_networks(before, state, UNDERLAY) == ()
-    state = perform(state, plan_networks(after, state, UNDERLAY)[:crash_after])
-    state = perform(state, plan_networks(after, state, UNDERLAY))
-    assert plan_networks(after, state, UNDERLAY) == ()
+    state = perform({}, plan(before, {}, UNDERLAY, former))
+    assert plan(before, state, UNDERLAY, former) == ()
+    state = perform(state, plan(after, state, UNDERLAY, virtual)[:crash_after])
+    state = perform(state, plan(after, state, UNDERLAY, virtual))
+    assert plan(after, state, UNDERLAY, virtual) == ()
     if after:
         remote = {e.address: e.host for e in after[0].endpoints if e.host != UNDERLAY.address}
         assert dict(state["n1"].endpoints) == remote
+        assert state["n1"].virtual == virtual

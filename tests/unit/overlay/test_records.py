@@ -78,7 +78,16 @@ def test_files_give_back_what_was_saved(tmp_path: Path) -> None:
     record = TaskRecord(
         task_id="t1",
         gateway_address="172.18.0.2",
-        attachments=(NetworkAttachment(network_id="n1", addresses=("10.0.0.5/24",)),),
+        attachments=(
+            NetworkAttachment(
+                network_id="n1",
+                addresses=("10.0.0.5/24",),
+                subnets=("10.0.0.0/24", "10.0.1.0/24"),
+                internal=True,
+            ),
+            NetworkAttachment(network_id="n2", addresses=("10.2.0.5/24",)),
+        ),
+        is_internal=True,
         host_ports=(host_port(8080), host_port(53, 5353, Protocol.UDP)),
         slot="web.1",
     )

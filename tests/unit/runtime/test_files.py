@@ -7,8 +7,9 @@ import os
 import pytest
 
 from swarm.base.clock import FakeClock
-from swarm.base.errors import InvalidArgument, NotFound
+from swarm.base.errors import Fatal, InvalidArgument, NotFound
 from swarm.worker.runtime import kernel
+from swarm.worker.runtime.mounts import Root, land
 from swarm.worker.volumes import VolumeStore
 
 
@@ -43,6 +44,17 @@ def test_a_mount_target_is_made_where_it_lands(root):
     assert (path / "etc/hosts").is_file()
     assert kernel.resolve_target(path, fd, "/absolute", directory=True) == "/etc"
     assert kernel.resolve_target(path, fd, "/../..", directory=True) == "/"
+
+
+def test_a_mount_covers_sys_only_if_its_user_says_so(root):
+    path, fd = root
+    inside = Root(path, fd, path.parent / "own")
+    (path / "sent").symlink_to("/sys")
+    assert land(inside, "/sys", directory=True) == "/sys"
+    assert land(inside, "/sys/fs/", directory=True) == "/sys/fs"
+    for target in ("/sent", "/sent/fs", "/proc", "/etc/..", "/proc/sys"):
+        with pytest.raises(Fatal, match="invalid mount target"):
+            land(inside, target, directory=True)
 
 
 def test_a_dangling_link_is_no_way_out(root):

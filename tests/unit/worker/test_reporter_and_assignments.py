@@ -9,7 +9,15 @@ import pytest
 
 from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.ids import NetworkID, ServiceID, TaskID
-from swarm.model.dataplane import Backend, NetworkEndpoint, OverlayEndpoint, OverlayNetwork, PublishedPort
+from swarm.model.dataplane import (
+    Backend,
+    NetworkEndpoint,
+    NetworkService,
+    OverlayEndpoint,
+    OverlayNetwork,
+    PublishedPort,
+    ServiceBackend,
+)
 from swarm.model.objects import Payload, Task, TaskStatus
 from swarm.model.task_state import TaskState
 from swarm.proto import codec
@@ -165,6 +173,22 @@ def backend(address):
     return Backend(address=address)
 
 
+def service(*addresses):
+    backends = tuple(ServiceBackend(address=address, names=("web.1",)) for address in addresses)
+    item = NetworkService(network_id="n", service_id="s", name="web", backends=backends)
+    return "service/n/s", "service", item
+
+
+def test_a_services_change_is_the_networks_business():
+    known = Assignments()
+    known.take(message(0, NETWORK, service("10.0.0.2")))
+    changes = known.take(message(1, service("10.0.0.2", "10.0.0.3")))
+    assert changes.network_changed
+    assert [b.address for b in known.data_plane().services[0].backends] == ["10.0.0.2", "10.0.0.3"]
+    known.take(message(2, removals=["service/n/s"]))
+    assert known.data_plane().services == ()
+
+
 def test_complete_then_changes():
     known = Assignments()
     first = known.take(
@@ -192,9 +216,9 @@ def test_a_change_of_tasks_alone_does_not_touch_the_network():
 
 def test_complete_forgets_what_was_known_before():
     known = Assignments()
-    known.take(message(0, NETWORK, endpoint("10.0.0.2"), port("10.0.0.2")))
+    known.take(message(0, NETWORK, endpoint("10.0.0.2"), port("10.0.0.2"), service("10.0.0.2")))
     known.take(message(0, NETWORK))
-    assert known.data_plane().ports == ()
+    assert known.data_plane().ports == known.data_plane().services == ()
     assert known.data_plane().networks[0].endpoints == ()
 
 

@@ -23,7 +23,7 @@ from swarm.model.types import (
 )
 from swarm.worker.images.image import ImageConfig
 from swarm.worker.images.login import registry_login
-from swarm.worker.task_config import Base, NodeFacts, container_config
+from swarm.worker.task_config import Base, NodeFacts, container_config, resolvers
 
 NODE = NodeFacts(hostname="h7", architecture="x86_64", nameservers=("10.0.0.53",))
 IMAGE = ImageConfig(env=("A=image",), cmd=("serve",), user="web", working_dir="/srv", volumes=("/data",))
@@ -100,6 +100,18 @@ def test_hosts_names_servers_and_the_log():
         ("ndots:2",),
     )
     assert (made.log.max_bytes, made.log.max_files) == (1 << 20, 7)
+
+
+def test_a_task_with_names_asks_the_hosts_name_server_which_asks_the_others():
+    node = replace(NODE, resolvers=("127.0.0.53",))
+    dns = DNSConfig(nameservers=("9.9.9.9",), search=("example.org",))
+    base = Base(image=IMAGE, lower_dirs=(), netns=None, resolver="127.0.0.11")
+    named = replace(TASK, spec=replace(TASK.spec, container_spec=ContainerSpec(image="web", dns_config=dns)))
+    made = container_config(named, base, node)
+    assert (made.nameservers, made.dns_search) == (("127.0.0.11",), ("example.org",))
+    assert made.dns_options == ("ndots:0",)
+    assert resolvers(named, node) == ("9.9.9.9",)
+    assert resolvers(TASK, node) == ("127.0.0.53",)
 
 
 def test_our_labels_and_privileges_meet_in_one_place():

@@ -1,6 +1,6 @@
 """--publish: the short form `[PUBLISHED:]TARGET[/PROTOCOL]` and the long form `published=,target=,...`. Pure.
 
-Out: PortConfig objects of the API. Raises ValueError with Docker's words.
+Out: PortConfig objects of the API, with our `source` beside. Raises ValueError with Docker's words.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 PROTOCOLS = ("tcp", "udp", "sctp")
+SOURCE = "source"
+"""An option of ours beside the API's fields: `edit_ports` turns it into a label of the service."""
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -37,22 +39,15 @@ def _parse_long(text: str) -> dict[str, Any]:
         key, equals, value = field.partition("=")
         if not equals or not key:
             raise ValueError(f"invalid field: {field}")
-        value = value.lower()
-        match key.strip().lower():
-            case "protocol":
-                port["Protocol"] = _protocol(value, "invalid protocol value")
-            case "mode" if value in ("ingress", "host"):
-                port["PublishMode"] = value
-            case "mode":
-                raise ValueError(f"invalid publish mode value (ingress or host): {value}")
-            case "target":
-                port["TargetPort"] = _port(value, "target")
-            case "published":
-                port["PublishedPort"] = _port(value, "published")
-            case _:
-                raise ValueError(f"invalid field key: {key}")
+        known = _FIELDS.get(key.strip().lower())
+        if known is None:
+            raise ValueError(f"invalid field key: {key}")
+        name, read = known
+        port[name] = read(value.lower())
     if "TargetPort" not in port:
         raise ValueError("missing mandatory field 'target'")
+    if SOURCE in port and ("PublishedPort" not in port or port["PublishMode"] != "ingress"):
+        raise ValueError("source needs a published port in ingress mode")
     return port
 
 
@@ -66,6 +61,27 @@ def _port(value: str, name: str) -> int:
     if not value.isdecimal() or not 0 < int(value) <= 65535:
         raise ValueError(f"invalid {name} port ({value}): it is a number from 1 to 65535")
     return int(value)
+
+
+def _mode(value: str) -> str:
+    if value not in ("ingress", "host"):
+        raise ValueError(f"invalid publish mode value (ingress or host): {value}")
+    return value
+
+
+def _source(value: str) -> str:
+    if value not in ("preserve", "masquerade"):
+        raise ValueError(f"invalid source value (preserve or masquerade): {value}")
+    return value
+
+
+_FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "protocol": ("Protocol", lambda value: _protocol(value, "invalid protocol value")),
+    "mode": ("PublishMode", _mode),
+    "target": ("TargetPort", lambda value: _port(value, "target")),
+    "published": ("PublishedPort", lambda value: _port(value, "published")),
+    "source": (SOURCE, _source),
+}
 
 
 def _parse_short(text: str) -> list[dict[str, Any]]:

@@ -1,0 +1,84 @@
+"""Services on an overlay: through the virtual address against straight to the task, names, and changes.
+
+One nginx on h1, a task that asks on h2, both on one overlay; wrk runs in the asking task's network.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from statistics import median
+
+from bench.cluster import Cluster
+from bench.report import Figure
+from swarm.base.errors import SwarmError
+
+NETWORK = "bench"
+REQUESTS_AT_LEAST, CONNECTIONS_AT_LEAST = 0.9, 0.85
+ANSWERS_AT_LEAST = 20_000.0
+SERVICES, CHANGE_AT_MOST_MS = 500, 100.0
+_CLOSE = ("-H", "Connection: close")
+
+
+def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
+    rounds = 1 if quick else 8
+    cluster.run("h1", "swarm", "network", "create", "-d", "overlay", NETWORK)
+    cluster.create("shop", "--network", NETWORK, "--constraint", "node.hostname==h1", "nginx")
+    cluster.create(
+        "ask", "--network", NETWORK, "--constraint", "node.hostname==h2", "busybox", "sleep", "9999"
+    )
+    for name in ("shop", "ask"):
+        cluster.wait_running(name, 1)
+    asking = f"--net=/run/swarm/netns/{cluster.task('ask')['ID']}"
+    inside = ("nsenter", asking)
+    straight = str(cluster.task("shop")["NetworksAttachments"][0]["Addresses"][0]).partition("/")[0]
+    virtual = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
+    for name, more, at_least in (
+        ("requests through a virtual address, to another host", (), REQUESTS_AT_LEAST),
+        ("new connections through a virtual address", _CLOSE, CONNECTIONS_AT_LEAST),
+    ):
+        direct: list[float] = []
+        through: list[float] = []
+        for _ in range(rounds):
+            direct.append(_load(cluster, (*inside, "wrk", *more), straight))
+            through.append(_load(cluster, (*inside, "wrk", *more), virtual))
+        yield Figure(name=name, measured=median(through), unit="/s", peer=median(direct), at_least=at_least)
+    answers = [
+        float(cluster.run("h2", *inside, sys.executable, "-m", "bench.ask_names", "shop", "1"))
+        for _ in range(rounds)
+    ]
+    yield Figure(
+        name="answers of a host's name server", measured=median(answers), unit="/s", at_least=ANSWERS_AT_LEAST
+    )
+    cluster.run("h1", "swarm", "service", "rm", "shop")
+    cluster.remove("ask", "h1", "h2")
+    cluster.run("h1", "swarm", "network", "rm", NETWORK)
+    own = ("unshare", "--net", "--mount", sys.executable, "-m", "bench.many_services")
+    changes = cluster.run("h2", *own, str(SERVICES), "3" if quick else "20").split()
+    yield Figure(
+        name=f"one change among {SERVICES} services, on a host",
+        measured=median(map(float, changes)),
+        unit="ms",
+        at_most=CHANGE_AT_MOST_MS,
+    )
+
+
+# As a program in the task's network would: by the resolver's address, without the container's files.
+_RESOLVE = """
+import socket, struct, sys
+name = sys.argv[1].encode()
+query = struct.pack("!HHHHHHB", 1, 256, 1, 0, 0, 0, len(name)) + name + struct.pack("!BHH", 0, 1, 1)
+with socket.socket(type=socket.SOCK_DGRAM) as client:
+    client.settimeout(5)
+    client.sendto(query, ("127.0.0.11", 53))
+    print(socket.inet_ntoa(client.recv(512)[-4:]))
+"""
+
+
+def _load(cluster: Cluster, wrk: tuple[str, ...], target: str) -> float:
+    said = cluster.run("h2", *wrk, "-t", "1", "-c", "16", "-d", "1s", f"http://{target}/")
+    found = re.search(r"Requests/sec:\s*([\d.]+)", said)
+    if found is None or "Non-2xx" in said:
+        raise SwarmError(f"wrk against {target}: {said}")
+    return float(found[1])

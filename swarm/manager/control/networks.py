@@ -1,0 +1,132 @@
+"""What creating or removing a network, or naming one in a service, makes of the cluster. Pure.
+
+Invariant: a stored service names networks by their ids, and only such as there were; a network that a service
+names is not removed. One that tasks still use is gone at once for its user, and for them when they are gone.
+Source: SwarmKit manager/controlapi/network.go, service.go (validateNetworks).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from swarm.base.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unsupported,
+)
+from swarm.base.ids import NetworkID
+from swarm.manager.allocator.networks import find_overlap, users_of
+from swarm.model.network_rules import validate_attachments, validate_network_spec
+from swarm.model.networks import (
+    MACVLAN,
+    PREDEFINED,
+    find_ingress,
+    find_network,
+    is_encrypted,
+    list_networks,
+    needs_ingress,
+    vni_of,
+)
+from swarm.model.objects import Network, Node, Service
+from swarm.model.specs import NetworkSpec, ServiceSpec
+from swarm.model.validation import validate_labels
+from swarm.model.view import ClusterView
+
+
+def new_network(view: ClusterView, spec: NetworkSpec, network_id: NetworkID) -> Network:
+    """Raises: InvalidArgument, AlreadyExists, PermissionDenied for a predefined name, Unsupported."""
+    if spec.name in PREDEFINED:
+        raise PermissionDenied(f"operation is not permitted on predefined {spec.name} network")
+    validate_network_spec(spec)
+    validate_labels(spec.labels)
+    _refuse_unsupported(spec)
+    others = list_networks(view)
+    if any(other.spec.name == spec.name for other in others):
+        raise AlreadyExists(f"network with name {spec.name} already exists")
+    ingress = find_ingress(view)
+    if spec.ingress and ingress is not None:
+        raise AlreadyExists(f"ingress network ({ingress.id}) is already present")
+    vni = vni_of(spec)
+    for other in view.list(Network):
+        if vni and vni in (other.vni, vni_of(other.spec)):
+            raise InvalidArgument(
+                f"VXLAN network identifier {vni} is already in use by network {other.spec.name}"
+            )
+    overlap = find_overlap(spec, view.list(Network), view.list(Node))
+    if overlap:
+        raise InvalidArgument(overlap)
+    return Network(id=network_id, spec=spec, vni=vni)
+
+
+def _refuse_unsupported(spec: NetworkSpec) -> None:
+    if is_encrypted(spec):
+        raise Unsupported("encrypted networks are not supported by this version: leave out --opt encrypted")
+    if spec.driver == MACVLAN or spec.config_only or spec.config_from:
+        raise Unsupported("macvlan and config-only networks are not supported by this version")
+
+
+def removed_network(view: ClusterView, reference: str) -> Network:
+    """The network as its user no longer has it; the leader deletes it when its last task is gone.
+
+    Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
+    """
+    network = find_network(view, reference)
+    name = network.spec.name
+    if network.id in PREDEFINED:
+        raise PermissionDenied(f"{name} is a pre-defined network and cannot be removed")
+    if network.is_removed:
+        raise NotFound("network", reference)
+    for service in users_of(view, network.id):
+        raise FailedPrecondition(f"network {name} is in use by service {service.spec.name}")
+    if network.spec.ingress:
+        for service in view.list(Service):
+            if needs_ingress(service.spec.endpoint_spec):
+                raise FailedPrecondition(
+                    f"ingress network cannot be removed because service {service.spec.name} depends on it"
+                )
+    return replace(network, is_removed=True)
+
+
+def unused_networks(view: ClusterView) -> list[Network]:
+    """What `network prune` may remove: no service names it, and it is not the ingress network."""
+    return [
+        network
+        for network in list_networks(view)
+        if not network.spec.ingress and not users_of(view, network.id)
+    ]
+
+
+def require_ingress(view: ClusterView, spec: ServiceSpec) -> None:
+    """Raises FailedPrecondition where ports are to be published and no network is there to serve them."""
+    if needs_ingress(spec.endpoint_spec) and find_ingress(view) is None:
+        raise FailedPrecondition("service needs ingress network, but no ingress network is present")
+
+
+def resolve_networks(view: ClusterView, spec: ServiceSpec) -> ServiceSpec:
+    """`spec` with its networks by their ids.
+
+    Raises:
+        NotFound, Ambiguous: no such network.
+        InvalidArgument: the service cannot be on it.
+    """
+    template = spec.task_template
+    if not template.networks:
+        return spec
+    found = []
+    for wanted in template.networks:
+        network = find_network(view, wanted.target)
+        if network.is_removed:
+            raise NotFound("network", wanted.target)
+        if network.spec.ingress:
+            raise InvalidArgument(
+                f'Service cannot be explicitly attached to the ingress network "{network.spec.name}"'
+            )
+        if network.spec.config_only:
+            raise InvalidArgument(f"network {network.spec.name} is config-only: no service can be on it")
+        found.append(replace(wanted, target=network.id))
+    resolved = replace(spec, task_template=replace(template, networks=tuple(found)))
+    validate_attachments(resolved)
+    return resolved

@@ -1,0 +1,157 @@
+"""What networks, and services on networks, must fulfil before they are stored.
+
+In: specs. Out: nothing, or `InvalidArgument` with the sentence that Docker prints where it has one. Rules
+that need other objects (a name that is taken, subnets that overlap) belong to `swarm.manager.control`.
+Source: SwarmKit controlapi/network.go.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
+
+from swarm.base.errors import InvalidArgument
+from swarm.model.networks import (
+    ENCRYPTED_OPTION,
+    HOST,
+    MACVLAN,
+    MTU_OPTION,
+    NONE,
+    OVERLAY,
+    PREDEFINED,
+    VNI_OPTION,
+    mtu_of,
+    needs_ingress,
+    vni_of,
+)
+from swarm.model.specs import NetworkSpec, ServiceSpec
+from swarm.model.types import IPAMConfig, NetworkAttachmentConfig
+
+_NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?")
+_ALIAS = re.compile(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9_])?")
+_OPTIONS = {OVERLAY: frozenset({MTU_OPTION, VNI_OPTION, ENCRYPTED_OPTION}), MACVLAN: frozenset[str]()}
+SMALLEST_PREFIX = 29
+"""A /29 has six addresses; a network below it could hold next to nothing."""
+LARGEST_PREFIX = 8
+
+
+def validate_network_spec(spec: NetworkSpec) -> None:
+    """Raises InvalidArgument for the first rule that is broken."""
+    _check_name(spec.name)
+    if spec.driver not in _OPTIONS:
+        raise InvalidArgument(
+            f'network driver "{spec.driver}" is not there: overlay, and macvlan with --config-from, are'
+        )
+    for name in spec.options:
+        if name not in _OPTIONS[spec.driver]:
+            raise InvalidArgument(f"unknown option {name} of a network with driver {spec.driver}")
+    mtu_of(spec)
+    vni_of(spec)
+    _check_ingress(spec)
+    _check_ipam(spec.ipam)
+
+
+def _check_name(name: str) -> None:
+    if not name:
+        raise InvalidArgument("meta: name must be provided")
+    if not _NAME.fullmatch(name):
+        raise InvalidArgument("name must be valid as a DNS name component")
+
+
+def _check_ingress(spec: NetworkSpec) -> None:
+    if not spec.ingress:
+        return
+    if spec.driver != OVERLAY:
+        raise InvalidArgument("only overlay driver is currently supported for swarm ingress network")
+    if spec.attachable:
+        raise InvalidArgument("ingress network cannot be attachable")
+    if spec.internal:
+        raise InvalidArgument("ingress network cannot be internal")
+
+
+def _check_ipam(configs: Collection[IPAMConfig]) -> None:
+    subnets: list[IPv4Network] = []
+    for config in configs:
+        if not config.subnet:
+            if config != IPAMConfig() or len(configs) > 1:
+                raise InvalidArgument("ipam configuration: a gateway, range or aux address needs its subnet")
+            continue
+        subnet = _subnet(config.subnet)
+        if any(subnet.overlaps(other) for other in subnets):
+            raise InvalidArgument(f"ipam configuration: subnet {subnet} overlaps another one of the network")
+        subnets.append(subnet)
+        _check_inside(config, subnet)
+
+
+def _subnet(text: str) -> IPv4Network:
+    if ":" in text:
+        raise InvalidArgument(f"IPv6 is not supported on networks by this version: leave out subnet {text}")
+    try:
+        subnet = IPv4Network(text)
+    except (AddressValueError, NetmaskValueError, ValueError):
+        raise InvalidArgument(f"ipam configuration: invalid subnet {text}") from None
+    if not LARGEST_PREFIX <= subnet.prefixlen <= SMALLEST_PREFIX:
+        raise InvalidArgument(
+            f"ipam configuration: invalid subnet {text}: its mask must be from /{LARGEST_PREFIX} to "
+            f"/{SMALLEST_PREFIX}"
+        )
+    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
+        raise InvalidArgument(f"ipam configuration: invalid subnet {text}: not an address range for hosts")
+    return subnet
+
+
+def _check_inside(config: IPAMConfig, subnet: IPv4Network) -> None:
+    if config.ip_range:
+        try:
+            part = IPv4Network(config.ip_range)
+        except (AddressValueError, NetmaskValueError, ValueError):
+            raise InvalidArgument(f"ipam configuration: invalid range {config.ip_range}") from None
+        if not part.subnet_of(subnet):
+            raise InvalidArgument(
+                f"ipam configuration: subnet {config.subnet} does not contain range {config.ip_range}"
+            )
+    if config.gateway:
+        _check_address("gateway", config.gateway, subnet)
+    for name, address in config.auxiliary_addresses.items():
+        _check_address(f"auxiliary address {name}", address, subnet)
+
+
+def _check_address(what: str, text: str, subnet: IPv4Network) -> None:
+    try:
+        address = IPv4Address(text)
+    except ValueError:
+        raise InvalidArgument(f"ipam configuration: invalid {what} {text}") from None
+    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
+        raise InvalidArgument(f"ipam configuration: subnet {subnet} does not contain {what} {text}")
+
+
+def validate_attachments(spec: ServiceSpec) -> None:
+    """Of a service; its networks are named by their ids already."""
+    wanted = spec.task_template.networks
+    ids = [config.target for config in wanted]
+    for config in wanted:
+        _check_attachment(config)
+        if ids.count(config.target) > 1:
+            raise InvalidArgument(f"network {config.target} is given twice")
+    for alone in (HOST, NONE):
+        if alone in ids and len(ids) > 1:
+            raise InvalidArgument(f"network {alone} cannot be combined with other networks")
+        if alone in ids and needs_ingress(spec.endpoint_spec):
+            raise InvalidArgument(
+                f"network {alone} cannot serve ports published in ingress mode: use mode=host"
+            )
+    if NONE in ids and spec.endpoint_spec and spec.endpoint_spec.ports:
+        raise InvalidArgument("network none cannot serve published ports")
+
+
+def _check_attachment(config: NetworkAttachmentConfig) -> None:
+    if config.target in PREDEFINED and config.aliases:
+        raise InvalidArgument(f"network-scoped alias is not supported on network {config.target}")
+    for alias in config.aliases:
+        if not _ALIAS.fullmatch(alias):
+            raise InvalidArgument(
+                f"invalid network alias {alias!r}: letters, digits, '-', '_' and '.', at most 63"
+            )
+    for name in config.driver_opts:
+        raise InvalidArgument(f"unknown driver option {name} of an attachment to a network")

@@ -1,0 +1,160 @@
+"""`/networks` as clients of the Docker Engine API read and write it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fakes.api_http import Http, web_spec
+from tests.fakes.fake_backend import FakeBackend
+
+FRONT = {
+    "Name": "front",
+    "CheckDuplicate": True,
+    "Driver": "overlay",
+    "Attachable": True,
+    "IPAM": {
+        "Driver": "default",
+        "Options": {},
+        "Config": [
+            {
+                "Subnet": "10.9.0.0/24",
+                "IPRange": "10.9.0.128/25",
+                "AuxiliaryAddresses": {"printer": "10.9.0.9"},
+            }
+        ],
+    },
+    "Options": {"com.docker.network.driver.mtu": "1400"},
+    "Labels": {"team": "a"},
+}
+
+
+async def created(http: Http, **changed: object) -> str:
+    status, found, _ = await http.ask("POST", "/networks/create", FRONT | changed)
+    assert status == 201
+    assert found["Warning"] == ""
+    return found["Id"]
+
+
+async def test_a_network_is_shown_as_it_was_asked_for(http: Http, cluster: FakeBackend) -> None:
+    made = await created(http)
+    shown = await http.get("/networks/front")
+    assert shown["Id"] == made
+    assert (shown["Scope"], shown["Driver"], shown["EnableIPv4"]) == ("swarm", "overlay", True)
+    assert (shown["Attachable"], shown["Internal"], shown["Ingress"]) == (True, False, False)
+    assert shown["IPAM"]["Config"] == FRONT["IPAM"]["Config"]
+    assert shown["Options"] == FRONT["Options"]
+    assert shown["Labels"] == FRONT["Labels"]
+    assert shown["Peers"] == []
+    assert (await http.get("/networks/front", verbose="1"))["Services"] == {}
+
+
+async def test_lists_are_filtered(http: Http, cluster: FakeBackend) -> None:
+    await created(http)
+    for filters, names in (
+        ('{"type":["custom"]}', {"front"}),
+        ('{"type":["builtin"]}', {"bridge", "host", "none", "ingress"}),
+        ('{"scope":["local"]}', {"bridge", "host", "none"}),
+        ('{"label":["team=a"]}', {"front"}),
+        ('{"driver":["null"]}', {"none"}),
+        ('{"dangling":["true"]}', {"front"}),
+        ('{"name":["fro"]}', {"front"}),
+    ):
+        assert {found["Name"] for found in await http.get("/networks", filters=filters)} == names
+
+
+async def test_a_service_names_networks_and_is_shown_their_ids(http: Http, cluster: FakeBackend) -> None:
+    made = await created(http)
+    spec = web_spec(name="shop")
+    spec["Networks"] = [{"Target": "front", "Aliases": ["s"]}]  # where clients before 1.25 put them
+    assert (await http.ask("POST", "/services/create", spec))[0] == 201
+    shown = await http.get("/services/shop")
+    assert shown["Spec"]["TaskTemplate"]["Networks"] == [{"Target": made, "Aliases": ["s"]}]
+    assert await http.refused("DELETE", "/networks/front") == (
+        400,
+        "network front is in use by service shop",
+    )
+    for target, status, text in (
+        ("nobody", 404, "network nobody not found"),
+        ("ingress", 400, 'Service cannot be explicitly attached to the ingress network "ingress"'),
+    ):
+        template = spec["TaskTemplate"] | {"Networks": [{"Target": target}]}
+        body = {"Name": "other", "TaskTemplate": template}
+        assert await http.refused("POST", "/services/create", body) == (status, text)
+
+
+async def test_removed_networks_are_gone_for_their_users(http: Http, cluster: FakeBackend) -> None:
+    first = await created(http)
+    assert (await http.ask("DELETE", "/networks/front"))[0] == 204
+    assert await http.refused("DELETE", "/networks/front") == (404, "network front not found")
+    assert await http.refused("GET", "/networks/front") == (404, "network front not found")
+    # Its subnet is not free before the leader has seen that nobody uses it.
+    other = FRONT["IPAM"] | {"Config": []}
+    assert await created(http, IPAM=other) != first
+
+
+async def test_the_networks_of_every_host(http: Http, cluster: FakeBackend) -> None:
+    for name in ("bridge", "host", "none"):
+        assert (await http.get(f"/networks/{name}"))["Scope"] == "local"
+        assert (await http.get(f"/networks/{name}", scope="swarm"))["Scope"] == "swarm"
+        assert (await http.refused("DELETE", f"/networks/{name}"))[0] == 403
+        body = {"Name": name, "Driver": "overlay"}
+        assert (await http.refused("POST", "/networks/create", body))[0] == 403
+
+
+async def test_outside_of_a_swarm(http: Http, backend: FakeBackend) -> None:
+    assert {found["Name"] for found in await http.get("/networks")} == {"bridge", "host", "none"}
+    assert (await http.refused("POST", "/networks/create", FRONT))[0] == 503
+
+
+async def test_what_is_not_attachable_is_not_attached(http: Http, cluster: FakeBackend) -> None:
+    await created(http, Attachable=False)
+    status, text = await http.refused("POST", "/networks/front/connect", {"Container": "x"})
+    assert (status, text.endswith("network front not manually attachable")) == (403, True)
+    await created(http, Name="back", IPAM={})
+    assert (await http.refused("POST", "/networks/back/connect", {"Container": "x"}))[0] == 501
+
+
+async def test_pruning_keeps_what_services_use(http: Http, cluster: FakeBackend) -> None:
+    await created(http)
+    await created(http, Name="back", IPAM={}, Labels={"keep": "yes"})
+    spec = web_spec(name="shop")
+    spec["TaskTemplate"]["Networks"] = [{"Target": "front"}]
+    assert (await http.ask("POST", "/services/create", spec))[0] == 201
+    query = {"filters": '{"label!":["keep"]}'}
+    assert (await http.ask("POST", "/networks/prune", params=query))[1] == {"NetworksDeleted": []}
+    assert (await http.ask("POST", "/networks/prune"))[1] == {"NetworksDeleted": ["back"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "text"),
+    [
+        ({"Name": ""}, 400, "meta: name must be provided"),
+        ({"Name": "a/b"}, 400, "name must be valid as a DNS name component"),
+        ({"Driver": "weave"}, 400, 'network driver "weave" is not there'),
+        ({"Driver": "bridge"}, 501, "create front with --driver overlay"),
+        ({"Scope": "local"}, 400, "invalid scope local"),
+        ({"EnableIPv6": True}, 501, "IPv6 is not supported on networks"),
+        ({"EnableIPv4": False}, 400, "a network needs IPv4"),
+        ({"IPAM": {"Driver": "dhcp"}}, 501, "IPAM driver dhcp is not supported"),
+        ({"IPAM": {"Options": {"a": "b"}}}, 501, "IPAM options are not supported"),
+        ({"IPAM": {"Config": [{"Subnet": "nonsense"}]}}, 400, "ipam configuration: invalid subnet nonsense"),
+        ({"IPAM": {"Config": [{"Subnet": "127.0.0.0/16"}]}}, 400, "not an address range for hosts"),
+        ({"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}, 400, "IPv6 is not supported on networks"),
+        ({"IPAM": {"Config": [{"Gateway": "10.9.0.1"}]}}, 400, "needs its subnet"),
+        ({"IPAM": {"Config": [{"Subnet": "10.0.4.0/24"}]}}, 400, "network ingress has 10.0.0.0/20"),
+        ({"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.0"}]}}, 400, "contain gateway"),
+        ({"Options": {"com.docker.network.driver.mtu": "9"}}, 400, "expected a number from 576 to 9166"),
+        ({"Options": {"colour": "red"}}, 400, "unknown option colour"),
+        ({"Ingress": True, "Attachable": True}, 400, "ingress network cannot be attachable"),
+        ({"Ingress": True, "Attachable": False}, 409, "is already present"),
+        ({"Labels": {"": "x"}}, 400, "invalid label"),
+        ({"Colour": "red"}, 400, "Colour is not supported by this version"),
+    ],
+)
+async def test_what_is_refused_changes_nothing(
+    http: Http, cluster: FakeBackend, changed: dict[str, object], status: int, text: str
+) -> None:
+    before = await http.get("/networks")
+    found_status, found = await http.refused("POST", "/networks/create", FRONT | changed)
+    assert (found_status, text in found) == (status, True), found
+    assert await http.get("/networks") == before
