@@ -58,9 +58,11 @@ class Cluster:
 
     def task(self, name: str) -> dict[str, Any]:
         """The first task of a service, as the API shows it."""
-        tasks = self._api.get("/tasks", filters=f'{{"service":["{name}"]}}')
-        first: dict[str, Any] = tasks[0]
-        return first
+        return self.tasks(name)[0]
+
+    def tasks(self, name: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._api.get("/tasks", filters=f'{{"service":["{name}"]}}')
+        return found
 
     def daemon_pid(self, name: str) -> int:
         """The pid of a host's swarmd, as this machine numbers it."""

@@ -1,6 +1,8 @@
 """Services on an overlay: through the virtual address against straight to the task, names, and changes.
 
-One nginx on h1, a task that asks on h2, both on one overlay; wrk runs in the asking task's network.
+One nginx on h1, two tasks that ask on h2, all on one overlay; wrk runs in the asking tasks' networks. Each
+way has a task of its own: a port that both used would be, to the server, one connection's end and another's
+beginning.
 """
 
 from __future__ import annotations
@@ -25,13 +27,11 @@ def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
     rounds = 1 if quick else 8
     cluster.run("h1", "swarm", "network", "create", "-d", "overlay", NETWORK)
     cluster.create("shop", "--network", NETWORK, "--constraint", "node.hostname==h1", "nginx")
-    cluster.create(
-        "ask", "--network", NETWORK, "--constraint", "node.hostname==h2", "busybox", "sleep", "9999"
-    )
-    for name in ("shop", "ask"):
-        cluster.wait_running(name, 1)
-    asking = f"--net=/run/swarm/netns/{cluster.task('ask')['ID']}"
-    inside = ("nsenter", asking)
+    pair = ("--replicas", "2", "--constraint", "node.hostname==h2")
+    cluster.create("ask", "--network", NETWORK, *pair, "busybox", "sleep", "9999")
+    cluster.wait_running("shop", 1)
+    cluster.wait_running("ask", 2)
+    inside, other = (("nsenter", f"--net=/run/swarm/netns/{task['ID']}") for task in cluster.tasks("ask"))
     straight = str(cluster.task("shop")["NetworksAttachments"][0]["Addresses"][0]).partition("/")[0]
     virtual = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
     for name, more, at_least in (
@@ -41,7 +41,7 @@ def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
         direct: list[float] = []
         through: list[float] = []
         for _ in range(rounds):
-            direct.append(_load(cluster, (*inside, "wrk", *more), straight))
+            direct.append(_load(cluster, (*other, "wrk", *more), straight))
             through.append(_load(cluster, (*inside, "wrk", *more), virtual))
         yield Figure(name=name, measured=median(through), unit="/s", peer=median(direct), at_least=at_least)
     answers = [

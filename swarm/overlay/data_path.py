@@ -100,6 +100,7 @@ class DataPath:
             await self._call(self._kernel.start)
             await self._services.prepare()
             self.encryption_problem = await self._call(find_problem)
+            self.tunnel_keys = await self._call(self._kernel.wireguard.held_keys)
             for chain in await nft.list_dropping_forward_chains():
                 self._log.warning(
                     "forwarding dropped by another firewall",
@@ -206,7 +207,7 @@ class DataPath:
         if self.encryption_problem:
             return 0
         wireguard = self._kernel.wireguard
-        self.tunnel_keys = await self._call(lambda: wireguard.keys(desired.encryption))
+        self.tunnel_keys = await self._call(lambda: wireguard.hold_keys(desired.encryption))
         if not any(network.encrypted for network in desired.networks):
             return 0
         try:

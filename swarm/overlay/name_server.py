@@ -35,7 +35,7 @@ class NameServer:
     def __init__(self, path: Path, log: Logger) -> None:
         self._path = path
         self._log = log
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._connection: _Connection | None = None
         self._told: dict[str, Item] = {}
         self._pid = 0
 
@@ -47,117 +47,131 @@ class NameServer:
         if not has_tasks(items):
             await self.end()
             return 0
-        if self._streams is not None and self._streams[0].at_eof():
-            self._log.warning("name server lost")
+        try:
+            return await self._tell(items)
+        except OSError as error:
             await self._let_go()
-        if self._streams is None:
-            self._streams = await self._reach()
-        is_first = not self._told
-        updates, removals = difference(self._told, items)
-        if not updates and not removals:
-            return 0
-        order = {"complete": is_first, "updates": updates, "removals": removals}
-        self._told = dict(items)
-        failed: dict[str, str] = (await self._ask(order))["failed"]
-        for task_id, reason in failed.items():
-            del self._told[f"task/{task_id}"]
-            self._log.warning("names not served", task=task_id, error=reason)
-        return len(updates) + len(removals)
+            raise Temporary(f"the name server of this host does not answer: {error}") from error
 
     def serves(self, task_id: str) -> bool:
         return f"task/{task_id}" in self._told
 
     async def end(self) -> None:
         """End the server, also one that a former swarmd has left."""
-        if self._streams is None:
-            with contextlib.suppress(OSError):
-                self._streams = await asyncio.open_unix_connection(self._path)
-        if self._streams is not None:
-            await self._dismiss()
-
-    async def close(self) -> None:
-        """Let go of it: it goes on."""
-        if self._streams is not None:
-            self._streams[1].close()
-        self._streams = None
-        self._told = {}
-
-    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """The server that is there, or a new one."""
         with contextlib.suppress(OSError):
-            self._streams = await self._connect()
-            if (await self._hear())["version"] == swarm.__version__:
-                return self._streams
-            await self._dismiss()
+            connection = self._connection or await _Connection.open(self._path)
+            await connection.dismiss()
+        await self._let_go()
+
+    def close(self) -> None:
+        """Let go of it: it goes on."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection, self._told = None, {}
+
+    async def _tell(self, items: Mapping[str, Item]) -> int:
+        if self._connection is not None and self._connection.is_lost:
+            self._log.warning("name server lost")
+            await self._let_go()
+        if self._connection is None:
+            self._connection = await self._reach()
+        updates, removals = difference(self._told, items)
+        if not updates and not removals:
+            return 0
+        heard = await self._connection.ask(
+            {"complete": not self._told, "updates": updates, "removals": removals}
+        )
+        self._told = dict(items)
+        for task_id, reason in heard["failed"].items():
+            del self._told[f"task/{task_id}"]
+            self._log.warning("names not served", task=task_id, error=reason)
+        return len(updates) + len(removals)
+
+    async def _reach(self) -> _Connection:
+        """The server that is there, if it is of this version; else a new one."""
+        with contextlib.suppress(OSError):
+            found = await _Connection.open(self._path)
+            if found.version == swarm.__version__:
+                return found
+            await found.dismiss()
         await asyncio.to_thread(self._spawn)
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while True:
                     with contextlib.suppress(OSError):
-                        self._streams = await self._connect()
-                        await self._hear()
-                        return self._streams
+                        return await _Connection.open(self._path)
                     await asyncio.sleep(_RETRY_S)
         except TimeoutError as error:
-            raise Temporary(f"the name server did not start within {START_TIMEOUT_S:.0f} s") from error
-
-    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_unix_connection(self._path, limit=_LARGEST_LINE)
+            raise OSError(f"it did not start within {START_TIMEOUT_S:.0f} s") from error
 
     def _spawn(self) -> None:
         """In a session of its own: neither swarmd's end nor a signal to its terminal ends it."""
         argv = [sys.executable, "-P", "-m", "swarm.overlay.dns", os.fspath(self._path)]
-        nothing = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
-        self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=nothing, setsid=True)
-
-    async def _ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        assert self._streams is not None
-        try:
-            self._streams[1].write(json.dumps(order).encode() + b"\n")
-            await self._streams[1].drain()
-            return await self._hear()
-        except OSError as error:
-            await self._let_go()
-            raise Temporary("the name server has ended") from error
-
-    async def _hear(self) -> dict[str, Any]:
-        """Its next line. One that says nothing is killed: the next call starts another."""
-        assert self._streams is not None
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                line = await self._streams[0].readline()
-        except TimeoutError as error:
-            self._kill()
-            await self._let_go()
-            raise Temporary(f"the name server did not answer within {ANSWER_TIMEOUT_S:.0f} s") from error
-        if not line:
-            raise ConnectionResetError("the name server has closed its connection")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
-
-    def _kill(self) -> None:
-        assert self._streams is not None
-        connection: socket.socket = self._streams[1].get_extra_info("socket")
-        pid, _, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-    async def _dismiss(self) -> None:
-        assert self._streams is not None
-        reader, writer = self._streams
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                writer.write(b'{"end": true}\n')
-                while await reader.read(_LARGEST_LINE):
-                    pass
-        except (OSError, TimeoutError):
-            self._kill()
-        await self._let_go()
+        streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
+        self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=streams, setsid=True)
 
     async def _let_go(self) -> None:
-        await self.close()
+        """Of a server that has ended."""
+        self.close()
         if self._pid:
             with contextlib.suppress(ChildProcessError, TimeoutError):
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     await asyncio.to_thread(os.waitpid, self._pid, 0)
             self._pid = 0
+
+
+class _Connection:
+    """To a running server. Whoever does not answer in time is killed: the next call starts another."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.version = ""
+
+    @classmethod
+    async def open(cls, path: Path) -> _Connection:
+        """Raises: OSError."""
+        made = cls(*await asyncio.open_unix_connection(path, limit=_LARGEST_LINE))
+        made.version = (await made._hear())["version"]
+        return made
+
+    @property
+    def is_lost(self) -> bool:
+        return self._reader.at_eof()
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises: OSError."""
+        self._writer.write(json.dumps(order).encode() + b"\n")
+        return await self._hear()
+
+    async def dismiss(self) -> None:
+        """End the server. Raises: OSError."""
+        self._writer.write(b'{"end": true}\n')
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while await self._reader.read(_LARGEST_LINE):
+                    pass
+        except TimeoutError:
+            self._kill()
+        self.close()
+
+    async def _hear(self) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                line = await self._reader.readline()
+        except TimeoutError as error:
+            self._kill()
+            raise OSError(f"it said nothing within {ANSWER_TIMEOUT_S:.0f} s") from error
+        if not line:
+            raise OSError("it has ended")
+        heard: dict[str, Any] = json.loads(line)
+        return heard
+
+    def _kill(self) -> None:
+        connection: socket.socket = self._writer.get_extra_info("socket")
+        pid, _, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

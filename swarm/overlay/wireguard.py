@@ -87,16 +87,21 @@ class WireGuard:
         self._local = local
         self._channel: Netlink | None = None
 
-    def keys(self, terms: Encryption) -> tuple[TunnelKey, ...]:
-        """The public halves of the keys that this host is to hold; they are made here if they are missing."""
-        if not terms.generation and not self._directory.exists():
-            return ()
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._keys.hold(generations_to_hold(terms, self._keys.load()))
+    def held_keys(self) -> tuple[TunnelKey, ...]:
+        """The public halves of this host's keys."""
         return tuple(
             TunnelKey(generation=generation, public_key=_public(private))
             for generation, private in sorted(self._keys.load().items())
         )
+
+    def hold_keys(self, terms: Encryption) -> tuple[TunnelKey, ...]:
+        """Make the keys that are missing, and forget those that nobody will use any more."""
+        held = self._keys.load()
+        wanted = generations_to_hold(terms, held)
+        if wanted != held.keys():
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._keys.hold(wanted)
+        return self.held_keys()
 
     def channel(self) -> Netlink:
         """A netlink socket in the namespace of the devices, which is made if it is missing."""

@@ -365,7 +365,7 @@ class Agent:
         try:
             await self._parts.network.apply(self._assignments.data_plane())
             if self._parts.network.tunnel_keys != self._told_keys:
-                self._certified.set()  # a session begins with what the node says of itself
+                self._certified.set()  # it is told of when a session opens
         except (SwarmError, OSError) as error:
             log.warning("network.unapplied", reason=str(error))
         except Exception:  # a network that cannot be made must not stop the tasks that need none

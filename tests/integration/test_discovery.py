@@ -182,3 +182,20 @@ def test_a_host_that_was_cut_off_has_no_stale_name(cluster, front):
         cluster.wait_until(lambda: cluster.node_states()["h3"] == "ready", "h3 is back", 20)
         known_everywhere(cluster, [cut_off], "tasks.web", addresses(new))
         assert ask(cluster, cut_off, f"web.1.{old[0]['ID']}")[0] == "NXDOMAIN"
+
+
+def test_names_and_addresses_go_on_while_swarmd_is_dead(cluster, front):
+    options = ("--network", "front", "--constraint", "node.hostname==h1", "--stop-grace-period", "1s")
+    with service(cluster, "web", "--replicas", "1", *options):
+        one = cluster.wait_running("web", 1, 30)
+        left = next(t for t in front if cluster.node_names()[t["NodeID"]] == "h2")
+        known_everywhere(cluster, [left], "tasks.web", addresses(one))
+        cluster.kill_daemon("h2")
+        assert ask(cluster, left, "tasks.web") == ("NOERROR", addresses(one))
+        virtual = virtual_address(cluster, "web")
+        inside = ("nsenter", f"--net=/run/swarm/netns/{left['ID']}")
+        assert cluster.output("h2", *inside, "curl", "-s", f"http://{virtual}/").strip() in short(one)
+        cluster.wait_daemon("h2")
+        cluster.swarm("h1", "service", "scale", "-d", "web=2")
+        both = cluster.wait_running("web", 2, 30)
+        known_everywhere(cluster, [left], "tasks.web", addresses(both))

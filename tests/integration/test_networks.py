@@ -65,6 +65,10 @@ def address_on(task: Json, name: str) -> str:
     return found
 
 
+def waits_for(cluster: Cluster, name: str) -> bool:
+    return any("network front has 10.77.0.0/24" in t["Status"].get("Err", "") for t in cluster.tasks(name))
+
+
 def settled(cluster: Cluster, name: str, spec_networks: int, count: int) -> list[Json]:
     """The tasks, once all of them are on so many networks."""
 
@@ -184,7 +188,8 @@ def test_what_is_refused_changes_nothing(cluster: Cluster) -> None:
 
 
 def test_a_network_in_use_goes_when_its_last_task_has_left(cluster: Cluster) -> None:
-    made = cluster.swarm("h1", "network", "create", "front").strip()
+    create = ("network", "create", "--subnet", "10.77.0.0/24", "front")
+    made = cluster.swarm("h1", *create).strip()
     slow = ("--stop-signal", "SIGCONT", "--stop-grace-period", "4s", "--detach")
     with service(cluster, "web", "--mode", "global", "--network", "front", *slow):
         cluster.wait_running("web", 3, 40)
@@ -192,8 +197,12 @@ def test_a_network_in_use_goes_when_its_last_task_has_left(cluster: Cluster) -> 
     assert cluster.swarm("h1", "network", "rm", "front") == "front\n"
     assert "front" not in cluster.swarm("h1", "network", "ls")
     assert len(sandboxes(cluster, made)) == 3, "its tasks still stop"
-    again = cluster.swarm("h1", "network", "create", "front").strip()
+    again = cluster.swarm("h1", *create).strip()
     assert cluster.get("/networks/front")["Id"] == again != made
+    with service(cluster, "next", "--network", "front", *FAST):
+        cluster.wait_until(lambda: waits_for(cluster, "next"), "its task waits for the first's subnet")
+        (task,) = cluster.wait_running("next", 1, GONE_S)
+        assert address_on(task, "front").startswith("10.77.0.")
     cluster.wait_until(lambda: not sandboxes(cluster, made), "the first is gone", GONE_S)
 
     def is_forgotten() -> bool:

@@ -29,6 +29,11 @@ services:
       replicas: 2
       update_config: {monitor: 1s}
 """
+CONTENT = """
+configs:
+  motd:
+    environment: MOTD
+"""
 
 
 class Stacks:
@@ -179,6 +184,25 @@ def test_what_fails_is_put_back(stacks, tmp_path):
         file.write_text(QUICK.replace("/web:1", "/gone:1"))
         done = stacks.run("deploy", "-c", str(file), "quick")
         assert "/gone:1 is neither on this manager nor in its registry" in done.stderr
+
+
+def test_new_content_rolls_the_services_that_use_it(stacks, tmp_path):
+    file = tmp_path / "compose.yml"
+    text = QUICK.replace("    deploy:", "    configs: [motd]\n    deploy:") + CONTENT
+    file.write_text(text)
+    with stacks.stack("quick", file, MOTD="one"):
+        before = stacks.ids("quick_web")
+        plan = stacks.output("deploy", "--dry-run", "-c", str(file), "quick", MOTD="two")
+        assert plan.splitlines()[1:] == [
+            "changed    config quick_motd: content",
+            "changed    service quick_web: config quick_motd",
+        ]
+        stacks.deploy("quick", file, MOTD="two")
+        assert not before & stacks.ids("quick_web")
+        assert stacks.cluster.swarm("h1", "service", "exec", "quick_web", "cat", "/motd") == "two"
+        file.write_text(QUICK)
+        stacks.deploy("quick", file, "--prune")
+        assert stacks.cluster.get("/configs") == []
 
 
 def test_removing_and_deploying_in_a_row(stacks, web_archive, tmp_path):

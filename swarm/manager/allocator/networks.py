@@ -60,7 +60,8 @@ def _allocate(view: ClusterView, network: Network, before: dict[str, Network]) -
     others = [other for other in view.list(Network) if other.id != network.id]
     others = [before.get(other.id, other) for other in others]
     configs, err = _subnets(view, network, others)
-    if not configs:
+    err = err or ("" if network.vni else find_same_number(network.spec, [o for o in others if o.vni]))
+    if err or not configs:
         return replace(network, err=err)
     taken = {other.vni for other in others} | {vni_of(other.spec) for other in others}
     vni = network.vni or vni_of(network.spec)
@@ -96,6 +97,15 @@ def _subnets(
             f"no /{cluster.subnet_size} is free in the address pools ({shown}): create it with --subnet",
         )
     return (spell_out(IPAMConfig(subnet=found)),), ""
+
+
+def find_same_number(spec: NetworkSpec, others: Iterable[Network]) -> str:
+    """Why the VXLAN identifier that the user wants cannot be had; empty if it can."""
+    wanted = vni_of(spec)
+    for other in others:
+        if wanted and wanted in (other.vni, vni_of(other.spec)):
+            return f"VXLAN network identifier {wanted} is already in use by network {other.spec.name}"
+    return ""
 
 
 def find_overlap(spec: NetworkSpec, others: Iterable[Network], nodes: Iterable[Node]) -> str:

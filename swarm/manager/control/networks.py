@@ -18,14 +18,13 @@ from swarm.base.errors import (
     Unsupported,
 )
 from swarm.base.ids import NetworkID
-from swarm.manager.allocator.networks import find_overlap, users_of
+from swarm.manager.allocator.networks import find_overlap, find_same_number, users_of
 from swarm.model.network_rules import validate_attachments, validate_network_spec
 from swarm.model.networks import (
     MACVLAN,
     PREDEFINED,
     find_ingress,
     find_network,
-    is_encrypted,
     list_networks,
     needs_ingress,
     vni_of,
@@ -49,21 +48,15 @@ def new_network(view: ClusterView, spec: NetworkSpec, network_id: NetworkID) -> 
     ingress = find_ingress(view)
     if spec.ingress and ingress is not None:
         raise AlreadyExists(f"ingress network ({ingress.id}) is already present")
-    vni = vni_of(spec)
-    for other in view.list(Network):
-        if vni and vni in (other.vni, vni_of(other.spec)):
-            raise InvalidArgument(
-                f"VXLAN network identifier {vni} is already in use by network {other.spec.name}"
-            )
-    overlap = find_overlap(spec, view.list(Network), view.list(Node))
-    if overlap:
-        raise InvalidArgument(overlap)
-    return Network(id=network_id, spec=spec, vni=vni)
+    # What a removed network still holds is waited for: its stack may be deployed again without a pause.
+    conflict = find_same_number(spec, others) or find_overlap(spec, others, view.list(Node))
+    if conflict:
+        raise InvalidArgument(conflict)
+    is_free = not find_same_number(spec, view.list(Network))
+    return Network(id=network_id, spec=spec, vni=vni_of(spec) if is_free else 0)
 
 
 def _refuse_unsupported(spec: NetworkSpec) -> None:
-    if is_encrypted(spec):
-        raise Unsupported("encrypted networks are not supported by this version: leave out --opt encrypted")
     if spec.driver == MACVLAN or spec.config_only or spec.config_from:
         raise Unsupported("macvlan and config-only networks are not supported by this version")
 
