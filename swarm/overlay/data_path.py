@@ -190,7 +190,7 @@ class DataPath:
                 await self._guards.remove()
                 self._desired = self._applied = None
                 await self._names.end()
-            await self._names.close()
+            self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
             self._thread = None
