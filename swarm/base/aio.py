@@ -23,6 +23,8 @@ async def in_own_task(work: Coroutine[object, object, None]) -> None:
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at here, or asyncio complains of one that nobody asked for
     task.result()
 
 
@@ -38,5 +40,5 @@ async def first_of(*works: Coroutine[object, object, T]) -> T:
         await asyncio.wait(tasks)
         for task in tasks:
             if not task.cancelled():
-                task.exception()  # looked at here, or asyncio complains of one that nobody asked for
+                task.exception()  # as above
     return first.result()
