@@ -139,7 +139,7 @@ class WireGuard:
         devices = await call(lambda: plan_devices(self._keys.load(), desired.peers, self._local))
         for slot, device in devices.items():
             name = device_name(slot, self._local)
-            if not await call(partial(self._index, name)):
+            if not await call(partial(self._raise, name)):
                 await self._make(name, mtu - WIREGUARD_OVERHEAD, call)
                 changed += 1
             changed += await self._set(name, device)
@@ -147,13 +147,18 @@ class WireGuard:
         hosts = {ipaddress.IPv4Network(peer.host) for peer in desired.peers if peer.host != self._local}
         return changed + await call(lambda: _route(self.channel(), active, hosts))
 
-    def _index(self, name: str) -> int:
-        return self.channel().get_index(name)
+    def _raise(self, name: str) -> bool:
+        """Have the device up, if there is one. Returns whether there is."""
+        link = self.channel().list_links().get(name)
+        if link is not None and not link.is_up:
+            self.channel().set_up(link.index)
+        return link is not None
 
     async def _make(self, name: str, mtu: int, call: Call) -> None:
         if not await call(lambda: _add_to_kernel(name)):
             (_SOCKETS / f"{name}.sock").unlink(missing_ok=True)
             await _run_daemon("wireguard-go", name)
+            await _run_wg("wg", "show", name, "dump")  # once it answers, the device may be moved
         await call(lambda: self._take_in(name, mtu))
 
     def _take_in(self, name: str, mtu: int) -> None:
@@ -167,9 +172,9 @@ class WireGuard:
 
     async def _set(self, name: str, device: Device) -> int:
         inside = ("nsenter", f"--net={self._namespaces.path(_NAMESPACE)}", "wg")
-        if parse_device(await _run(*inside, "show", name, "dump")) == device:
+        if parse_device(await _run_wg(*inside, "show", name, "dump")) == device:
             return 0
-        await _run(*inside, "syncconf", name, "/dev/stdin", given=render_device(device))
+        await _run_wg(*inside, "syncconf", name, "/dev/stdin", given=render_device(device))
         return 1
 
 
@@ -232,14 +237,14 @@ def _public(private: str) -> str:
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()
 
 
-async def _run(*argv: str, given: str = "") -> str:
+async def _run_wg(*argv: str, given: str = "") -> str:
     """Raises: Temporary with the program's last line."""
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe, stderr=pipe)
     output, errors = await _ended(argv[0], process, process.communicate(given.encode()))
     if process.returncode != 0:
         lines = errors.decode(errors="replace").strip().splitlines() or ["no reason given"]
-        raise Temporary(f"{' '.join(argv[2:4])} failed: {lines[-1]}")
+        raise Temporary(f"wg failed: {lines[-1]}")
     return output.decode()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from swarm.overlay.encryption import PORTS, slot_of
 from swarm.overlay.plan import mac_of
 from tests.integration.overlay_site import INGRESS, TIMEOUT, Host, Site, Task, serve_http
 from tests.integration.test_attacks import LISTENER, checksum, datagram, packed
@@ -107,6 +108,10 @@ class Keys:
         self.terms |= terms
         self.apply()  # each makes its keys
         self.apply()  # each knows the others' keys
+        for host in self.site.hosts:
+            for key in host.ask("keys"):  # wireguard-go looks once a second whether its device is up
+                port = f":{PORTS[slot_of(key['generation'])]:04X} "
+                host.nsenter("sh", "-c", f"until grep -q '{port}' /proc/net/udp; do :; done")
 
     def apply(self) -> None:
         self.site.apply([], encrypted=True, encryption=self.terms, peers=self.peers())
@@ -135,8 +140,8 @@ def hub(site: Site) -> list[str]:
     return ["nsenter", f"--net=/run/netns/{site.prefix}hub"]
 
 
-def fetch(task: Task, server: Task, seconds: int = 5) -> str:
-    """The marker, or nothing."""
+def fetch(task: Task, server: Task, seconds: int = 15) -> str:
+    """The marker, or nothing. A handshake that is lost is repeated after five seconds."""
     url = f"http://{server.address}/{MARKER}"
     return task.nsenter("curl", "-s", "-m", str(seconds), "--retry-connrefused", url, check=False).strip()
 
