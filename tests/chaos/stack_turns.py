@@ -1,7 +1,7 @@
 """A stack is removed and deployed again at once, many times: `make chaos CHAOS=stack_turns`.
 
-In: a cluster that has the image `web`, and how often. Out: the turns that failed, and what was left at the end; the
-hosts' logs stay in LOGS.
+In: a cluster that has the image `web`, and how often. Out: the turns that failed, and what was left at the
+end; the hosts' logs stay in LOGS.
 """
 
 from __future__ import annotations
