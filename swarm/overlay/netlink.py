@@ -40,6 +40,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
+_IFLA_LINK, _MACVLAN_MODE = 5, 1
 _BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
 
 
@@ -56,7 +57,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VethEnd:
-    """One end of a pair to be made. `netns` is an open descriptor; None is the socket's own namespace."""
+    """One end of a pair to be made, or a macvlan link.
+
+    `netns` is an open descriptor; None is the socket's own namespace.
+    """
 
     name: str
     mac: str = ""
@@ -134,6 +138,18 @@ class Netlink:
         data += pack_attribute(_VXLAN_PORT, struct.pack("!H", tunnel.port))
         body = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_MTU, tunnel.mtu)
         self._change(_NEWLINK, body + _link_kind("vxlan", _nested(_INFO_DATA, data)), _CREATE | _EXCL)
+
+    def add_macvlan(self, end: VethEnd, *, parent: int, mode: int) -> None:
+        """A link with a MAC of its own on the link `parent`, down.
+
+        Raises: OSError when the parent cannot carry it, or the name is taken.
+        """
+        data = _nested(_INFO_DATA, _u32(_MACVLAN_MODE, mode))
+        body = _ifinfo() + _text(_IFLA_IFNAME, end.name) + _u32(_IFLA_LINK, parent)
+        body += pack_attribute(_IFLA_ADDRESS, pack_mac(end.mac))
+        if end.netns is not None:
+            body += _u32(_IFLA_NET_NS_FD, end.netns)
+        self._change(_NEWLINK, body + _link_kind("macvlan", data), _CREATE | _EXCL)
 
     def add_link(self, name: str, kind: str) -> None:
         """A link that needs no settings, down."""

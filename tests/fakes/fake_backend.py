@@ -341,6 +341,30 @@ class FakeContainers:
             yield messages
 
 
+class FakeNodeNetworks:
+    """This node's config-only networks, in memory."""
+
+    def __init__(self) -> None:
+        self.networks: list[Network] = []
+
+    def list(self) -> Sequence[Network]:
+        return self.networks
+
+    def find(self, reference: str) -> Network | None:
+        return next((n for n in self.networks if reference in (n.id, n.spec.name)), None)
+
+    def create(self, spec: NetworkSpec) -> Network:
+        made = Network(id=NetworkID(new_id()), meta=Meta(created_at=START), spec=spec)
+        self.networks.append(made)
+        return made
+
+    def remove(self, reference: str) -> None:
+        found = self.find(reference)
+        if found is None:
+            raise NotFound("network", reference)
+        self.networks.remove(found)
+
+
 class FakeEngine:
     state_dir = "/var/lib/swarm"
     runtime = "crun"
@@ -350,6 +374,7 @@ class FakeEngine:
     def __init__(self, logs: FakeLogs) -> None:
         self.images = FakeImages()
         self.containers = FakeContainers(logs)
+        self.networks = FakeNodeNetworks()
 
 
 class FakeSystem:
