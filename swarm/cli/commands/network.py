@@ -67,12 +67,12 @@ def _split(texts: Sequence[str]) -> list[str]:
 
 @network.command(
     epilog="Examples: swarm network create --subnet 10.20.0.0/16 backend. On each node: swarm network create "
-    "--config-only --subnet 192.168.7.0/24 --ip-range 192.168.7.64/27 -o parent=eth1 lan; then: swarm network "
-    "create -d macvlan --config-from lan wire"
+    "--config-only --subnet 192.168.7.0/24 --ip-range 192.168.7.64/27 -o parent=eth1 lan; then: swarm "
+    "network create -d macvlan --config-from lan wire"
 )
 @click.argument("name", metavar="NETWORK")
 @click.option(
-    "-d", "--driver", default="overlay", show_default=True, help="overlay, or macvlan (with --config-from)"
+    "-d", "--driver", default="overlay", show_default=True, help="overlay; macvlan with --config-from"
 )
 @click.option("--attachable", is_flag=True, help="Let single containers be attached")
 @click.option("--internal", is_flag=True, help="Nothing leads out of it")
