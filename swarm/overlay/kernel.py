@@ -11,7 +11,7 @@ import ipaddress
 from dataclasses import replace
 from pathlib import Path
 
-from swarm.base.errors import FailedPrecondition, Fatal
+from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.overlay.gateway import TASK_LINK, Gateway
 from swarm.overlay.macvlan import Macvlans, macvlan_names
@@ -106,7 +106,8 @@ class Kernel:
             if not self.namespaces.exists(record.task_id):
                 continue
             if has_new_bridge or not self._has_ports(record) or self._macvlans.is_cut(record):
-                mended += self._mend_task(record)
+                self._connect(record, is_mending=True)
+                mended += 1
         return mended
 
     def remove(self) -> None:
@@ -122,13 +123,6 @@ class Kernel:
             self._files.delete(task_id)
         self.records.clear()
 
-    def _mend_task(self, record: TaskRecord) -> int:
-        try:
-            self._connect(record)
-        except Fatal:  # its parent link is gone or down: nothing can be done until it is back
-            return 0
-        return 1
-
     def _has_ports(self, record: TaskRecord) -> bool:
         own = {link.network_id for link in record.macvlans}
         return (record.is_internal or self._gateway.has_port(record)) and all(
@@ -137,8 +131,11 @@ class Kernel:
             if attachment.network_id not in own
         )
 
-    def _connect(self, record: TaskRecord) -> None:
-        """Links, addresses and routes of the task: makes what is missing, sets the rest again."""
+    def _connect(self, record: TaskRecord, *, is_mending: bool = False) -> None:
+        """Links, addresses and routes of the task: makes what is missing, sets the rest again.
+
+        When mending, a macvlan link whose parent is gone is left for when that is back.
+        """
         channel = self.namespaces.run(record.task_id, _prepare_task_namespace)
         try:
             existing = channel.list_links()
@@ -157,6 +154,8 @@ class Kernel:
             if not record.is_internal:
                 self._gateway.connect(record, is_new=TASK_LINK not in existing)
             for link, wanted in macvlans.items():
+                if is_mending and not self._macvlans.has_parent(wanted):
+                    continue
                 self._macvlans.connect(wanted, channel, task=record.task_id, name=link)
             _configure_task(channel, record, self._gateway)
         finally:
@@ -234,6 +233,8 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
     links = channel.list_links()
     channel.set_up(links["lo"].index)
     for number, attachment in enumerate(record.attachments):
+        if f"eth{number}" not in links:
+            continue  # its parent is gone
         index = links[f"eth{number}"].index
         own = [ipaddress.IPv4Interface(address) for address in attachment.addresses]
         for address in own:
@@ -243,10 +244,9 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
             if not any(address.network == subnet for address in own):
                 channel.add_route(index, subnet)
     if record.is_internal:
-        ways_out = ((links[name].index, link.gateway) for name, link in macvlan_names(record).items())
-        for index, gateway_address in ways_out:
-            if gateway_address:
-                channel.set_default_route(index, gateway_address)
+        for name, link in macvlan_names(record).items():
+            if link.gateway and name in links:
+                channel.set_default_route(links[name].index, link.gateway)
                 return
         return
     index = links[TASK_LINK].index

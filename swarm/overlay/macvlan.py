@@ -27,8 +27,8 @@ class Macvlans:
 
     def connect(self, link: MacvlanLink, channel: Netlink, *, task: str, name: str) -> None:
         """The task's link `name`, up; `channel` is open in its namespace. Raises: Fatal, Temporary."""
-        parent = self._host.list_links().get(link.parent)
-        if parent is None or not parent.is_up:
+        parent = self._host.get_index(link.parent)
+        if not self.has_parent(link):
             state = "down" if parent else "not there"
             raise Fatal(f"parent link {link.parent} of network {link.config} is {state} on this node")
         try:
@@ -36,7 +36,7 @@ class Macvlans:
                 mac = mac_of(str(ipaddress.IPv4Interface(link.address).ip))
                 with self._namespaces.open(task) as descriptor:
                     end = VethEnd(name=name, mac=mac, netns=descriptor)
-                    self._host.add_macvlan(end, parent=parent.index, mode=MACVLAN_MODES[link.mode])
+                    self._host.add_macvlan(end, parent=parent, mode=MACVLAN_MODES[link.mode])
             channel.set_up(channel.get_index(name))
         except OSError as error:  # a bridge has it, another task has it to itself, or an old link lingers
             raise Temporary(
@@ -48,11 +48,15 @@ class Macvlans:
         """Whether a link is missing that could be made: links go with their parent, and it may be back."""
         if not record.macvlans:
             return False
-        host = self._host.list_links()
         with closing(self._namespaces.run(record.task_id, Netlink)) as channel:
             there = channel.list_links()
         missing = [link for name, link in macvlan_names(record).items() if name not in there]
-        return bool(missing) and all(link.parent in host and host[link.parent].is_up for link in missing)
+        return any(map(self.has_parent, missing))
+
+    def has_parent(self, link: MacvlanLink) -> bool:
+        """It is there and up."""
+        parent = self._host.list_links().get(link.parent)
+        return parent is not None and parent.is_up
 
     def disconnect(self, record: TaskRecord) -> None:
         """Before the namespace goes: its end is not waited for, and the address must be free at once."""

@@ -17,7 +17,7 @@ STEADY_S = 40.0
 
 
 def settings(host: str) -> tuple[str, ...]:
-    """Half of a /24 for each host; eth0 is what the lab's hosts are wired with."""
+    """A part of the subnet for each host; eth0 is what the lab's hosts are wired with."""
     part = {"h1": "192.168.7.64/28", "h2": "192.168.7.128/28"}[host]
     place = ("--subnet", "192.168.7.0/24", "--gateway", "192.168.7.1", "--ip-range", part)
     return ("network", "create", "--config-only", *place, "-o", "parent=eth0", "lan")
@@ -103,6 +103,41 @@ def test_a_lost_link_is_made_again(cluster: Cluster, wire: str) -> None:
         assert inside(cluster, web[0], "ip", "link", "delete", "eth0")[0] == 0
         cluster.wait_until(lambda: address_of(cluster, web[0]) == before, "eth0 is back", STEADY_S)
         all_reach_all(cluster, web)
+
+
+def test_a_parent_may_come_and_go(cluster: Cluster, wire: str) -> None:
+    """On h3, by settings of another network whose parent is made by hand."""
+    part = ("--subnet", "192.168.9.0/24", "-o", "parent=par0", "-o", "macvlan_mode=private")
+    cluster.swarm("h3", "network", "create", "--config-only", *part, "cable")
+    cluster.swarm(
+        "h1", "network", "create", "-d", "macvlan", "--internal", "--config-from", "cable", "closed"
+    )
+    here = ("--constraint", "node.hostname==h3", "--restart-delay", "1s")
+    with service(cluster, "web", "--network", "closed", *here, *FAST):
+
+        def says(text: str) -> bool:
+            return any(text in task["Status"].get("Err", "") for task in cluster.tasks("web"))
+
+        cluster.wait_until(
+            lambda: says("parent link par0 of network cable is not there on this node"),
+            "it says why",
+            STEADY_S,
+        )
+        make = "ip link add par0 type veth peer name par1 && ip link set par0 up && ip link set par1 up"
+        cluster.output("h3", "sh", "-c", make)
+        (web,) = cluster.wait_running("web", 1, STEADY_S)
+        address = address_of(cluster, web)
+        assert address == "192.168.9.2"
+        assert "macvlan mode private" in inside(cluster, web, "ip", "-d", "link", "show", "eth0")[1]
+        assert "default" not in inside(cluster, web, "ip", "route")[1]
+        cluster.output("h3", "ip", "link", "delete", "par0")
+        assert address_of(cluster, web) == ""
+        cluster.output("h3", "sh", "-c", make)
+        cluster.wait_until(lambda: address_of(cluster, web) == address, "eth0 is back", STEADY_S)
+    cluster.wait_clean("h3")
+    cluster.output("h3", "ip", "link", "delete", "par0")
+    cluster.swarm("h1", "network", "rm", "closed")
+    cluster.swarm("h3", "network", "rm", "cable")
 
 
 def test_with_others_and_with_ports(cluster: Cluster, wire: str) -> None:
