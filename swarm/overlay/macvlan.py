@@ -16,8 +16,11 @@ from swarm.base.errors import Fatal, Temporary
 from swarm.model.networks import MACVLAN_MODES
 from swarm.overlay.netlink import Netlink, VethEnd
 from swarm.overlay.netns import Namespaces
-from swarm.overlay.plan import mac_of
+from swarm.overlay.plan import mac_of, port_name
 from swarm.overlay.records import MacvlanLink, TaskRecord
+
+_UNNAMED = "swm"
+"""How a link is called until it gets its name: the kernel would not make an eth0 where the host has one."""
 
 
 class Macvlans:
@@ -33,10 +36,13 @@ class Macvlans:
             raise Fatal(f"parent link {link.parent} of network {link.config} is {state} on this node")
         try:
             if not channel.get_index(name):
-                mac = mac_of(str(ipaddress.IPv4Interface(link.address).ip))
+                own = str(ipaddress.IPv4Interface(link.address).ip)
+                unnamed = port_name(_UNNAMED, own)
+                channel.delete_link(unnamed)  # a crash left it
                 with self._namespaces.open(task) as descriptor:
-                    end = VethEnd(name=name, mac=mac, netns=descriptor)
+                    end = VethEnd(name=unnamed, mac=mac_of(own), netns=descriptor)
                     self._host.add_macvlan(end, parent=parent, mode=MACVLAN_MODES[link.mode])
+                channel.set_name(channel.get_index(unnamed), name)
             channel.set_up(channel.get_index(name))
         except OSError as error:  # a bridge has it, another task has it to itself, or an old link lingers
             raise Temporary(

@@ -142,7 +142,8 @@ class Netlink:
     def add_macvlan(self, end: VethEnd, *, parent: int, mode: int) -> None:
         """A link with a MAC of its own on the link `parent`, down.
 
-        Raises: OSError when the parent cannot carry it, or the name is taken.
+        Raises: OSError when the parent cannot carry it, or the name is taken: also in this namespace, if
+        the link is made in another.
         """
         data = _nested(_INFO_DATA, _u32(_MACVLAN_MODE, mode))
         body = _ifinfo() + _text(_IFLA_IFNAME, end.name) + _u32(_IFLA_LINK, parent)
@@ -160,6 +161,10 @@ class Netlink:
 
     def move_link(self, index: int, *, netns: int, name: str) -> None:
         self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_NET_NS_FD, netns) + _text(_IFLA_IFNAME, name))
+
+    def set_name(self, index: int, name: str) -> None:
+        """Of a link that is down."""
+        self._change(_SETLINK, _ifinfo(index) + _text(_IFLA_IFNAME, name))
 
     def set_up(self, index: int, *, master: int = 0) -> None:
         body = _ifinfo(index, up=True)
