@@ -70,8 +70,8 @@ def test_tasks_talk_on_the_wire_of_their_hosts(cluster: Cluster, wire: str) -> N
         assert "network wire is in use by service web" in cluster.refused("h1", "network", "rm", "wire")
         assert "configuration network lan is in use" in cluster.refused("h2", "network", "rm", "lan")
         first = {task["ID"]: address_of(cluster, task) for task in web}
-        cluster.kill_daemon("h1")
-        cluster.wait_daemon("h1")
+        cluster.kill_daemon("h2")
+        cluster.wait_daemon("h2")
         cluster.swarm("h1", "service", "scale", "-d", "web=6")
         more = cluster.wait_running("web", 6, STEADY_S)
         given = {task["ID"]: address_of(cluster, task) for task in more}
