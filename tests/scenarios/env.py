@@ -165,7 +165,10 @@ class Scenario:
         self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
     def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
-        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`, or `config-from=lan` (macvlan)."""
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`.
+
+        Or `config-from=lan`, for a macvlan network.
+        """
         first = IPAMConfig(
             subnet=options.get("subnet", [""])[0],
             ip_range=one(options, "range", ""),
