@@ -72,7 +72,10 @@ class Shape:
 
 
 def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str) -> Rules:
-    here = {_bare(a): r.gateway_address for r in records for given in r.attachments for a in given.addresses}
+    by_gateway = [record for record in records if not record.is_internal]
+    here = {
+        _bare(a): r.gateway_address for r in by_gateway for given in r.attachments for a in given.addresses
+    }
     return Rules(
         gateway_subnet=str(ipaddress.IPv4Network(gateway_subnet)),
         tunnel_ports=tuple(sorted({network.data_path_port for network in desired.networks})),
