@@ -36,6 +36,8 @@ from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
+from swarm.overlay.proxy import Proxy
+from swarm.overlay.proxy_config import render_proxy
 from swarm.overlay.records import TaskRecord
 from swarm.overlay.service_tables import ServiceTables
 from swarm.overlay.wireguard import find_problem
@@ -78,6 +80,7 @@ class DataPath:
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
         self._guards = GuardTables(self._kernel.namespaces, self._call)
         self._names = NameServer(run_dir / "names.sock", self._log)
+        self._proxy = Proxy(run_dir / "proxy", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._refused: dict[str, str] = {}
@@ -116,6 +119,7 @@ class DataPath:
             changed = await self._call(lambda: self._kernel.apply_networks(desired))
             if changed:
                 self._log.info("networks applied", operations=len(changed))
+            await self._serve_proxied(desired)
             await self._apply_rules(desired)
             await self._services.apply(desired)
             await self._guards.admit(self._kernel.records.values())
@@ -171,6 +175,7 @@ class DataPath:
             desired = self._desired
             mended = await self._encrypt(desired)
             mended += await self._call(lambda: self._kernel.mend(desired))
+            mended += await self._serve_proxied(desired)
             mended += await self._apply_rules(desired)
             mended += await self._services.apply(desired)
             mended += await self._guards.verify(self._kernel.records.values())
@@ -190,6 +195,7 @@ class DataPath:
                 await self._guards.remove()
                 self._desired = self._applied = None
                 await self._names.end()
+                self._proxy.remove()
             self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
@@ -216,6 +222,11 @@ class DataPath:
         except (Temporary, OSError) as error:  # nothing of these networks leaves the host until it works
             self._log.warning("tunnels not encrypted yet", error=str(error))
             return 0
+
+    async def _serve_proxied(self, desired: DataPlane) -> int:
+        """Before the rules lead there: a task that left gets no new connection when they are in force."""
+        config = render_proxy(desired, str(self._kernel.subnet), self._proxy.directory)
+        return await self._proxy.serve(config)
 
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""
