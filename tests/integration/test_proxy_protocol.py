@@ -17,6 +17,9 @@ from pathlib import Path
 
 import pytest
 
+from swarm.base.clock import SystemClock
+from swarm.lab import demo_image
+from tests.integration.cluster import Probe
 from tests.integration.overlay_site import OUTSIDE, PORT, TIMEOUT, Host, Site, Task, fetch, port
 
 pytestmark = [
@@ -27,7 +30,7 @@ _NGINX = """daemon off;
 user root;
 worker_processes 1;
 pid {home}/nginx.pid;
-error_log {home}/error.log;
+error_log /dev/null;
 events {{ worker_connections 1024; }}
 http {{
     access_log off;
@@ -90,9 +93,10 @@ def list_proxies(host: Host) -> list[int]:
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + TIMEOUT
+    clock = SystemClock()
+    deadline = clock.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < deadline
+        assert clock.monotonic() < deadline
         time.sleep(0.02)
 
 
@@ -181,3 +185,46 @@ def test_without_haproxy_it_is_refused(site: Site, web: list[Task], tmp_path: Pa
 def refused(site: Site, host: Host) -> bool:
     script = f"curl -s -m 5 -o /dev/null http://{host.address}:{PORT}/; echo $?"
     return site.outside("sh", "-c", script).strip() == "7"
+
+
+def test_services_by_both_doors(cluster, tmp_path):
+    archive = tmp_path / "nginx.tar"
+    demo_image.build("nginx", archive)
+    cluster.load(archive)
+    (tmp_path / "conf").write_text(_NGINX.format(home="/run", address="$hostname"))
+    cluster.swarm("h1", "config", "create", "nginx", str(tmp_path / "conf"))
+    options = ("--replicas", "3", "--config", "source=nginx,target=/etc/nginx/nginx.conf")
+    labels = ("--label", "swarm.port.8086.proxy-protocol=v2", "--no-resolve-image")
+    one = "published=8085,target=80,proxy-protocol=v2"
+    cluster.create("one", "-p", one, *options, image="nginx")
+    cluster.docker(
+        "h1", "service", "create", "-d", "--name", "two", "-p", "8086:80", *labels, *options, "nginx"
+    )
+    us = cluster.output("h1", "ip", "route", "show", "default").split()[2]
+    for name, number in (("one", 8085), ("two", 8086)):
+        tasks = cluster.wait_running(name, 3)
+        wait_until(lambda number=number: answers_of(cluster, "h3", number))
+        for host in cluster.hosts:
+            answers = {cluster.url_get(host, number) for _ in tasks}
+            assert {answer.split("/", 1)[1] for answer in answers} == {f"{us}/{number}"}
+        assert cluster.local_get("h2", number).endswith(f"/127.0.0.1/{number}")
+
+    with Probe(cluster.lab.address("h3"), 8085) as probe:
+        cluster.swarm("h1", "service", "update", "--force", "--update-parallelism", "1", "one", timeout=60)
+    assert (probe.failures, probe.refused) == ([], 0)
+    assert {answer.split("/", 1)[1] for answer in probe.answers} == {f"{us}/8085"}
+
+    message = cluster.refused(
+        "h1", "service", "update", "--label-add", "swarm.port.8085.source=preserve", "one"
+    )
+    assert message.endswith("does not go with source=preserve")
+    cluster.swarm("h1", "service", "rm", "one", "two")
+    cluster.swarm("h1", "config", "rm", "nginx")
+    cluster.wait_clean()
+
+
+def answers_of(cluster, host, number):
+    try:
+        return cluster.url_get(host, number)
+    except OSError:
+        return ""
