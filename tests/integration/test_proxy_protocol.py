@@ -5,6 +5,7 @@ The tasks are nginx, which takes connections with a PROXY header only and answer
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -20,7 +21,7 @@ import pytest
 from swarm.base.clock import SystemClock
 from swarm.lab import demo_image
 from tests.integration.cluster import Probe
-from tests.integration.overlay_site import OUTSIDE, PORT, TIMEOUT, Host, Site, Task, fetch, port
+from tests.integration.overlay_site import OUTSIDE, PORT, TIMEOUT, Host, Site, Task, fetch, port, run
 
 pytestmark = [
     pytest.mark.root,
@@ -88,8 +89,12 @@ def seen_from(where: object, address: str, times: int = 3) -> tuple[set[str], Co
 
 
 def list_proxies(host: Host) -> list[int]:
-    pids = host.nsenter("ip", "netns", "pids", host.netns).split()
-    return [int(pid) for pid in pids if Path(f"/proc/{pid}/comm").read_text() == "haproxy\n"]
+    found = []
+    for pid in run("ip", "netns", "pids", host.netns).split():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            if Path(f"/proc/{pid}/comm").read_text() == "haproxy\n":
+                found.append(int(pid))
+    return found
 
 
 def wait_until(condition: Callable[[], object]) -> None:
@@ -132,7 +137,7 @@ def test_changes_lose_nothing(site: Site, web: list[Task]) -> None:
             changes += 1
         kept.stdin.write("\n")
         assert kept.stdout.readline() == first_answer != "\n"
-        assert len(list_proxies(third)) == 2, "the one that has the connection, and the one that serves"
+        wait_until(lambda: len(list_proxies(third)) == 2)  # who has the connection, and who serves
         kept.communicate("\n", timeout=TIMEOUT)
         answers = load.communicate(timeout=60)[0].split()
     assert changes > 5
