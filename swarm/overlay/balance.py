@@ -73,13 +73,17 @@ class Shape:
     sets: Mapping[str, int]
 
 
-def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str) -> Rules:
+def plan_rules(
+    desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str, *, has_proxy: bool = True
+) -> Rules:
+    """Without this host's proxy, ports that need it are refused: another program may be in its place."""
+    proxy = (Target(address=proxy_address(gateway_subnet), port=PROXY_PORT),) if has_proxy else ()
     here = {_bare(a): r.gateway_address for r in records for given in r.attachments for a in given.addresses}
     return Rules(
         gateway_subnet=str(ipaddress.IPv4Network(gateway_subnet)),
         tunnel_ports=tuple(sorted({network.data_path_port for network in desired.networks})),
         published={
-            Key(protocol=port.protocol, port=port.published_port): _targets_of(port, here, gateway_subnet)
+            Key(protocol=port.protocol, port=port.published_port): _targets_of(port, here, proxy)
             for port in desired.ports
         },
         host_ports={
@@ -92,11 +96,12 @@ def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet
     )
 
 
-def _targets_of(port: PublishedPort, here: Mapping[str, str], gateway_subnet: str) -> tuple[Target, ...]:
+def _targets_of(
+    port: PublishedPort, here: Mapping[str, str], proxy: tuple[Target, ...]
+) -> tuple[Target, ...]:
     """`here`: where tasks of this host are on the gateway network, by their addresses on others."""
     if port.proxy_protocol:
-        proxy = Target(address=proxy_address(gateway_subnet), port=PROXY_PORT)
-        return (proxy,) if port.backends else ()
+        return proxy if port.backends else ()
     return tuple(
         Target(
             address=backend.address,

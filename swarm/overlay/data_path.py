@@ -230,7 +230,8 @@ class DataPath:
 
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""
-        rules = plan_rules(desired, tuple(self._kernel.records.values()), str(self._kernel.subnet))
+        records, subnet = tuple(self._kernel.records.values()), str(self._kernel.subnet)
+        rules = plan_rules(desired, records, subnet, has_proxy=self._proxy.is_serving)
         former = self._applied
         is_whole = former is None or not await self._is_untouched(former)
         text = render_table(rules) if former is None or is_whole else render_change(former, rules)

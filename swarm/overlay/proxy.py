@@ -32,6 +32,10 @@ class Proxy:
         self._pid_file = directory / "haproxy.pid"
         self._problem = ""
 
+    @property
+    def is_serving(self) -> bool:
+        return self._find_pid() != 0
+
     async def serve(self, config: str) -> int:
         """Serve by `config`; by none if it is empty. Returns 1 if anything had to be done.
 

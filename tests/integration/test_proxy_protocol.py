@@ -160,7 +160,7 @@ def test_it_outlives_swarmd_and_ends(site: Site, web: list[Task]) -> None:
     os.kill(proxy, signal.SIGKILL)
     wait_until(lambda: list_proxies(first) == [])
     assert refused(site, first)
-    assert first.ask("verify") == 1
+    assert first.ask("verify") > 0
     assert seen_from(site.outside, first.address)[0] == {OUTSIDE}
 
     publish(site)

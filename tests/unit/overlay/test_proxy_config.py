@@ -52,6 +52,10 @@ def test_the_firewall_leads_to_the_proxy_while_there_are_tasks() -> None:
         "add element ip swarm published { tcp . 80 : jump port-tcp-80 }",
     ]
     assert render_change(one, two) == ""
+    desired = DataPlane(ports=(proxied(80, Backend(address="10.0.0.5")),))
+    assert plan_rules(desired, [], SUBNET, has_proxy=False) == nobody, (
+        "whoever listens there, it is not the proxy"
+    )
 
 
 @pytest.mark.parametrize("address", ["10.0.0.5 check", "web", "10.0.0.5\nfrontend x"])
