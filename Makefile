@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-APT := etcd-server etcd-client crun runc conmon skopeo nftables iproute2 procps catatonit kmod zstd busybox-static nginx-light docker-registry wrk wireguard-tools wireguard-go libfaketime strace e2fsprogs python3-venv
+APT := etcd-server etcd-client crun runc conmon skopeo nftables iproute2 procps catatonit kmod zstd busybox-static nginx-light haproxy docker-registry wrk wireguard-tools wireguard-go libfaketime strace e2fsprogs python3-venv
 PROTOS := $(sort $(wildcard swarm/proto/*.proto swarm/proto/etcd/*.proto))
 
 .DEFAULT_GOAL := help

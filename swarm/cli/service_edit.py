@@ -16,6 +16,7 @@ from copy import deepcopy
 from typing import Any
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.port_options import VALUES
 
 Json = dict[str, Any]
 Edit = Callable[[Json, Any, Sequence[Any]], None]
@@ -157,25 +158,26 @@ def port_key(port: Json) -> object:
 
 def edit_ports(spec: Json, added: Sequence[Json] | None, removed: Sequence[object]) -> None:
     """Ports, and with them what their labels say: a port that goes takes its options along."""
-    plain = None if added is None else [{k: v for k, v in port.items() if k != "source"} for port in added]
+    plain = None if added is None else [{k: v for k, v in p.items() if k not in VALUES} for p in added]
     items_at("EndpointSpec", "Ports", key_of=port_key)(spec, plain, removed)
     if added is None and not removed:
         return
-    known = {_port_label(port) for port in _list_at(spec, ("EndpointSpec", "Ports"))}
+    known = {_port_label(port, name) for port in _list_at(spec, ("EndpointSpec", "Ports")) for name in VALUES}
     labels = spec.get("Labels") or {}
     stale = [key for key in labels if key.startswith("swarm.port.") and _canonical(key) not in known]
-    given = [(_port_label(port), port["source"]) for port in added or () if "source" in port]
+    given = [(_port_label(port, name), port[name]) for port in added or () for name in VALUES if name in port]
     if stale or given:
         pairs_at("Labels")(spec, given, stale)
 
 
-def _port_label(port: Json) -> str:
-    return f"swarm.port.{port.get('PublishedPort', 0)}/{port['Protocol']}.source"
+def _port_label(port: Json, option: str) -> str:
+    return f"swarm.port.{port.get('PublishedPort', 0)}/{port['Protocol']}.{option}"
 
 
 def _canonical(label: str) -> str:
     """With the protocol, which may be left out."""
-    return label if "/" in label else label.removesuffix(".source") + "/tcp.source"
+    port, _, option = label.rpartition(".")
+    return label if "/" in port else f"{port}/tcp.{option}"
 
 
 def capability(name: str) -> str:

@@ -396,7 +396,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag(
                 name="publish",
                 help="[PUBLISHED:]TARGET[/PROTOCOL], or "
-                "published=,target=,protocol=,mode=ingress|host,source=masquerade|preserve",
+                "published=,target=,protocol=,mode=ingress|host,source=masquerade|preserve,proxy-protocol=v2",
                 edit=edit_ports,
                 type=_PORT,
                 short="p",

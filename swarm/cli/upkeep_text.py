@@ -20,7 +20,7 @@ def report_text(report: Json) -> str:
         f"Runtime: {runtime['Name']} ({runtime['Path']})",
         f" Reason: {runtime['Reason']}",
         f" Cgroups: {runtime['CgroupMode']}",
-        "Kernel:",
+        "Network:",
     ]
     lines += [
         f" {c['Name']}: {'yes' if c['Present'] else 'no'} ({c['Note']})" for c in report["Capabilities"]

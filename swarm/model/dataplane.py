@@ -65,6 +65,8 @@ class PublishedPort:
     backends: tuple[Backend, ...] = ()
     preserves_source: bool = False
     """Backends on the host that a client came to see the client's own address."""
+    proxy_protocol: bool = False
+    """Connections go through the host's proxy, which tells backends the client's address (PROXY v2)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from swarm.base.errors import InvalidArgument
 from swarm.model.cron import parse_cron, parse_zone
 from swarm.model.options import Autoscale, Schedule, ServiceOptions, Strategy, service_options
-from swarm.model.port_options import check_port_sources
+from swarm.model.port_options import check_port_options
 from swarm.model.specs import ServiceSpec
 from swarm.model.types import UpdateOrder
 
@@ -29,7 +29,7 @@ def check_service_options(spec: ServiceSpec) -> ServiceOptions:
         _check_exclusive(spec, options)
     if options.rebalance:
         _check_rebalance(spec, options)
-    check_port_sources(options.port_sources, spec.endpoint_spec)
+    check_port_options(options.ports, spec.endpoint_spec)
     return options
 
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from swarm.base.errors import InvalidArgument
-from swarm.model.port_options import PortName, parse_port_source
+from swarm.model.port_options import PortName, PortOptions, with_port_option
 
 PREFIX = "swarm."
 PROGRESS_DEADLINE = timedelta(minutes=10)
@@ -93,8 +93,7 @@ class ServiceOptions:
     strategy: Strategy = Strategy.SPREAD
     rebalance: int = 0
     """Tasks that may be moved at a time to even nodes out; 0: none is moved by itself."""
-    port_sources: Mapping[PortName, bool] = field(default_factory=dict)
-    """Whether the tasks on the host that a client came to see the client's own address."""
+    ports: Mapping[PortName, PortOptions] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +173,7 @@ def _ours(labels: Mapping[str, str]) -> Ours:
 def _service_options(ours: Ours) -> ServiceOptions:
     found: dict[str, Any] = {}
     schedule: dict[str, Any] = {}
-    sources: dict[PortName, bool] = {}
+    ports: dict[PortName, PortOptions] = {}
     for key, value in ours:
         name = key.removeprefix(PREFIX)
         if name in _SCHEDULE:
@@ -184,10 +183,10 @@ def _service_options(ours: Ours) -> ServiceOptions:
             field_name, read = _SERVICE[name]
             found[field_name] = read(key, value)
         elif name.startswith("port."):
-            port, sources[port] = parse_port_source(name, value)
+            ports = with_port_option(ports, name, value)
         else:
             raise InvalidArgument(f"unknown option label {key}: {_near(name, {**_SERVICE, **_SCHEDULE})}")
-    options = ServiceOptions(**found, port_sources=sources)
+    options = ServiceOptions(**found, ports=ports)
     if not schedule:
         return options
     if "cron" not in schedule:

@@ -1,17 +1,20 @@
 """--publish: the short form `[PUBLISHED:]TARGET[/PROTOCOL]` and the long form `published=,target=,...`. Pure.
 
-Out: PortConfig objects of the API, with our `source` beside. Raises ValueError with Docker's words.
+Out: PortConfig objects of the API, with our `source` and `proxy-protocol` beside. Raises ValueError with
+Docker's words.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+from swarm.model.port_options import VALUES
+
 PROTOCOLS = ("tcp", "udp", "sctp")
-SOURCE = "source"
-"""An option of ours beside the API's fields: `edit_ports` turns it into a label of the service."""
+"""Options of ours are beside the API's fields, by their own names: `edit_ports` turns them into labels."""
 
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
@@ -46,8 +49,9 @@ def _parse_long(text: str) -> dict[str, Any]:
         port[name] = read(value.lower())
     if "TargetPort" not in port:
         raise ValueError("missing mandatory field 'target'")
-    if SOURCE in port and ("PublishedPort" not in port or port["PublishMode"] != "ingress"):
-        raise ValueError("source needs a published port in ingress mode")
+    for option in [name for name in VALUES if name in port]:
+        if "PublishedPort" not in port or port["PublishMode"] != "ingress":
+            raise ValueError(f"{option} needs a published port in ingress mode")
     return port
 
 
@@ -69,9 +73,9 @@ def _mode(value: str) -> str:
     return value
 
 
-def _source(value: str) -> str:
-    if value not in ("preserve", "masquerade"):
-        raise ValueError(f"invalid source value (preserve or masquerade): {value}")
+def _option(name: str, value: str) -> str:
+    if value not in VALUES[name]:
+        raise ValueError(f"invalid {name} value ({' or '.join(VALUES[name])}): {value}")
     return value
 
 
@@ -80,7 +84,7 @@ _FIELDS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "mode": ("PublishMode", _mode),
     "target": ("TargetPort", lambda value: _port(value, "target")),
     "published": ("PublishedPort", lambda value: _port(value, "published")),
-    "source": (SOURCE, _source),
+    **{name: (name, partial(_option, name)) for name in VALUES},
 }
 
 

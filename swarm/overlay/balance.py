@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from swarm.model.dataplane import Backend, DataPlane
+from swarm.model.dataplane import Backend, DataPlane, PublishedPort
 from swarm.model.types import Protocol
 from swarm.overlay.records import TaskRecord
 
@@ -24,6 +24,8 @@ _PORT_KEY = "meta l4proto . th dport"
 _CLUSTER_PORTS = "{ 2377, 2378, 2381, 2382 }"
 """Where managers serve joins, nodes, and their etcd."""
 _TO_US = "fib daddr type local"
+PROXY_PORT = 2385
+"""Where this host's proxy listens, on its address in the gateway network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,11 @@ class Shape:
     sets: Mapping[str, int]
 
 
-def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str) -> Rules:
+def plan_rules(
+    desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet: str, *, has_proxy: bool = True
+) -> Rules:
+    """Without this host's proxy, ports that need it are refused: another program may be in its place."""
+    proxy = (Target(address=proxy_address(gateway_subnet), port=PROXY_PORT),) if has_proxy else ()
     by_gateway = [record for record in records if not record.is_internal]
     here = {
         _bare(a): r.gateway_address for r in by_gateway for given in r.attachments for a in given.addresses
@@ -80,14 +86,7 @@ def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet
         gateway_subnet=str(ipaddress.IPv4Network(gateway_subnet)),
         tunnel_ports=tuple(sorted({network.data_path_port for network in desired.networks})),
         published={
-            Key(protocol=port.protocol, port=port.published_port): tuple(
-                Target(
-                    address=backend.address,
-                    port=port.target_port,
-                    by_gateway=here.get(backend.address, "") if port.preserves_source else "",
-                )
-                for backend in choose_backends(port.backends)
-            )
+            Key(protocol=port.protocol, port=port.published_port): _targets_of(port, here, proxy)
             for port in desired.ports
         },
         host_ports={
@@ -98,6 +97,27 @@ def plan_rules(desired: DataPlane, records: Sequence[TaskRecord], gateway_subnet
             for port in record.host_ports
         },
     )
+
+
+def _targets_of(
+    port: PublishedPort, here: Mapping[str, str], proxy: tuple[Target, ...]
+) -> tuple[Target, ...]:
+    """`here`: where tasks of this host are on the gateway network, by their addresses on others."""
+    if port.proxy_protocol:
+        return proxy if port.backends else ()
+    return tuple(
+        Target(
+            address=backend.address,
+            port=port.target_port,
+            by_gateway=here.get(backend.address, "") if port.preserves_source else "",
+        )
+        for backend in choose_backends(port.backends)
+    )
+
+
+def proxy_address(gateway_subnet: str) -> str:
+    """The host's own on the gateway network."""
+    return str(ipaddress.IPv4Network(gateway_subnet).network_address + 1)
 
 
 def _bare(address: str) -> str:

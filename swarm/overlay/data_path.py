@@ -38,6 +38,8 @@ from swarm.overlay.macvlan_plan import Settings
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
 from swarm.overlay.plan import planned_part
+from swarm.overlay.proxy import Proxy
+from swarm.overlay.proxy_config import render_proxy
 from swarm.overlay.records import TaskRecord
 from swarm.overlay.service_tables import ServiceTables
 from swarm.overlay.wireguard import find_problem
@@ -82,6 +84,7 @@ class DataPath:
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
         self._guards = GuardTables(self._kernel.namespaces, self._call)
         self._names = NameServer(run_dir / "names.sock", self._log)
+        self._proxy = Proxy(run_dir / "proxy", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._refused: dict[str, str] = {}
@@ -119,6 +122,7 @@ class DataPath:
             self._desired = desired = self._services.possible(self._carried(desired))
             await self._encrypt(desired)
             await self._apply_networks(desired)
+            await self._serve_proxied(desired)
             await self._apply_rules(desired)
             await self._services.apply(desired)
             await self._guards.admit(self._kernel.records.values())
@@ -174,6 +178,7 @@ class DataPath:
             desired = self._desired
             mended = await self._encrypt(desired)
             mended += await self._call(lambda: self._kernel.mend(desired))
+            mended += await self._serve_proxied(desired)
             mended += await self._apply_rules(desired)
             mended += await self._services.apply(desired)
             mended += await self._guards.verify(self._kernel.records.values())
@@ -193,6 +198,7 @@ class DataPath:
                 await self._guards.remove()
                 self._desired = self._applied = self._planned = None
                 await self._names.end()
+                self._proxy.remove()
             self._names.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
@@ -231,9 +237,15 @@ class DataPath:
         if changed:
             self._log.info("networks applied", operations=len(changed))
 
+    async def _serve_proxied(self, desired: DataPlane) -> int:
+        """Before the rules lead there: a task that left gets no new connection when they are in force."""
+        config = render_proxy(desired, str(self._kernel.subnet), self._proxy.directory)
+        return await self._proxy.serve(config)
+
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""
-        rules = plan_rules(desired, tuple(self._kernel.records.values()), str(self._kernel.subnet))
+        records, subnet = tuple(self._kernel.records.values()), str(self._kernel.subnet)
+        rules = plan_rules(desired, records, subnet, has_proxy=self._proxy.is_serving)
         former = self._applied
         is_whole = former is None or not await self._is_untouched(former)
         text = render_table(rules) if former is None or is_whole else render_change(former, rules)

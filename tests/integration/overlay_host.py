@@ -45,6 +45,7 @@ def data_plane(given: dict) -> DataPlane:
                 published_port=p["published_port"],
                 target_port=p["target_port"],
                 preserves_source=p.get("preserves_source", False),
+                proxy_protocol=p.get("proxy_protocol", False),
                 backends=tuple(Backend(**b) for b in p["backends"]),
             )
             for p in given["ports"]

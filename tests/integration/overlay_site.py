@@ -178,6 +178,8 @@ class Site:
     def down(self) -> None:
         for host in self.hosts:
             host.clean()
+            for pid in run("ip", "netns", "pids", host.netns, check=False).split():
+                os.kill(int(pid), 9)  # a proxy, which outlives its host's process
             for mount in (*host.directory.glob("netns/*"), *host.directory.glob("wireguard/wg")):
                 run("umount", "-l", str(mount), check=False)
             address = bytes(map(int, host.address.split("."))).hex()

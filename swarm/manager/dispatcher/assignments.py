@@ -37,10 +37,10 @@ from swarm.model.objects import (
 )
 from swarm.model.options import service_options
 from swarm.model.payload_rules import references
-from swarm.model.port_options import PortName
+from swarm.model.port_options import PortName, PortOptions
 from swarm.model.specs import ConfigReference, SecretReference
 from swarm.model.task_state import TaskState
-from swarm.model.types import Encryption, PublishMode
+from swarm.model.types import Encryption, PortConfig, PublishMode
 from swarm.model.view import ClusterView
 
 Item = (
@@ -202,20 +202,25 @@ class _Published:
 
 def _published(view: ClusterView) -> Iterable[_Published]:
     for service in view.list(Service):
-        preserved = service_options(service.spec.labels).port_sources
+        options = service_options(service.spec.labels).ports
         ports = tuple(
-            PublishedPort(
-                service_id=service.id,
-                protocol=p.protocol,
-                published_port=p.published_port,
-                target_port=p.target_port,
-                preserves_source=preserved.get(PortName(p.protocol, p.published_port), False),
-            )
+            _published_port(service.id, p, options.get(PortName(p.protocol, p.published_port), PortOptions()))
             for p in service.endpoint.ports
             if p.publish_mode is PublishMode.INGRESS
         )
         if ports:
             yield _Published(view.tasks_of_service(service.id), ports)
+
+
+def _published_port(service_id: str, port: PortConfig, options: PortOptions) -> PublishedPort:
+    return PublishedPort(
+        service_id=service_id,
+        protocol=port.protocol,
+        published_port=port.published_port,
+        target_port=port.target_port,
+        preserves_source=options.preserves_source,
+        proxy_protocol=options.proxy_protocol,
+    )
 
 
 def _backends(view: ClusterView, tasks: Iterable[Task], ingress: Set[str]) -> tuple[Backend, ...]:

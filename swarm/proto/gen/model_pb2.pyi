@@ -2785,11 +2785,13 @@ class PublishedPort(_message.Message):
     TARGET_PORT_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
     PRESERVES_SOURCE_FIELD_NUMBER: _builtins.int
+    PROXY_PROTOCOL_FIELD_NUMBER: _builtins.int
     service_id: _builtins.str
     protocol: _builtins.str
     published_port: _builtins.int
     target_port: _builtins.int
     preserves_source: _builtins.bool
+    proxy_protocol: _builtins.bool
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]: ...
     def __init__(
@@ -2801,10 +2803,11 @@ class PublishedPort(_message.Message):
         target_port: _builtins.int = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
         preserves_source: _builtins.bool = ...,
+        proxy_protocol: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "preserves_source", b"preserves_source", "protocol", b"protocol", "published_port", b"published_port", "service_id", b"service_id", "target_port", b"target_port"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "preserves_source", b"preserves_source", "protocol", b"protocol", "proxy_protocol", b"proxy_protocol", "published_port", b"published_port", "service_id", b"service_id", "target_port", b"target_port"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""What this kernel can do for the overlays, tried in a network namespace that is gone afterwards."""
+"""What this host can do for networks. The kernel is tried in a network namespace that is gone afterwards."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ _TRIES = {
     "nftables": ("nft", "add", "table", "ip", "try"),
 }
 
+_WAYS = {"wireguard": "install wireguard-go", "haproxy": "install haproxy"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KernelCapability:
+class NetworkCapability:
     name: str
     is_present: bool
     note: str
 
 
-async def detect_capabilities() -> tuple[KernelCapability, ...]:
-    """vxlan, wireguard and nftables."""
+async def detect_capabilities() -> tuple[NetworkCapability, ...]:
+    """vxlan, wireguard, nftables and haproxy."""
+    names = (*_TRIES, "haproxy")
     found = await asyncio.gather(*(_works(argv) for argv in _TRIES.values()))
+    found.append(shutil.which("haproxy") is not None)
     return tuple(
-        KernelCapability(name=name, is_present=present, note=note_of(name, present, _has_wireguard_go()))
-        for name, present in zip(_TRIES, found, strict=True)
+        NetworkCapability(name=name, is_present=present, note=note_of(name, present, _has_wireguard_go()))
+        for name, present in zip(names, found, strict=True)
     )
 
 
@@ -37,12 +41,13 @@ def note_of(name: str, present: bool, has_wireguard_go: bool) -> str:
         "vxlan": "overlay networks",
         "wireguard": "encrypted overlay networks",
         "nftables": "virtual addresses and published ports",
+        "haproxy": "published ports with PROXY protocol",
     }
     if present:
         return uses[name]
     if name == "wireguard" and has_wireguard_go:
         return "wireguard-go stands in for it"
-    way = "install wireguard-go" if name == "wireguard" else "another kernel is needed"
+    way = _WAYS.get(name, "another kernel is needed")
     return f"{uses[name]} are not possible here: {way}"
 
 

@@ -30,6 +30,7 @@ def port(target: int, published: int = 0, protocol: str = "tcp", mode: str = "in
         ("published=53,target=53,protocol=udp,mode=host", [port(53, 53, "udp", "host")]),
         ("target=80", [port(80)]),
         ("published=80,target=80,source=preserve", [port(80, 80) | {"source": "preserve"}]),
+        ("published=80,target=80,proxy-protocol=v2", [port(80, 80) | {"proxy-protocol": "v2"}]),
     ],
 )
 def test_publish(text: str, ports: list[dict[str, Any]]) -> None:
@@ -49,6 +50,22 @@ def test_a_ports_source_becomes_a_label_and_goes_with_the_port() -> None:
     assert spec["Labels"] == {"a": "b", label: "masquerade", "swarm.port.8080.source": "preserve"}
     edit_ports(spec, None, parse_unpublish("81"))
     assert spec["Labels"] == {"a": "b"}
+
+
+def test_a_port_that_goes_takes_all_its_options_along() -> None:
+    spec: dict[str, Any] = {}
+    edit_ports(spec, [port(80, 8080) | {"proxy-protocol": "v2"}, port(81, 8081)], ())
+    assert spec["Labels"] == {"swarm.port.8080/tcp.proxy-protocol": "v2"}
+    spec["Labels"] |= {"swarm.port.8081.proxy-protocol": "v2", "swarm.port.8081.source": "masquerade"}
+    edit_ports(spec, None, parse_unpublish("81"))
+    assert spec["Labels"] == {"swarm.port.8080/tcp.proxy-protocol": "v2"}
+
+
+def test_a_proxy_protocol_needs_a_known_version_and_a_port_of_every_host() -> None:
+    with pytest.raises(ValueError, match=r"invalid proxy-protocol value \(v2 or none\): v1"):
+        parse_publish("published=80,target=80,proxy-protocol=v1")
+    with pytest.raises(ValueError, match="proxy-protocol needs a published port in ingress mode"):
+        parse_publish("target=80,proxy-protocol=v2")
 
 
 @pytest.mark.parametrize(

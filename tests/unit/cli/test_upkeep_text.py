@@ -58,7 +58,7 @@ def test_a_manager():
         "Runtime: crun (/usr/bin/crun)\n"
         " Reason: it runs\n"
         " Cgroups: v2\n"
-        "Kernel:\n"
+        "Network:\n"
         " vxlan: yes (overlay networks)\n"
         "Certificate expires: 2027-01-01T00:00:00Z\n"
     )
