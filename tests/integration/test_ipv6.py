@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.cluster import Cluster, http_get, service, short
 from tests.integration.overlay_site import (
     IPV6_UNDERLAY,
     PORT,
@@ -52,6 +53,38 @@ def web(site: Site, tmp_path: Path) -> list[Task]:
     for task in tasks:
         serve_http(task, tmp_path)
     return tasks
+
+
+def test_a_services_ports_answer_on_every_hosts_ipv6_addresses(cluster: Cluster) -> None:
+    """As a user has it: made by either client, asked from outside of the cluster and on the hosts."""
+    with service(cluster, "web", "--replicas", "3", "--publish", "8080:80"):
+        expected = dict.fromkeys(short(cluster.wait_running("web", 3)), 1)
+        cluster.docker(
+            "h1",
+            "service",
+            "create",
+            "-d",
+            "--name",
+            "near",
+            "--mode",
+            "global",
+            "--publish",
+            "published=9090,target=80,mode=host",
+            "web",
+        )
+        near = cluster.wait_running("near", 3)
+
+        def answers(host: str, number: int) -> Counter[str]:
+            return Counter(http_get(cluster.lab.ipv6_address(host), number, "/", 5) for _ in range(3))
+
+        for host in cluster.hosts:
+            cluster.wait_until(lambda host=host: answers(host, 8080) == expected, f"{host} answers")
+            (own,) = short(t for t in near if cluster.node_names()[t["NodeID"]] == host)
+            cluster.wait_until(lambda host=host, own=own: answers(host, 9090) == {own: 3}, f"{own} answers")
+            loopback = ("busybox", "wget", "-q", "-O", "-", "http://[::1]:8080/")
+            assert cluster.output(host, *loopback).strip() in expected
+        cluster.docker("h1", "service", "rm", "near")
+    cluster.wait_clean()
 
 
 def refused(where: object, address: str, number: int = PORT) -> bool:
