@@ -120,10 +120,10 @@ class DataPath:
             if changed:
                 self._log.info("networks applied", operations=len(changed))
             await self._apply_rules(desired)
-            await self._tell_relay()
             await self._services.apply(desired)
             await self._guards.admit(self._kernel.records.values())
             await self._tell_names()
+            await self._tell_relay()
         self._news.set()
         self._news = asyncio.Event()
 
@@ -178,10 +178,10 @@ class DataPath:
             mended = await self._encrypt(desired)
             mended += await self._call(lambda: self._kernel.mend(desired))
             mended += await self._apply_rules(desired)
-            mended += await self._tell_relay()
             mended += await self._services.apply(desired)
             mended += await self._guards.verify(self._kernel.records.values())
             mended += await self._tell_names()
+            mended += await self._tell_relay()
             if mended:
                 self._log.warning("network mended", operations=mended)
             return mended
