@@ -169,6 +169,18 @@ async def test_flows_are_bounded(peers: list[Peer], monkeypatch: pytest.MonkeyPa
         assert answers == [b"one?", b"one?", b"two?", b"two?"], "the client's first flow had to go"
 
 
+async def test_the_flow_that_was_used_least_lately_makes_room(
+    peers: list[Peer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(datagrams, "FLOWS", 2)
+    one, two, client, other = peers
+    third = await peer(host="::1")
+    with relayed(one, two, two, two) as (_, port):
+        answers = [await asked.ask(port) for asked in (client, other, client, third, client)]
+        assert answers == [b"one?", b"two?", b"one?", b"two?", b"one?"]
+    third.transport.close()
+
+
 async def test_unused_flows_end(peers: list[Peer], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datagrams, "IDLE_S", 0.01)
     one, two, client, _ = peers
