@@ -36,6 +36,7 @@ from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
+from swarm.overlay.plan import planned_part
 from swarm.overlay.records import TaskRecord
 from swarm.overlay.relay_server import RelayServer
 from swarm.overlay.relayed import plan_relayed
@@ -84,6 +85,7 @@ class DataPath:
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._refused: dict[str, str] = {}
+        self._planned: object = None
         self._applied: Rules | None = None
         self._generation = -1
         self.tunnel_keys: tuple[TunnelKey, ...] = ()
@@ -116,9 +118,7 @@ class DataPath:
         async with self._lock:
             self._desired = desired = self._services.possible(self._carried(desired))
             await self._encrypt(desired)
-            changed = await self._call(lambda: self._kernel.apply_networks(desired))
-            if changed:
-                self._log.info("networks applied", operations=len(changed))
+            await self._apply_networks(desired)
             await self._apply_rules(desired)
             await self._services.apply(desired)
             await self._guards.admit(self._kernel.records.values())
@@ -195,7 +195,7 @@ class DataPath:
                 await self._call(self._kernel.remove)
                 await nft.apply_rules(f"add table {TABLE}\ndelete table {TABLE}\n")
                 await self._guards.remove()
-                self._desired = self._applied = None
+                self._desired = self._applied = self._planned = None
                 await self._names.end()
                 await self._relay.end()
             self._names.close()
@@ -225,6 +225,17 @@ class DataPath:
         except (Temporary, OSError) as error:  # nothing of these networks leaves the host until it works
             self._log.warning("tunnels not encrypted yet", error=str(error))
             return 0
+
+    async def _apply_networks(self, desired: DataPlane) -> None:
+        """Unless they were so already: looking costs more than most changes. `verify` does look."""
+        part = planned_part(desired)
+        if part == self._planned:
+            return
+        self._planned = None  # until the outcome is known
+        changed = await self._call(lambda: self._kernel.apply_networks(desired))
+        self._planned = part
+        if changed:
+            self._log.info("networks applied", operations=len(changed))
 
     async def _apply_rules(self, desired: DataPlane) -> int:
         """Bring the table to what it should be; whole when somebody else touched it. Returns 1 if it did."""

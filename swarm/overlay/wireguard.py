@@ -38,7 +38,7 @@ from swarm.overlay.encryption import (
     slot_of,
 )
 from swarm.overlay.netlink import Netlink
-from swarm.overlay.netns import Namespaces, write_sysctl
+from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
 from swarm.overlay.plan import WIREGUARD_OVERHEAD
 from swarm.overlay.service_tables import Call
 
@@ -214,7 +214,9 @@ def _add_to_kernel(name: str) -> bool:
 
 
 def _prepare_namespace() -> None:
-    for link in ("all", "default"):  # a peer may still send through the device of the last generation
+    for link in ("all", "default"):
+        disable_ipv6(link)
+        # A peer may still send through the device of the last generation.
         write_sysctl(f"ipv4/conf/{link}/rp_filter", "0")
 
 

@@ -1,6 +1,7 @@
 """A stack is removed and deployed again at once, many times: `make chaos CHAOS=stack_turns`.
 
-In: a cluster that has the image `web`, and how often. Out: the turns that failed; at the end nothing is left.
+In: a cluster that has the image `web`, and how often. Out: the turns that failed, and what was left at the
+end; the hosts' logs stay in LOGS.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from pathlib import Path
 
 from swarm.lab import demo_image
 from swarm.lab.lab import Lab
+from tests.chaos.chaos_lab import keep_logs
 from tests.integration.cluster import Cluster
 
+LOGS = Path(tempfile.gettempdir()) / "swarm-stack-turns"
 TURNS = 200
 TURN_S = 60.0
 _EVERY = 3
@@ -52,7 +55,10 @@ def take_turns(cluster: Cluster, folder: Path, number: int, say: Callable[[str],
                 cluster.wait_running("turns_second", 1)
         if turn % 20 == 19:
             say(f"  {turn + 1} turns")
-    cluster.wait_clean()
+    try:
+        cluster.wait_clean()
+    except AssertionError as error:
+        broken.append(str(error))
     return broken
 
 
@@ -62,9 +68,13 @@ def main() -> int:
         archive = Path(folder, "web.tar")
         demo_image.build("web", archive)
         cluster = Cluster(lab.up(hosts=2))
-        cluster.load(archive)
-        cluster.found()
-        broken = take_turns(cluster, Path(folder), turns)
+        try:
+            cluster.load(archive)
+            cluster.found()
+            broken = take_turns(cluster, Path(folder), turns)
+        finally:
+            LOGS.mkdir(exist_ok=True)
+            keep_logs(lab, LOGS)
     for sentence in broken:
         print(sentence)
     print(f"{len(broken)} problems" if broken else f"no problem in {turns} turns")

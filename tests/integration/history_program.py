@@ -55,7 +55,7 @@ async def tell_beats() -> None:
     """How often each manager has beaten since it was started."""
     async with asyncio.timeout(20), aclosing(EtcdKV(etcd_files(Paths().store_member).address())) as kv:
         for item in (await kv.list(keys.MANAGERS)).items:
-            print(item.key.removeprefix(keys.MANAGERS), item.value.decode())
+            print(item.key.removeprefix(keys.MANAGERS), item.value.decode().split()[0])
 
 
 if __name__ == "__main__":

@@ -6,17 +6,13 @@ small store of lines behind HTTP.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from swarm.lab.demo_image import Entry, recipe, write_archive
+from tests.integration.registry import push, serving
 
 _HEAD = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\n"
 _SCRIPTS = {
@@ -55,25 +51,9 @@ _NAMES = (
 @contextmanager
 def registry(folder: Path, address: str) -> Iterator[str]:
     """A registry at `address`, which has the images; the value is its host and port."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port = probe.getsockname()[1]
-    folder.mkdir()
-    config = {
-        "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "files")}},
-        "http": {"addr": f"{address}:{port}"},
-    }
-    (folder / "config.yml").write_text(json.dumps(config))
-    command = ["docker-registry", "serve", str(folder / "config.yml")]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            _wait_for(address, port)
-            _fill(folder, f"{address}:{port}")
-            yield f"{address}:{port}"
-        finally:
-            process.kill()
+    with serving(folder, address) as found:
+        _fill(folder, found)
+        yield found
 
 
 def _fill(folder: Path, registry: str) -> None:
@@ -84,15 +64,4 @@ def _fill(folder: Path, registry: str) -> None:
         made = replace(web, layers=layers, cmd=("/worker",) if name == "worker" else web.cmd)
         archive = folder / f"{name}.tar"
         write_archive(made, f"{name}:1", archive)
-        target = f"docker://{registry}/{name}:1"
-        flags = ("--quiet", "--dest-tls-verify=false", "--dest-no-creds")
-        subprocess.run(["skopeo", "copy", *flags, f"oci-archive:{archive}", target], check=True, timeout=30)
-
-
-def _wait_for(address: str, port: int) -> None:
-    deadline = time.monotonic() + 20  # noqa: TID251 - another program's start sends no event
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1):
-            return
-        assert time.monotonic() < deadline, "the registry does not start"  # noqa: TID251 - see above
-        time.sleep(0.02)
+        push(archive, f"{registry}/{name}:1")

@@ -12,7 +12,7 @@ from swarm.model.host_offer import HostOffer
 from swarm.model.objects import Node, Task, TaskStatus
 from swarm.model.plan import Create, Delete
 from swarm.model.task_state import TaskState
-from swarm.model.types import NodeDescription, NodeState
+from swarm.model.types import NodeDescription, NodeState, TunnelKey
 from swarm.secrets.box import Box
 from swarm.worker import agent as agent_module
 from swarm.worker.agent import Agent, AgentParts
@@ -37,6 +37,8 @@ class FakeNetwork:
     def __init__(self) -> None:
         self.applied: list[object] = []
         self.error: Exception | None = None
+        self.tunnel_keys: tuple[TunnelKey, ...] = ()
+        self.encryption_problem = ""
 
     async def apply(self, desired):
         self.applied.append(desired)

@@ -161,8 +161,9 @@ def test_a_former_manager_that_returns_becomes_a_worker(lab, web_archive, tmp_pa
 
 
 def as_written(objects):
-    """Without versions and times of change, which a new store counts anew."""
-    return [{k: v for k, v in item.items() if k not in ("Version", "UpdatedAt")} for item in objects]
+    """Without versions and times of change, which a new store counts anew, and what is in use just now."""
+    fleeting = ("Version", "UpdatedAt", "Usage")
+    return [{k: v for k, v in item.items() if k not in fleeting} for item in objects]
 
 
 def take_over(cluster: Cluster, host: str, address: str) -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gzip
 import hashlib
-import json
 import os
 import signal
-import socket
 import stat
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,11 +24,9 @@ from swarm.worker.images.pull import Progress
 from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.sandbox import UnpackLimits
 from swarm.worker.images.store import ImageStore
+from tests.integration.registry import PASSWORD, push, serving
 
 pytestmark = pytest.mark.root
-
-PASSWORD = "open sesame"
-HASH = "$2b$04$YtPT84yThQ93PG1gcjpn5ey7dhRcqZAbqY4bQWZrc2exfY1itQdhW"
 
 
 @pytest.fixture(scope="module")
@@ -57,53 +51,11 @@ async def execute(*argv: str) -> None:
     assert await asyncio.wait_for(process.wait(), 30) == 0
 
 
-@asynccontextmanager
-async def serving(folder: Path, *, login: bool = False) -> AsyncIterator[str]:
-    """A registry on loopback; yields its host:port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    folder.mkdir()
-    config: dict[str, object] = {
-        "version": "0.1",
-        "log": {"level": "error", "accesslog": {"disabled": True}},
-        "storage": {"filesystem": {"rootdirectory": str(folder / "files")}},
-        "http": {"addr": address},
-    }
-    if login:
-        (folder / "passwords").write_text(f"ann:{HASH}\n")
-        config["auth"] = {"htpasswd": {"realm": "test", "path": str(folder / "passwords")}}
-    (folder / "config.yml").write_text(json.dumps(config))
-    quiet = asyncio.subprocess.DEVNULL
-    process = await asyncio.create_subprocess_exec(
-        "docker-registry", "serve", str(folder / "config.yml"), stdout=quiet, stderr=quiet
-    )
-    try:
-        await until(lambda: accepts(address))
-        yield address
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-def accepts(address: str) -> bool:
-    host, _, port = address.partition(":")
-    with contextlib.suppress(OSError), socket.create_connection((host, int(port)), timeout=1):
-        return True
-    return False
-
-
 async def until(condition: Callable[[], bool]) -> None:
     """For the state of other processes, which sends no event."""
     async with asyncio.timeout(20):
         while not condition():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.005)
-
-
-async def push(archive: Path, reference: str, *more: str) -> None:
-    flags = ("--dest-tls-verify=false", *(more or ("--dest-no-creds",)))
-    await execute("skopeo", "copy", "--quiet", *flags, f"oci-archive:{archive}", f"docker://{reference}")
 
 
 class TestLoad:
@@ -242,9 +194,9 @@ class TestPull:
     async def test_pull_share_and_cache(
         self, store: ImageStore, archives: dict[str, Path], tmp_path: Path
     ) -> None:
-        async with serving(tmp_path / "registry") as registry:
-            await push(archives["busybox"], f"{registry}/busybox:1")
-            await push(archives["web"], f"{registry}/web:1")
+        with serving(tmp_path / "registry") as registry:
+            push(archives["busybox"], f"{registry}/busybox:1")
+            push(archives["web"], f"{registry}/web:1")
             await store.pull(f"{registry}/busybox:1")
             told: list[Progress] = []
             web = await store.pull(f"{registry}/web:1", progress=told.append)
@@ -269,8 +221,8 @@ class TestPull:
     async def test_many_at_once_do_the_work_once(
         self, store: ImageStore, archives: dict[str, Path], tmp_path: Path
     ) -> None:
-        async with serving(tmp_path / "registry") as registry:
-            await push(archives["web"], f"{registry}/web:1")
+        with serving(tmp_path / "registry") as registry:
+            push(archives["web"], f"{registry}/web:1")
             told: list[Progress] = []
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -282,8 +234,8 @@ class TestPull:
     async def test_what_is_not_there_says_so(
         self, store: ImageStore, archives: dict[str, Path], tmp_path: Path
     ) -> None:
-        async with serving(tmp_path / "registry", login=True) as registry:
-            await push(archives["web"], f"{registry}/web:1", "--dest-creds", f"ann:{PASSWORD}")
+        with serving(tmp_path / "registry", login=True) as registry:
+            push(archives["web"], f"{registry}/web:1", login=True)
             ann = RegistryAuth(username="ann", password=Secret(PASSWORD))
             eve = RegistryAuth(username="eve", password=Secret("guess"))
             for auth in (None, eve):
@@ -304,8 +256,8 @@ class TestPull:
     async def test_a_tampered_layer_is_never_unpacked(
         self, store: ImageStore, archives: dict[str, Path], tmp_path: Path
     ) -> None:
-        async with serving(tmp_path / "registry") as registry:
-            await push(archives["busybox"], f"{registry}/busybox:1")
+        with serving(tmp_path / "registry") as registry:
+            push(archives["busybox"], f"{registry}/busybox:1")
             blobs = [p for p in (tmp_path / "registry").rglob("data") if p.stat().st_size > 100_000]
             content = bytearray(blobs[0].read_bytes())
             content[5000] ^= 1

@@ -31,7 +31,8 @@ daemon=$(pgrep -P 1 -f swarm.cli.swarmd)
 kill -STOP $daemon
 kill -9 $(pgrep -x etcd)
 db=/var/lib/swarm/etcd/data/member/snap/db
-tr '\0' '\377' < /dev/zero | dd of=$db bs=4096 seek=2 count=14 conv=notrunc iflag=fullblock 2>/dev/null
+pages=$(($(stat -c %s $db) / 4096 - 2))
+tr '\0' '\377' < /dev/zero | dd of=$db bs=4096 seek=2 count=$pages conv=notrunc iflag=fullblock 2>/dev/null
 kill -CONT $daemon
 """
 
@@ -151,9 +152,12 @@ def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(mana
     managers.wait_until(writes_again, "the alarm is cleared and writes succeed", 40.0)
     assert cleared
     wait_state(managers, "h1", "OK", timeout_s=20)
-    sizes = [m["SizeBytes"] for m in store(managers, "h1")["Members"]]
-    assert len(sizes) == 3
-    assert all(0 < size < 8 * 1024 * 1024 for size in sizes), sizes
+
+    def all_small():
+        sizes = [m["SizeBytes"] for m in store(managers, "h1")["Members"]]
+        return len(sizes) == 3 and all(0 < size < 8 * 1024 * 1024 for size in sizes)
+
+    managers.wait_until(all_small, "each member is defragmented, one after the other", 40.0)
     managers.wait_running("kept", 2)
 
 

@@ -121,8 +121,9 @@ class Containers:
             raise AlreadyExists(f"container {config.id} already exists and has ended")
         if paths.bundle.exists() or paths.run.exists():
             await self.remove(config.id)
+        preparing = asyncio.ensure_future(asyncio.to_thread(self._bundles.prepare, config))
         try:
-            await asyncio.to_thread(self._bundles.prepare, config)
+            await asyncio.shield(preparing)
             async with self._slots:
                 failpoint("container.bundle.made")
                 await self._conmon.create(config, paths)
@@ -130,6 +131,8 @@ class Containers:
                 _created_mark(paths).touch()
             self._bundles.keep_filter(config, self._runtime.compiled_filter(config.id))
         except BaseException:
+            # A thread goes on when its caller is cancelled: it would mount into what is being taken away.
+            await asyncio.wait({preparing})
             await self._undo(config.id)
             raise
         self._pair(config.id)

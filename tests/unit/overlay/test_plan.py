@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarm.model.dataplane import DataPlane, NetworkService, OverlayEndpoint, OverlayNetwork
+from swarm.model.dataplane import DataPlane, NetworkService, OverlayEndpoint, OverlayNetwork, ServiceBackend
 from swarm.overlay.plan import (
     CreateSandbox,
     DeleteEndpoint,
@@ -21,6 +21,7 @@ from swarm.overlay.plan import (
     address_of,
     mac_of,
     plan_networks,
+    planned_part,
 )
 
 UNDERLAY = Underlay(address="192.0.2.1", mtu=1500)
@@ -106,6 +107,18 @@ def test_a_virtual_address_needs_a_route_to_its_tasks() -> None:
     virtual = frozenset({"10.0.0.200"})
     ops = plan([network({})], perform({}, plan([network({})], {}, UNDERLAY)), UNDERLAY, virtual)
     assert ops == (SetVirtual(network_id="n1", routes=("10.0.0.0/24",), added=("10.0.0.200",)),)
+
+
+def test_only_networks_and_virtual_addresses_are_planned() -> None:
+    service = NetworkService(network_id="n1", virtual_ip="10.0.0.200")
+    before = DataPlane(networks=(network({}),), services=(service,))
+    scaled = replace(service, backends=(ServiceBackend(address="10.0.0.5"),))
+    assert planned_part(replace(before, services=(scaled,))) == planned_part(before)
+    moved = replace(service, virtual_ip="10.0.0.201")
+    assert planned_part(replace(before, services=(moved,))) != planned_part(before)
+    assert planned_part(replace(before, networks=(network({"10.0.0.6": "192.0.2.2"}),))) != planned_part(
+        before
+    )
 
 
 def test_mac_holds_the_address() -> None:
