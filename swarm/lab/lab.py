@@ -156,6 +156,10 @@ class Lab:
     def address(self, name: str) -> str:
         return str(names.host_address(self._host(name).subnet, name))
 
+    def ipv6_address(self, name: str) -> str:
+        subnet = self._host(name).subnet
+        return str(names.ipv6_interface(names.host_address(subnet, name), subnet).ip)
+
     def socket_path(self, name: str) -> Path:
         """The API socket of the host's swarmd, as this machine reaches it. Another one after each boot."""
         self._host(name)

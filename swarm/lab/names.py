@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 
 DEFAULT_NAME = "lab"
 POOL = IPv4Network("10.213.0.0/16")
 POOL_PREFIX = 24
+IPV6_PREFIX = IPv6Address("fd00:213::")
 
 CGROUP_PARENT = "swarm-lab"
 CUT_TABLE = "swarm_lab_cut"
@@ -80,6 +81,11 @@ def gateway(subnet: IPv4Network) -> IPv4Address:
 
 def host_address(subnet: IPv4Network, host: str) -> IPv4Address:
     return subnet[1 + int(host.removeprefix("h"))]
+
+
+def ipv6_interface(address: IPv4Address, subnet: IPv4Network) -> IPv6Interface:
+    """The IPv6 address that goes with an IPv4 one, in a network of its lab's own."""
+    return IPv6Interface((int(IPV6_PREFIX) + int(address), 96 + subnet.prefixlen))
 
 
 def parse_subnet(text: str) -> IPv4Network:

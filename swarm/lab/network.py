@@ -44,6 +44,7 @@ def make_switch(lab: str, subnet: IPv4Network) -> None:
         f"address add {names.gateway(subnet)}/{subnet.prefixlen} dev {uplink}",
         f"link set {uplink} up",
     )
+    _add_ipv6(names.gateway(subnet), subnet, uplink)
     _ip(
         f"link add bridge address {names.bridge_mac(lab)} type bridge",
         "link set bridge up",
@@ -72,6 +73,7 @@ def wire(lab: str, host: str, pid: int, subnet: IPv4Network) -> None:
         f"route add default via {names.gateway(subnet)}",
         pid=pid,
     )
+    _add_ipv6(address, subnet, "eth0", pid=pid)
 
 
 def unplug(lab: str, host: str) -> None:
@@ -86,9 +88,11 @@ def set_cuts(pid: int, peers: Sequence[IPv4Address]) -> None:
     rules = f"add {table}\ndelete {table}\n"
     if peers:
         them = "{ " + ", ".join(str(peer) for peer in peers) + " }"
+        macs = "{ " + ", ".join(names.host_mac(peer) for peer in peers) + " }"
         rules += (
             f"{table} {{\n"
-            f"chain incoming {{ type filter hook prerouting priority raw; ip saddr {them} drop; }}\n"
+            f"chain incoming {{ type filter hook prerouting priority raw; ip saddr {them} drop;"
+            f" ether saddr {macs} drop; }}\n"
             f"chain outgoing {{ type filter hook postrouting priority raw; ip daddr {them} drop; }}\n}}\n"
         )
     _nft(rules, pid=pid)
@@ -120,6 +124,11 @@ def _switch_pid(lab: str) -> int:
             f"the switch of lab {lab} has ended: run `swarm lab down --name {lab}`, then up again"
         )
     return pids[0]
+
+
+def _add_ipv6(address: IPv4Address, subnet: IPv4Network, link: str, pid: int | None = None) -> None:
+    with suppress(SwarmError):  # a machine without IPv6 has labs without it
+        _ip(f"address add {names.ipv6_interface(address, subnet)} dev {link} nodad", pid=pid)
 
 
 def _ip(*commands: str, pid: int | None = None) -> None:

@@ -1,7 +1,7 @@
 """The host's part of the network, as the worker's agent uses it.
 
 In: the desired `DataPlane` as a manager pushes it; tasks that come and go. Out: namespaces, links, tunnels
-and firewall rules in the kernel, in the network namespace of this process. No packet passes through Python.
+and firewall rules in the kernel, in the network namespace of this process. No packet passes through here.
 
 Invariant: everything may be repeated, and works from what the kernel holds and not from memory; so it goes on
 after kill -9 at any step, and `verify` mends what others break. What runs is never disturbed by a restart.
@@ -41,6 +41,8 @@ from swarm.overlay.plan import planned_part
 from swarm.overlay.proxy import Proxy
 from swarm.overlay.proxy_config import render_proxy
 from swarm.overlay.records import TaskRecord
+from swarm.overlay.relay_server import RelayServer
+from swarm.overlay.relayed import plan_relayed
 from swarm.overlay.service_tables import ServiceTables
 from swarm.overlay.wireguard import find_problem
 
@@ -85,6 +87,7 @@ class DataPath:
         self._guards = GuardTables(self._kernel.namespaces, self._call)
         self._names = NameServer(run_dir / "names.sock", self._log)
         self._proxy = Proxy(run_dir / "proxy", self._log)
+        self._relay = RelayServer(run_dir / "relay.sock", self._log)
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._refused: dict[str, str] = {}
@@ -127,6 +130,7 @@ class DataPath:
             await self._services.apply(desired)
             await self._guards.admit(self._kernel.records.values())
             await self._tell_names()
+            await self._tell_relay()
         self._news.set()
         self._news = asyncio.Event()
 
@@ -153,6 +157,7 @@ class DataPath:
             is_adopted = self._applied is None and self._desired is None and await nft.read_shape()
             if not is_adopted and (self._applied is None or record.host_ports):
                 await self._apply_rules(self._desired or DataPlane())
+                await self._tell_relay()
             if record.names_on:
                 await self._serve_names(record)
         return self._link_of(record)
@@ -163,6 +168,7 @@ class DataPath:
             record = await self._call(lambda: self._kernel.detach(task_id))
             if record and record.host_ports and self._applied is not None:
                 await self._apply_rules(self._desired or DataPlane())
+                await self._tell_relay()
             if record and record.names_on:
                 await self._tell_names()
 
@@ -183,6 +189,7 @@ class DataPath:
             mended += await self._services.apply(desired)
             mended += await self._guards.verify(self._kernel.records.values())
             mended += await self._tell_names()
+            mended += await self._tell_relay()
             if mended:
                 self._log.warning("network mended", operations=mended)
             return mended
@@ -199,7 +206,9 @@ class DataPath:
                 self._desired = self._applied = self._planned = None
                 await self._names.end()
                 self._proxy.remove()
+                await self._relay.end()
             self._names.close()
+            self._relay.close()
             await self._call(self._kernel.close)
             self._thread.shutdown(wait=True)
             self._thread = None
@@ -299,6 +308,18 @@ class DataPath:
             return await self._names.tell(plan_names(self._desired, records, self._kernel.namespaces.path))
         except Temporary as error:  # told again by the next change, or by `verify`
             self._log.warning("name server not reached", error=str(error))
+            return 0
+
+    async def _tell_relay(self) -> int:
+        """The same ports for clients on IPv6: what the firewall's table leads to, the relay does."""
+        rules = self._applied
+        if rules is None:
+            return 0
+        keeps = bool(rules.published or rules.host_ports)
+        try:
+            return await self._relay.tell(plan_relayed(rules), keeps=keeps)
+        except Temporary as error:  # told again by the next change, or by `verify`
+            self._log.warning("relay for IPv6 not reached", error=str(error))
             return 0
 
     def _link_of(self, record: TaskRecord) -> TaskLink:

@@ -2,42 +2,25 @@
 
 In: the items of `swarm.overlay.names`. Out: a server that answers by them.
 
-Invariant: the server outlives swarmd, and the next swarmd goes on with the one that it finds, if it is of the
-same version. What was not confirmed counts as not told.
+Invariant: what was not confirmed counts as not told.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import os
-import signal
-import socket
-import struct
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import swarm
 from swarm.base.errors import Temporary
 from swarm.base.log import Logger
 from swarm.overlay.names import Item, difference, has_tasks
-
-START_TIMEOUT_S = 10.0
-ANSWER_TIMEOUT_S = 5.0
-_RETRY_S = 0.02
-_LARGEST_LINE = 1 << 20
+from swarm.overlay.side_process import SideProcess
 
 
 class NameServer:
     def __init__(self, path: Path, log: Logger) -> None:
-        self._path = path
+        self._process = SideProcess("swarm.overlay.dns", path)
         self._log = log
-        self._connection: _Connection | None = None
         self._told: dict[str, Item] = {}
-        self._pid = 0
 
     async def tell(self, items: Mapping[str, Item]) -> int:
         """Make the server answer by `items`. Returns how many had to be told.
@@ -58,27 +41,22 @@ class NameServer:
 
     async def end(self) -> None:
         """End the server, also one that a former swarmd has left."""
-        with contextlib.suppress(OSError):
-            connection = self._connection or await _Connection.open(self._path)
-            await connection.dismiss()
-        await self._let_go()
+        await self._process.end()
+        self._told = {}
 
     def close(self) -> None:
         """Let go of it: it goes on."""
-        if self._connection is not None:
-            self._connection.close()
-        self._connection, self._told = None, {}
+        self._process.close()
+        self._told = {}
 
     async def _tell(self, items: Mapping[str, Item]) -> int:
-        if self._connection is not None and self._connection.is_lost:
+        if self._process.is_lost:
             self._log.warning("name server lost")
             await self._let_go()
-        if self._connection is None:
-            self._connection = await self._reach()
         updates, removals = difference(self._told, items)
         if not updates and not removals:
             return 0
-        heard = await self._connection.ask(
+        heard = await self._process.ask(
             {"complete": not self._told, "updates": updates, "removals": removals}
         )
         self._told = dict(items)
@@ -87,91 +65,6 @@ class NameServer:
             self._log.warning("names not served", task=task_id, error=reason)
         return len(updates) + len(removals)
 
-    async def _reach(self) -> _Connection:
-        """The server that is there, if it is of this version; else a new one."""
-        with contextlib.suppress(OSError):
-            found = await _Connection.open(self._path)
-            if found.version == swarm.__version__:
-                return found
-            await found.dismiss()
-        await asyncio.to_thread(self._spawn)
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while True:
-                    with contextlib.suppress(OSError):
-                        return await _Connection.open(self._path)
-                    await asyncio.sleep(_RETRY_S)
-        except TimeoutError as error:
-            raise OSError(f"it did not start within {START_TIMEOUT_S:.0f} s") from error
-
-    def _spawn(self) -> None:
-        """In a session of its own: neither swarmd's end nor a signal to its terminal ends it."""
-        argv = [sys.executable, "-P", "-m", "swarm.overlay.dns", os.fspath(self._path)]
-        streams = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
-        self._pid = os.posix_spawn(sys.executable, argv, os.environ, file_actions=streams, setsid=True)
-
     async def _let_go(self) -> None:
-        """Of a server that has ended."""
-        self.close()
-        if self._pid:
-            with contextlib.suppress(ChildProcessError, TimeoutError):
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    await asyncio.to_thread(os.waitpid, self._pid, 0)
-            self._pid = 0
-
-
-class _Connection:
-    """To a running server. Whoever does not answer in time is killed: the next call starts another."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-        self.version = ""
-
-    @classmethod
-    async def open(cls, path: Path) -> _Connection:
-        """Raises: OSError."""
-        made = cls(*await asyncio.open_unix_connection(path, limit=_LARGEST_LINE))
-        made.version = (await made._hear())["version"]
-        return made
-
-    @property
-    def is_lost(self) -> bool:
-        return self._reader.at_eof()
-
-    def close(self) -> None:
-        self._writer.close()
-
-    async def ask(self, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises: OSError."""
-        self._writer.write(json.dumps(order).encode() + b"\n")
-        return await self._hear()
-
-    async def dismiss(self) -> None:
-        """End the server. Raises: OSError."""
-        self._writer.write(b'{"end": true}\n')
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                while await self._reader.read(_LARGEST_LINE):
-                    pass
-        except TimeoutError:
-            self._kill()
-        self.close()
-
-    async def _hear(self) -> dict[str, Any]:
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                line = await self._reader.readline()
-        except TimeoutError as error:
-            self._kill()
-            raise OSError(f"it said nothing within {ANSWER_TIMEOUT_S:.0f} s") from error
-        if not line:
-            raise OSError("it has ended")
-        heard: dict[str, Any] = json.loads(line)
-        return heard
-
-    def _kill(self) -> None:
-        connection: socket.socket = self._writer.get_extra_info("socket")
-        pid, _, _ = struct.unpack("=iII", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+        await self._process.let_go()
+        self._told = {}

@@ -35,8 +35,8 @@ ls -d /run/swarm/containers/* /run/swarm/crun/* /run/swarm/exits/* /run/swarm/ne
 ls -d /run/swarm/netns/* 2>/dev/null | grep -v "^/run/swarm/netns/ov-"
 ls -d /var/lib/swarm/containers/* /var/lib/swarm/worker/tasks/* 2>/dev/null
 pgrep -a conmon
-pgrep -af "swarm[.]overlay[.]dns"
 pgrep -a haproxy
+pgrep -af "swarm[.]overlay[.](dns|relay)"
 ip -o link show | grep -o "swg[a-z0-9]*"
 find /sys/fs/cgroup -mindepth 2 -maxdepth 3 -type d -path "*/swarm/*"
 grep -E "/var/lib/swarm/containers|/run/swarm/netns/[^o]" /proc/self/mounts

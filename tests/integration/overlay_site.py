@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[2]
 INGRESS = "ingress0000000000000000000"[:25]
 UNDERLAY = "10.231.77"
 OUTSIDE = f"{UNDERLAY}.200"
+IPV6_UNDERLAY = "fd00:231:77::"
 PORT = 8080
 TIMEOUT = 20
 UDP_SERVER = """
@@ -90,6 +93,7 @@ class Host:
     def __init__(self, name: str, netns: str, address: str, directory: Path) -> None:
         self.name, self.netns, self.address, self.directory = name, netns, address, directory
         self.ingress_address = f"10.0.0.{int(address.rsplit('.', 1)[1]) + 1}"
+        self.ipv6_address = IPV6_UNDERLAY + address.rsplit(".", 1)[1]
         self.process: subprocess.Popen | None = None
         self.tasks: list[Task] = []
 
@@ -146,6 +150,12 @@ class Host:
         for task in self.tasks:
             task.stop()
         self.end()
+        for program in ("names", "relay"):  # they outlive it
+            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(self.directory / f"{program}.sock"))
+                connection.sendall(b'{"end": true}\n')
+                while connection.recv(4096):
+                    pass
 
 
 class Site:
@@ -165,12 +175,18 @@ class Site:
         run("ip", "-n", hub, "link", "add", "br0", "type", "bridge")
         run("ip", "-n", hub, "link", "set", "br0", "up")
         run("ip", "-n", hub, "addr", "add", f"{OUTSIDE}/24", "dev", "br0")
+        run("ip", "-n", hub, "addr", "add", f"{IPV6_UNDERLAY}200/64", "dev", "br0", "nodad")
         run("ip", "-n", hub, "link", "set", "lo", "up")
         for host in self.hosts:
             run("ip", "netns", "add", host.netns)
             run(*f"ip -n {hub} link add {host.name} type veth peer name eth0 netns {host.netns}".split())
             run("ip", "-n", hub, "link", "set", host.name, "master", "br0", "up")
-            for command in ("link set lo up", f"addr add {host.address}/24 dev eth0", "link set eth0 up"):
+            for command in (
+                "link set lo up",
+                f"addr add {host.address}/24 dev eth0",
+                f"addr add {host.ipv6_address}/64 dev eth0 nodad",
+                "link set eth0 up",
+            ):
                 run("ip", "-n", host.netns, *command.split())
             host.directory.mkdir()
             host.begin()
@@ -183,8 +199,8 @@ class Site:
             for mount in (*host.directory.glob("netns/*"), *host.directory.glob("wireguard/wg")):
                 run("umount", "-l", str(mount), check=False)
             address = bytes(map(int, host.address.split("."))).hex()
-            for socket in Path("/var/run/wireguard").glob(f"sww?{address}.sock"):
-                socket.unlink()  # its program ends with it
+            for control in Path("/var/run/wireguard").glob(f"sww?{address}.sock"):
+                control.unlink()  # its program ends with it
         for name in [f"{self.prefix}hub", *(host.netns for host in self.hosts)]:
             run("ip", "netns", "del", name, check=False)
 

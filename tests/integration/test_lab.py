@@ -95,7 +95,9 @@ def test_hosts_have_their_names_and_addresses(one):
     assert [(s.name, s.state) for s in one.ls()] == [("h1", "running"), ("h2", "running")]
     for name in ("h1", "h2"):
         assert output(one, name, "hostname").strip() == name
-        assert f"inet {one.address(name)}/24" in output(one, name, "ip", "address", "show", "eth0")
+        shown = output(one, name, "ip", "address", "show", "eth0")
+        assert f"inet {one.address(name)}/24" in shown
+        assert f"inet6 {one.ipv6_address(name)}/120" in shown
 
 
 def test_labs_side_by_side_have_different_networks(two):
@@ -204,9 +206,11 @@ def test_the_command_line(one):
 
 def test_a_cut_is_both_ways_survives_a_power_cut_and_heals(one):
     assert reaches(one, "h1", "h2")
+    assert one.exec("h1", [BUSYBOX, "ping", "-c", "1", "-W", "1", one.ipv6_address("h2")]).returncode == 0
     one.cut("h1", "h2")
     assert not reaches(one, "h1", "h2")
     assert not reaches(one, "h2", "h1")
+    assert one.exec("h1", [BUSYBOX, "ping", "-c", "1", "-W", "1", one.ipv6_address("h2")]).returncode != 0
     one.kill("h2")
     one.start("h2")
     assert not reaches(one, "h2", "h1")

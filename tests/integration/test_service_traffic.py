@@ -96,12 +96,6 @@ def front(tmp_path: Path) -> Iterator[Front]:
         made.apply()
         yield made
     finally:
-        for host in site.hosts:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as names:
-                names.connect(str(host.directory / "names.sock"))
-                names.sendall(b'{"end": true}\n')
-                while names.recv(4096):
-                    pass
         site.down()
 
 

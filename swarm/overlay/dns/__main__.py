@@ -1,52 +1,33 @@
 """The name server's process: one per host, apart from swarmd, so that names go on while swarmd restarts.
 
-In: from whoever connects to its unix socket, lines of JSON: what to change, or to end. Out: for each line one
-that tells what failed. The first line it says is its version.
+In: orders that tell what to change. Out: for each, what failed.
 
-Invariant: what it was told stays until it is told otherwise, also when nobody is connected.
+Invariant: what it was told stays until it is told otherwise.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import resource
 import sys
 from pathlib import Path
+from typing import Any
 
-import swarm
 from swarm.overlay.dns.forward import Forwarder
 from swarm.overlay.dns.server import Server
 from swarm.overlay.dns.state import NameState
-
-LARGEST_LINE = 1 << 26
+from swarm.overlay.side_program import obey_orders
 
 
 class Names:
     def __init__(self, group: asyncio.TaskGroup) -> None:
         self._state = NameState()
         self._server = Server(Forwarder(group))
-        self.ended = asyncio.Event()
 
-    async def obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, as long as it lasts."""
-        try:
-            writer.write(_line({"version": swarm.__version__}))
-            while line := await reader.readline():
-                order = json.loads(line)
-                if order.get("end"):
-                    self.ended.set()
-                    return
-                if order["complete"]:
-                    self._state = NameState()
-                self._state.change(order["updates"], order["removals"])
-                writer.write(_line({"failed": await self._serve()}))
-                await writer.drain()
-        except OSError:
-            return
-        finally:
-            writer.close()
+    async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
+        if order["complete"]:
+            self._state = NameState()
+        self._state.change(order["updates"], order["removals"])
+        return {"failed": await self._serve()}
 
     async def _serve(self) -> dict[str, str]:
         """Bring all sockets and views up to date. Returns the tasks for which it failed, and why."""
@@ -65,18 +46,8 @@ class Names:
 
 
 async def main(path: Path) -> None:
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    path.unlink(missing_ok=True)
     async with asyncio.TaskGroup() as group:
-        names = Names(group)
-        await asyncio.start_unix_server(names.obey, path, limit=LARGEST_LINE)
-        await names.ended.wait()
-        os._exit(0)  # nothing is to be saved, and open questions are asked again
-
-
-def _line(message: object) -> bytes:
-    return json.dumps(message).encode() + b"\n"
+        await obey_orders(path, Names(group).obey)
 
 
 if __name__ == "__main__":

@@ -33,6 +33,14 @@ def test_names_of_two_labs_differ():
         assert len({naming(lab) for lab in labs}) == len(labs)
 
 
+def test_ipv6_addresses_of_two_labs_are_of_different_networks():
+    one, other = IPv4Network("10.213.4.0/24"), IPv4Network("10.213.5.0/24")
+    found = names.ipv6_interface(names.host_address(one, "h1"), one)
+    assert str(found) == "fd00:213::ad5:402/120"
+    assert names.ipv6_interface(names.gateway(one), one) in found.network
+    assert names.ipv6_interface(names.gateway(other), other) not in found.network
+
+
 def test_hosts_and_their_addresses():
     subnet = IPv4Network("10.213.4.0/24")
     assert names.host_names(3) == ("h1", "h2", "h3")
