@@ -198,10 +198,13 @@ def test_tasks_speak_no_ipv6(site: Site, web: list[Task]) -> None:
     site.apply([port(*web)])
     first.nsenter("sysctl", "-q", "-w", "net.ipv6.conf.all.forwarding=1")
     assert "inet6" not in web[0].nsenter("ip", "address")
-    for task, address in zip(web[:2], ("fd00::1", "fd00::2"), strict=True):
+    addresses = {web[0]: "fd00::1", web[1]: "fd00::2"}
+    macs = {task: "02:42:" + bytes(map(int, task.address.split("."))).hex(":") for task in addresses}
+    for task, other in ((web[0], web[1]), (web[1], web[0])):
         for link in ("gw0", "eth0"):
             task.nsenter("sysctl", "-q", "-w", f"net.ipv6.conf.{link}.disable_ipv6=0")
-            task.nsenter("ip", "address", "add", f"{address}/64", "dev", link, "nodad")
+        task.nsenter("ip", "address", "add", f"{addresses[task]}/64", "dev", "eth0", "nodad")
+        task.nsenter("ip", "neighbour", "add", addresses[other], "lladdr", macs[other], "dev", "eth0")
         task.nsenter("ip", "route", "replace", f"{IPV6_UNDERLAY}/64", "dev", "gw0")
     for target in ("[fd00::2]:80", f"[{first.ipv6_address}]:{PORT}"):
         unreached = web[0].nsenter("sh", "-c", f"curl -s -m 1 http://{target}/name; echo $?").strip()
