@@ -467,6 +467,24 @@ class Containers(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[LogMessage]]: ...
 
 
+class NodeNetworks(Protocol):
+    """The config-only networks of this node, in a swarm or not."""
+
+    def list(self) -> Sequence[Network]: ...
+
+    def find(self, reference: str) -> Network | None:
+        """By name or id."""
+        ...
+
+    def create(self, spec: NetworkSpec) -> Network:
+        """Raises: InvalidArgument, AlreadyExists."""
+        ...
+
+    def remove(self, reference: str) -> None:
+        """Raises: NotFound, FailedPrecondition while a task of this node uses it."""
+        ...
+
+
 class Engine(Protocol):
     @property
     def state_dir(self) -> str: ...
@@ -491,6 +509,9 @@ class Engine(Protocol):
 
     @property
     def containers(self) -> Containers: ...
+
+    @property
+    def networks(self) -> NodeNetworks: ...
 
 
 class Backend(Protocol):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from swarm.base.errors import InvalidArgument, Unsupported
 from swarm.manager.allocator.addresses import AddressUse, address_use
 from swarm.model.docker_json import Json, decode, encode, timestamp
-from swarm.model.networks import OVERLAY, PREDEFINED, VNI_OPTION
+from swarm.model.networks import CONFIG_DRIVER, OVERLAY, VNI_OPTION, scope_of
 from swarm.model.objects import Network, Node, Service, Task
 from swarm.model.specs import NetworkSpec
 from swarm.model.task_state import TaskState, is_dead
@@ -57,14 +57,14 @@ class _Create:
 def read_network(value: object) -> NetworkSpec:
     """What `POST /networks/create` brings. Raises: InvalidArgument, Unsupported."""
     posted = decode(_Create, value)
-    driver = posted.driver or OVERLAY
+    driver = CONFIG_DRIVER if posted.config_only else posted.driver or OVERLAY
     if driver == "bridge":
         raise Unsupported(
             "networks of one host are not supported by this version: "
             f"create {posted.name} with --driver overlay"
         )
-    if posted.scope not in ("", "swarm"):
-        raise InvalidArgument(f"invalid scope {posted.scope}: networks here are the swarm's")
+    if posted.scope not in ("", "local" if posted.config_only else "swarm"):
+        raise InvalidArgument(f"invalid scope {posted.scope}: only config-only networks are one node's")
     if posted.enable_ipv6:
         raise Unsupported("IPv6 is not supported on networks by this version: leave out --ipv6")
     if not posted.enable_ipv4:
@@ -93,7 +93,7 @@ def network_json(network: Network, scope: str = "") -> Json:
         "Name": spec.name,
         "Id": network.id,
         "Created": timestamp(network.meta.created_at),
-        "Scope": scope or ("local" if network.id in PREDEFINED else "swarm"),
+        "Scope": scope or scope_of(network),
         "Driver": spec.driver,
         "EnableIPv4": True,
         "EnableIPv6": False,

@@ -13,7 +13,7 @@ from typing import TypeVar
 from swarm.api.filters import Filters, has_labels, has_prefix, is_one_of
 from swarm.base.errors import InvalidArgument, NotFound
 from swarm.base.ids import NodeID, ServiceID
-from swarm.model.networks import PREDEFINED, list_networks
+from swarm.model.networks import PREDEFINED, list_networks, scope_of
 from swarm.model.objects import Config, Network, Node, Secret, Service, Task
 from swarm.model.specs import ServiceMode
 from swarm.model.task_state import TaskState, is_dead
@@ -115,16 +115,17 @@ def _is_up_to_date(view: ClusterView, task: Task) -> bool:
     return service is not None and service.spec_version == task.spec_version
 
 
-def select_networks(view: ClusterView, filters: Filters) -> list[Network]:
+def select_networks(view: ClusterView, filters: Filters, local: Iterable[Network] = ()) -> list[Network]:
+    """Of the cluster's, the predefined ones, and `local`, which are this node's own."""
     in_use = {a.network_id for t in view.list(Task) if not is_dead(t.status.state) for a in t.attachments}
     return [
         network
-        for network in (*PREDEFINED.values(), *list_networks(view))
+        for network in (*PREDEFINED.values(), *local, *list_networks(view))
         if has_prefix(filters.get("id"), network.id)
         and any(name in network.spec.name for name in filters.get("name", ("",)))
         and has_labels(filters.get("label"), network.spec.labels)
         and is_one_of(filters.get("driver"), network.spec.driver)
-        and is_one_of(filters.get("scope"), "local" if network.id in PREDEFINED else "swarm")
+        and is_one_of(filters.get("scope"), scope_of(network))
         and is_one_of(filters.get("type"), "builtin" if _is_builtin(network) else "custom")
         and _is_wanted(filters.get("dangling"), is_true=not _is_builtin(network) and network.id not in in_use)
     ]

@@ -124,7 +124,7 @@ class TaskNetwork:
     slot: str = ""
     """The place in its service, if any: a task can be made beside the one whose place and ports it takes."""
     is_internal: bool = False
-    """All of its networks are internal: it gets no way out of them."""
+    """All of its networks are internal, or one has a way out of its own: the host's gateway is not for it."""
     names_on: tuple[str, ...] = ()
     """The networks whose names it sees, by id, in the order in which they are asked."""
     nameservers: tuple[str, ...] = ()

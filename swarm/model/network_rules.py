@@ -16,9 +16,12 @@ from swarm.model.networks import (
     ENCRYPTED_OPTION,
     HOST,
     MACVLAN,
+    MACVLAN_MODES,
+    MODE_OPTION,
     MTU_OPTION,
     NONE,
     OVERLAY,
+    PARENT_OPTION,
     PREDEFINED,
     VNI_OPTION,
     mtu_of,
@@ -31,6 +34,8 @@ from swarm.model.types import IPAMConfig, NetworkAttachmentConfig
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?")
 _ALIAS = re.compile(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9_])?")
 _OPTIONS = {OVERLAY: frozenset({MTU_OPTION, VNI_OPTION, ENCRYPTED_OPTION}), MACVLAN: frozenset[str]()}
+_LINK = re.compile(r"[^\s/:]{1,15}")
+"""What the kernel takes as a link's name."""
 SMALLEST_PREFIX = 29
 """A /29 has six addresses; a network below it could hold next to nothing."""
 LARGEST_PREFIX = 8
@@ -43,6 +48,7 @@ def validate_network_spec(spec: NetworkSpec) -> None:
         raise InvalidArgument(
             f'network driver "{spec.driver}" is not there: overlay, and macvlan with --config-from, are'
         )
+    _check_settings(spec)
     for name in spec.options:
         if name not in _OPTIONS[spec.driver]:
             raise InvalidArgument(f"unknown option {name} of a network with driver {spec.driver}")
@@ -50,6 +56,50 @@ def validate_network_spec(spec: NetworkSpec) -> None:
     vni_of(spec)
     _check_ingress(spec)
     _check_ipam(spec.ipam)
+
+
+def validate_node_settings(spec: NetworkSpec) -> None:
+    """Of a config-only network, which belongs to one node. Raises InvalidArgument as above."""
+    _check_name(spec.name)
+    if spec.config_from:
+        raise InvalidArgument("a configuration network cannot depend on another configuration network")
+    if spec.ingress or spec.internal or spec.attachable:
+        raise InvalidArgument(
+            "configuration network can only contain network specific fields. Network operator fields like "
+            "[ ingress | internal | attachable | scope ] are not supported"
+        )
+    for name in spec.options:
+        if name not in (PARENT_OPTION, MODE_OPTION):
+            raise InvalidArgument(f"unknown option {name} of a config-only network")
+    parent = spec.options.get(PARENT_OPTION, "")
+    if not _LINK.fullmatch(parent) or parent in (".", ".."):
+        raise InvalidArgument(
+            f"invalid parent link {parent!r}: name a link of this node, as in -o {PARENT_OPTION}=eth1"
+        )
+    mode = spec.options.get(MODE_OPTION)
+    if mode is not None and mode not in MACVLAN_MODES:
+        words = ", ".join(sorted(MACVLAN_MODES))
+        raise InvalidArgument(f"invalid option {MODE_OPTION}={mode}: expected one of {words}")
+    _check_ipam(spec.ipam)
+    if [bool(config.subnet) for config in spec.ipam] != [True]:
+        raise InvalidArgument("a config-only network needs one --subnet")
+
+
+def _check_settings(spec: NetworkSpec) -> None:
+    """What comes from nodes, and what from here."""
+    if spec.config_only:
+        raise InvalidArgument("a config-only network belongs to one node, not to the swarm")
+    if spec.driver == MACVLAN and not spec.config_from:
+        raise InvalidArgument(
+            "a macvlan network takes its subnet and parent link from its nodes: give --config-from NETWORK, "
+            "and make that on each node with network create --config-only"
+        )
+    if spec.config_from and spec.driver != MACVLAN:
+        raise InvalidArgument(f"driver {spec.driver} takes no settings from nodes: leave out --config-from")
+    if spec.config_from and (spec.options or any(config.subnet for config in spec.ipam)):
+        raise InvalidArgument(
+            "user supplied configurations are not supported if the network depends on a configuration network"
+        )
 
 
 def _check_name(name: str) -> None:

@@ -17,6 +17,12 @@ OVERLAY, MACVLAN = "overlay", "macvlan"
 MTU_OPTION = "com.docker.network.driver.mtu"
 VNI_OPTION = "com.docker.network.driver.overlay.vxlanid_list"
 ENCRYPTED_OPTION = "encrypted"
+PARENT_OPTION, MODE_OPTION = "parent", "macvlan_mode"
+MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
+"""By name, as the kernel numbers them (linux/if_link.h)."""
+DEFAULT_MACVLAN_MODE = "bridge"
+CONFIG_DRIVER = "null"
+"""Of a node's settings, which are no network: what Docker says whatever was asked for."""
 
 BRIDGE, HOST, NONE = "bridge", "host", "none"
 PREDEFINED = {
@@ -35,6 +41,10 @@ def find_network(view: ClusterView, reference: str) -> Network:
 def list_networks(view: ClusterView) -> list[Network]:
     """Those that users can name, but for the predefined ones."""
     return [network for network in view.list(Network) if not network.is_removed]
+
+
+def scope_of(network: Network) -> str:
+    return "local" if network.id in PREDEFINED or network.spec.config_only else "swarm"
 
 
 def find_ingress(view: ClusterView) -> Network | None:

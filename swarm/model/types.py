@@ -297,6 +297,8 @@ class NetworkAttachment:
     """All of the network's when it has several: a task reaches each directly, as its own."""
     internal: bool = False
     """Nothing leads out of the network."""
+    config_from: str = ""
+    """The node gives the address, by its own settings of this name; `addresses` is empty then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from swarm.model.objects import Task
 from swarm.model.specs import ContainerSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import Platform
+from swarm.overlay.node_networks import NodeNetworks
 from swarm.worker.images.image import Image
 from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.store import ImageStore
@@ -118,6 +119,7 @@ class LocalParts:
 
     images: ImageStore
     containers: Containers
+    networks: NodeNetworks
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,7 @@ class LocalEngine:
     insecure_registries: tuple[str, ...]
     images: EngineImages
     containers: EngineContainers
+    networks: NodeNetworks
 
 
 async def _messages(

@@ -77,6 +77,11 @@ class Paths:
         return self.state / "images"
 
     @property
+    def networks(self) -> Path:
+        """Settings of config-only networks: the node's own, in a cluster or not."""
+        return self.state / "networks"
+
+    @property
     def volumes(self) -> Path:
         return self.state / "volumes"
 

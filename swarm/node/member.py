@@ -72,7 +72,11 @@ class Member:
         """`seed` is for a new cluster."""
         self._around = around
         self._membership = membership
-        self._network = DataPath(local_address=membership.data_path_address, run_dir=around.paths.run)
+        self._network = DataPath(
+            local_address=membership.data_path_address,
+            run_dir=around.paths.run,
+            settings=around.local.networks.settings,
+        )
         reporter = Reporter()
         fence = Fence(around.paths.run, around.clock)
         payloads = Payloads(SecretDrivers(around.paths.secret_drivers))

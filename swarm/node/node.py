@@ -37,6 +37,8 @@ from swarm.node.refusals import (
     STARTING,
     list_peers,
 )
+from swarm.overlay.node_networks import NodeNetworks
+from swarm.overlay.record_files import RecordFiles
 from swarm.proto.roots import root_info
 from swarm.secrets.archive import ArchiveKey, KeyKind, seal_archive
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
@@ -78,6 +80,7 @@ class Host:
             Containers(
                 state_dir=paths.state, run_dir=paths.run, choice=self._choice, volumes=volumes, clock=clock
             ),
+            NodeNetworks(paths.networks, RecordFiles(paths.run / "network"), clock, new_id),
         )
         self._insecure_registries = insecure_registries
         self._labels = tuple(f"{key}={value}" for key, value in sorted(offer.labels.items()))
@@ -146,6 +149,7 @@ class Host:
             insecure_registries=self._insecure_registries,
             images=images,
             containers=containers,
+            networks=self._local.networks,
         )
 
     @property

@@ -78,7 +78,10 @@ def plan_rules(
 ) -> Rules:
     """Without this host's proxy, ports that need it are refused: another program may be in its place."""
     proxy = (Target(address=proxy_address(gateway_subnet), port=PROXY_PORT),) if has_proxy else ()
-    here = {_bare(a): r.gateway_address for r in records for given in r.attachments for a in given.addresses}
+    by_gateway = [record for record in records if not record.is_internal]
+    here = {
+        _bare(a): r.gateway_address for r in by_gateway for given in r.attachments for a in given.addresses
+    }
     return Rules(
         gateway_subnet=str(ipaddress.IPv4Network(gateway_subnet)),
         tunnel_ports=tuple(sorted({network.data_path_port for network in desired.networks})),

@@ -34,6 +34,7 @@ from swarm.overlay.balance import (
 )
 from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
+from swarm.overlay.macvlan_plan import Settings
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
 from swarm.overlay.plan import planned_part
@@ -73,9 +74,11 @@ class DataPath:
         local_address: str,
         run_dir: Path = Path("/run/swarm"),
         gateway_subnet: str = "",
+        settings: Settings = lambda _: None,
         log: Logger | None = None,
     ) -> None:
-        self._kernel = Kernel(local_address, run_dir, gateway_subnet)
+        """`settings` are this node's config-only networks, by name."""
+        self._kernel = Kernel(local_address, run_dir, gateway_subnet, settings)
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
@@ -136,7 +139,7 @@ class DataPath:
         """Make the task's network namespace and its links; again gives the same.
 
         Raises: Temporary while a network is not on this host yet, or a host port is another task's; Fatal for
-        an encrypted network on a host that cannot encrypt.
+        an encrypted network on a host that cannot encrypt, or a macvlan network that it has no link for.
         """
         async with self._lock:
             for attachment in task.attachments:

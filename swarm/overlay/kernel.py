@@ -8,11 +8,14 @@ Invariant: called from one thread only; every call may be repeated after a crash
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from pathlib import Path
 
 from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import DataPlane, TaskNetwork
 from swarm.overlay.gateway import TASK_LINK, Gateway
+from swarm.overlay.macvlan import Macvlans, macvlan_names
+from swarm.overlay.macvlan_plan import Settings, plan_macvlans
 from swarm.overlay.netlink import LINK_GROUP, Netlink
 from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
 from swarm.overlay.networks import PREFIX, Networks
@@ -26,14 +29,15 @@ LARGEST_WIRE_MTU = 9216
 
 
 class Kernel:
-    def __init__(self, local_address: str, run_dir: Path, gateway_subnet: str) -> None:
+    def __init__(self, local_address: str, run_dir: Path, gateway_subnet: str, settings: Settings) -> None:
         self._local_address = str(ipaddress.IPv4Address(local_address))
         self._configured_subnet = gateway_subnet
+        self._settings = settings
         self.namespaces = Namespaces(run_dir / "netns")
         self.wireguard = WireGuard(run_dir / "wireguard", self._local_address)
         self._files = RecordFiles(run_dir / "network")
         self.records: dict[str, TaskRecord] = {}
-        self._parts: tuple[Netlink, Networks, Gateway] | None = None
+        self._parts: tuple[Netlink, Networks, Gateway, Macvlans] | None = None
 
     @property
     def subnet(self) -> ipaddress.IPv4Network:
@@ -49,7 +53,8 @@ class Kernel:
         if self._parts is None:
             host = Netlink()
             gateway = Gateway(self.namespaces, host, self._configured_subnet)
-            self._parts = (host, Networks(self.namespaces, host, self.wireguard.channel), gateway)
+            networks = Networks(self.namespaces, host, self.wireguard.channel)
+            self._parts = (host, networks, gateway, Macvlans(self.namespaces, host))
         self._gateway.ensure(self._underlay().mtu)
         write_sysctl("ipv4/ip_forward", "1")
         self._networks.sweep_passing()
@@ -57,7 +62,7 @@ class Kernel:
 
     def close(self) -> None:
         if self._parts is not None:
-            host, networks, _ = self._parts
+            host, networks, *_ = self._parts
             networks.close()
             self.wireguard.close()
             host.close()
@@ -71,7 +76,8 @@ class Kernel:
         return ops
 
     def attach(self, task: TaskNetwork) -> TaskRecord:
-        record = plan_record(task, self.records, self.subnet)
+        task, macvlans = plan_macvlans(task, self.records, self._settings)
+        record = replace(plan_record(task, self.records, self.subnet), macvlans=macvlans)
         if self.records.get(task.task_id) != record:
             self._files.save(record)
             self.records[task.task_id] = record
@@ -81,6 +87,9 @@ class Kernel:
 
     def detach(self, task_id: str) -> TaskRecord | None:
         """The kernel takes the links away with the namespace, in its own time and many at once."""
+        record = self.records.get(task_id)
+        if record and self._parts is not None:
+            self._macvlans.disconnect(record)
         self.namespaces.delete(task_id)
         self._files.delete(task_id)
         return self.records.pop(task_id, None)
@@ -94,9 +103,10 @@ class Kernel:
         has_new_bridge |= any(isinstance(op, CreateSandbox) for op in ops)
         mended = len(ops) + has_new_bridge
         for record in self.records.values():
-            is_cut = has_new_bridge or not self._has_ports(record)
-            if is_cut and self.namespaces.exists(record.task_id):
-                self._connect(record)
+            if not self.namespaces.exists(record.task_id):
+                continue
+            if has_new_bridge or not self._has_ports(record) or self._macvlans.is_cut(record):
+                self._connect(record, is_mending=True)
                 mended += 1
         return mended
 
@@ -114,18 +124,26 @@ class Kernel:
         self.records.clear()
 
     def _has_ports(self, record: TaskRecord) -> bool:
+        own = {link.network_id for link in record.macvlans}
         return (record.is_internal or self._gateway.has_port(record)) and all(
             self._networks.has_port(attachment.network_id, attachment.addresses[0])
             for attachment in record.attachments
+            if attachment.network_id not in own
         )
 
-    def _connect(self, record: TaskRecord) -> None:
-        """Links, addresses and routes of the task: makes what is missing, sets the rest again."""
+    def _connect(self, record: TaskRecord, *, is_mending: bool = False) -> None:
+        """Links, addresses and routes of the task: makes what is missing, sets the rest again.
+
+        When mending, a macvlan link whose parent is gone is left for when that is back.
+        """
         channel = self.namespaces.run(record.task_id, _prepare_task_namespace)
         try:
             existing = channel.list_links()
+            macvlans = macvlan_names(record)
             for number, attachment in enumerate(record.attachments):
                 link = f"eth{number}"
+                if link in macvlans:
+                    continue
                 self._networks.connect(
                     attachment.network_id,
                     attachment.addresses[0],
@@ -135,6 +153,10 @@ class Kernel:
                 )
             if not record.is_internal:
                 self._gateway.connect(record, is_new=TASK_LINK not in existing)
+            for link, wanted in macvlans.items():
+                if is_mending and not self._macvlans.has_parent(wanted):
+                    continue
+                self._macvlans.connect(wanted, channel, task=record.task_id, name=link)
             _configure_task(channel, record, self._gateway)
         finally:
             channel.close()
@@ -187,7 +209,11 @@ class Kernel:
         return self._started[2]
 
     @property
-    def _started(self) -> tuple[Netlink, Networks, Gateway]:
+    def _macvlans(self) -> Macvlans:
+        return self._started[3]
+
+    @property
+    def _started(self) -> tuple[Netlink, Networks, Gateway, Macvlans]:
         if self._parts is None:
             raise FailedPrecondition("the data path is not started")
         return self._parts
@@ -207,6 +233,8 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
     links = channel.list_links()
     channel.set_up(links["lo"].index)
     for number, attachment in enumerate(record.attachments):
+        if f"eth{number}" not in links:
+            continue  # its parent is gone
         index = links[f"eth{number}"].index
         own = [ipaddress.IPv4Interface(address) for address in attachment.addresses]
         for address in own:
@@ -216,6 +244,10 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
             if not any(address.network == subnet for address in own):
                 channel.add_route(index, subnet)
     if record.is_internal:
+        for name, link in macvlan_names(record).items():
+            if link.gateway and name in links:
+                channel.set_default_route(links[name].index, link.gateway)
+                return
         return
     index = links[TASK_LINK].index
     channel.add_address(index, ipaddress.IPv4Interface((record.gateway_address, gateway.subnet.prefixlen)))

@@ -40,6 +40,7 @@ _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
+_IFLA_LINK, _MACVLAN_MODE = 5, 1
 _BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
 
 
@@ -56,7 +57,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VethEnd:
-    """One end of a pair to be made. `netns` is an open descriptor; None is the socket's own namespace."""
+    """One end of a pair to be made, or a macvlan link.
+
+    `netns` is an open descriptor; None is the socket's own namespace.
+    """
 
     name: str
     mac: str = ""
@@ -135,6 +139,19 @@ class Netlink:
         body = _ifinfo() + _text(_IFLA_IFNAME, name) + _u32(_IFLA_MTU, tunnel.mtu)
         self._change(_NEWLINK, body + _link_kind("vxlan", _nested(_INFO_DATA, data)), _CREATE | _EXCL)
 
+    def add_macvlan(self, end: VethEnd, *, parent: int, mode: int) -> None:
+        """A link with a MAC of its own on the link `parent`, down.
+
+        Raises: OSError when the parent cannot carry it, or the name is taken: also in this namespace, if
+        the link is made in another.
+        """
+        data = _nested(_INFO_DATA, _u32(_MACVLAN_MODE, mode))
+        body = _ifinfo() + _text(_IFLA_IFNAME, end.name) + _u32(_IFLA_LINK, parent)
+        body += pack_attribute(_IFLA_ADDRESS, pack_mac(end.mac))
+        if end.netns is not None:
+            body += _u32(_IFLA_NET_NS_FD, end.netns)
+        self._change(_NEWLINK, body + _link_kind("macvlan", data), _CREATE | _EXCL)
+
     def add_link(self, name: str, kind: str) -> None:
         """A link that needs no settings, down."""
         self._change(_NEWLINK, _ifinfo() + _text(_IFLA_IFNAME, name) + _link_kind(kind), _CREATE | _EXCL)
@@ -144,6 +161,10 @@ class Netlink:
 
     def move_link(self, index: int, *, netns: int, name: str) -> None:
         self._change(_SETLINK, _ifinfo(index) + _u32(_IFLA_NET_NS_FD, netns) + _text(_IFLA_IFNAME, name))
+
+    def set_name(self, index: int, name: str) -> None:
+        """Of a link that is down."""
+        self._change(_SETLINK, _ifinfo(index) + _text(_IFLA_IFNAME, name))
 
     def set_up(self, index: int, *, master: int = 0) -> None:
         body = _ifinfo(index, up=True)

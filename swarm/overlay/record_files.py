@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
-from swarm.overlay.records import TaskRecord
+from swarm.overlay.records import MacvlanLink, TaskRecord
 
 
 class RecordFiles:
@@ -27,6 +29,15 @@ class RecordFiles:
         paths = sorted(self._directory.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
         records = (_decode(path.read_text()) for path in paths)
         return {record.task_id: record for record in records}
+
+    def users_of(self, config: str) -> list[str]:
+        """The tasks that have an address from this node's settings of that name. From any thread."""
+        found = []
+        for path in self._directory.glob("*.json"):
+            with suppress(FileNotFoundError):
+                record = _decode(path.read_text())
+                found += [record.task_id for link in record.macvlans if link.config == config]
+        return sorted(found)
 
     def save(self, record: TaskRecord) -> None:
         path = self._directory / f"{record.task_id}.json"
@@ -51,6 +62,7 @@ def _encode(record: TaskRecord) -> str:
             "internal": record.is_internal,
             "names_on": record.names_on,
             "nameservers": record.nameservers,
+            "macvlans": [asdict(link) for link in record.macvlans],
         }
     )
 
@@ -83,4 +95,5 @@ def _decode(text: str) -> TaskRecord:
         names_on=tuple(stored.get("names_on", ())),
         nameservers=tuple(stored.get("nameservers", ())),
         is_internal=stored.get("internal", False),
+        macvlans=tuple(MacvlanLink(**link) for link in stored.get("macvlans", ())),
     )

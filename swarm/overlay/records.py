@@ -21,6 +21,21 @@ FIRST_EPHEMERAL, LAST_EPHEMERAL = 49153, 65535
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MacvlanLink:
+    """What a task was given on a macvlan network; later changes of the settings do not concern it."""
+
+    network_id: str
+    config: str
+    """The name of this node's settings."""
+    parent: str
+    mode: str
+    address: str
+    """CIDR."""
+    gateway: str = ""
+    """Where the task's way out is; empty on an internal network."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRecord:
     task_id: str
     gateway_address: str
@@ -29,9 +44,11 @@ class TaskRecord:
     host_ports: tuple[PortConfig, ...] = ()
     slot: str = ""
     is_internal: bool = False
-    """It has no link to the gateway network: nothing leads out of its networks."""
+    """It has no link to the gateway network."""
     names_on: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
+    macvlans: tuple[MacvlanLink, ...] = ()
+    """Those of its attachments that are links of its own on a link of this host."""
 
 
 def plan_record(

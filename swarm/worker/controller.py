@@ -239,15 +239,19 @@ def on_network(task: Task, network_id: str) -> bool:
 
 
 def task_network(task: Task, nameservers: tuple[str, ...]) -> TaskNetwork:
-    """What the task needs of its host's networks; `bridge` is there unless all others are internal."""
-    overlays = tuple(attachment for attachment in task.attachments if attachment.addresses)
-    is_internal = bool(overlays) and all(attachment.internal for attachment in overlays)
+    """What the task needs of its host's networks.
+
+    `bridge` is there unless all others are internal, or one of them has a way out of its own (macvlan).
+    """
+    given = tuple(a for a in task.attachments if a.addresses or a.config_from)
+    is_internal = bool(given) and all(attachment.internal for attachment in given)
+    has_own_way = any(a.config_from and not a.internal for a in given)
     return TaskNetwork(
         task_id=task.id,
-        attachments=overlays,
+        attachments=given,
         host_ports=_host_ports(task),
         slot=f"{task.service_id}.{task.slot or task.node_id}" if task.service_id else "",
-        is_internal=on_network(task, NONE) or (is_internal and not on_network(task, BRIDGE)),
+        is_internal=on_network(task, NONE) or ((is_internal or has_own_way) and not on_network(task, BRIDGE)),
         names_on=_named_networks(task),
         nameservers=nameservers,
     )

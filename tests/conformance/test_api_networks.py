@@ -158,3 +158,72 @@ async def test_what_is_refused_changes_nothing(
     found_status, found = await http.refused("POST", "/networks/create", FRONT | changed)
     assert (found_status, text in found) == (status, True), found
     assert await http.get("/networks") == before
+
+
+LAN = {
+    "Name": "lan",
+    "Driver": "bridge",
+    "ConfigOnly": True,
+    "IPAM": {"Config": [{"Subnet": "192.168.7.0/24", "Gateway": "192.168.7.1"}]},
+    "Options": {"parent": "eth1"},
+}
+WIRE = {"Name": "wire", "Driver": "macvlan", "Scope": "swarm", "ConfigFrom": {"Network": "lan"}}
+
+
+async def test_settings_of_a_node_need_no_swarm(http: Http, backend: FakeBackend) -> None:
+    status, made, _ = await http.ask("POST", "/networks/create", LAN)
+    assert status == 201
+    shown = await http.get("/networks/lan")
+    assert shown["Id"] == made["Id"]
+    assert (shown["Scope"], shown["Driver"], shown["ConfigOnly"]) == ("local", "null", True)
+    assert shown["Options"] == {"parent": "eth1"}
+    assert shown["IPAM"]["Config"] == LAN["IPAM"]["Config"]
+    assert {n["Name"] for n in await http.get("/networks")} == {"bridge", "host", "none", "lan"}
+    assert await http.refused("POST", "/networks/create", LAN) == (
+        409,
+        "network with name lan already exists",
+    )
+    assert await http.refused("POST", "/networks/create", LAN | {"Name": "x", "Scope": "swarm"}) == (
+        400,
+        "invalid scope swarm: only config-only networks are one node's",
+    )
+    assert (await http.ask("DELETE", "/networks/lan"))[0] == 204
+    assert await http.refused("DELETE", "/networks/lan") == (
+        503,
+        'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect '
+        "this node to swarm and try again.",
+    )
+
+
+async def test_a_macvlan_network_of_the_swarm_is_of_its_nodes_settings(
+    http: Http, cluster: FakeBackend
+) -> None:
+    await http.ask("POST", "/networks/create", LAN)
+    assert (await http.ask("POST", "/networks/create", WIRE))[0] == 201
+    shown = await http.get("/networks/wire")
+    assert (shown["Scope"], shown["Driver"], shown["ConfigFrom"]) == ("swarm", "macvlan", {"Network": "lan"})
+    assert shown["IPAM"]["Config"] == []
+    for changed, text in (
+        ({"ConfigFrom": {}}, "give --config-from NETWORK"),
+        ({"Driver": "overlay"}, "driver overlay takes no settings from nodes"),
+        ({"Options": {"parent": "eth1"}}, "user supplied configurations are not supported"),
+        ({"IPAM": LAN["IPAM"]}, "user supplied configurations are not supported"),
+        ({"Scope": "local"}, "invalid scope local"),
+    ):
+        status, said = await http.refused("POST", "/networks/create", WIRE | {"Name": "x"} | changed)
+        assert (status, text in said) == (400, True), said
+    taken = (409, "network with name {} already exists")
+    for posted in (LAN | {"Name": "wire"}, WIRE | {"Name": "lan"}):
+        said = (taken[0], taken[1].format(posted["Name"]))
+        assert await http.refused("POST", "/networks/create", posted) == said
+
+
+async def test_host_ports_do_not_lead_past_the_gateway(http: Http, cluster: FakeBackend) -> None:
+    await http.ask("POST", "/networks/create", WIRE)
+    spec = web_spec()
+    spec["EndpointSpec"] = {"Ports": [{"TargetPort": 80, "PublishedPort": 81, "PublishMode": "host"}]}
+    spec["TaskTemplate"]["Networks"] = [{"Target": "wire"}]
+    status, said = await http.refused("POST", "/services/create", spec)
+    assert (status, "add --network bridge" in said) == (400, True)
+    spec["TaskTemplate"]["Networks"] = [{"Target": "wire"}, {"Target": "bridge"}]
+    assert (await http.ask("POST", "/services/create", spec))[0] == 201

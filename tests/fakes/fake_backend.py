@@ -27,11 +27,12 @@ from swarm.api.backend import (
 )
 from swarm.api.diagnosis import Capability, KeyRotation, RuntimeReport, StoreReport, SystemReport
 from swarm.base.clock import FakeClock
-from swarm.base.errors import NotFound, SwarmError, Unavailable
-from swarm.base.ids import NodeID, SequentialIds
+from swarm.base.errors import AlreadyExists, NotFound, SwarmError, Unavailable
+from swarm.base.ids import NetworkID, NodeID, SequentialIds
 from swarm.manager.control import Control
 from swarm.manager.events.ring import EventRing
 from swarm.model.events import Event, Position
+from swarm.model.network_rules import validate_node_settings
 from swarm.model.objects import (
     Cluster,
     ContainerStatus,
@@ -50,6 +51,7 @@ from swarm.model.task_state import TaskState
 from swarm.model.types import (
     EngineDescription,
     IPAMConfig,
+    Meta,
     NetworkAttachment,
     NodeDescription,
     NodeRole,
@@ -341,6 +343,33 @@ class FakeContainers:
             yield messages
 
 
+class FakeNodeNetworks:
+    """This node's config-only networks, in memory."""
+
+    def __init__(self) -> None:
+        self.networks: list[Network] = []
+
+    def list(self) -> Sequence[Network]:
+        return self.networks
+
+    def find(self, reference: str) -> Network | None:
+        return next((n for n in self.networks if reference in (n.id, n.spec.name)), None)
+
+    def create(self, spec: NetworkSpec) -> Network:
+        if self.find(spec.name) is not None:
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        validate_node_settings(spec)
+        made = Network(id=NetworkID(f"local-{spec.name}"), meta=Meta(created_at=START), spec=spec)
+        self.networks.append(made)
+        return made
+
+    def remove(self, reference: str) -> None:
+        found = self.find(reference)
+        if found is None:
+            raise NotFound("network", reference)
+        self.networks.remove(found)
+
+
 class FakeEngine:
     state_dir = "/var/lib/swarm"
     runtime = "crun"
@@ -350,6 +379,7 @@ class FakeEngine:
     def __init__(self, logs: FakeLogs) -> None:
         self.images = FakeImages()
         self.containers = FakeContainers(logs)
+        self.networks = FakeNodeNetworks()
 
 
 class FakeSystem:

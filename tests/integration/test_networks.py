@@ -167,7 +167,7 @@ def test_what_is_refused_changes_nothing(cluster: Cluster) -> None:
             (("--subnet", "10.77.0.128/25", "x"), "network front has 10.77.0.0/24"),
             (("front",), "network with name front already exists"),
             (("--ipv6", "x"), "IPv6 is not supported"),
-            (("-d", "macvlan", "x"), "macvlan and config-only networks are not supported"),
+            (("-d", "macvlan", "x"), "give --config-from NETWORK"),
             (("-o", "colour=red", "x"), "unknown option colour"),
             (("-d", "weave", "x"), 'network driver "weave" is not there'),
             (("-d", "bridge", "x"), "create x with --driver overlay"),

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 import pytest
 
 from swarm.lab import names
+from swarm.lab.lab import SWARMD
 from tests.integration.cluster import Cluster
 from tests.integration.registry import PASSWORD, USER, push, serving
 
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.root, pytest.mark.docker_client]
 @pytest.fixture(scope="module")
 def private(lab, web_archive, tmp_path_factory):
     """(cluster, HOST:PORT); nodes have no image yet."""
-    cluster = Cluster(lab(hosts=2, daemon=("--insecure-registry", str(names.POOL))))
+    cluster = Cluster(lab(hosts=2, daemon=(*SWARMD, "--insecure-registry", str(names.POOL))))
     cluster.found()
     machine = str(IPv4Address(cluster.lab.address("h1")) - 1)
     folder = tmp_path_factory.mktemp("private")

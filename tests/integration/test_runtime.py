@@ -176,7 +176,7 @@ async def test_delivered_files(host, layer):
     ram = Mount(type=MountType.TMPFS, target="/ram")
     _, lines = await host.run(layer, script, files=FILES, mounts=(ram,), read_only=True)
     assert lines[:5] == ["2000:3000 400 4", "0:0 4755 511999", "one", "two", "three"]
-    assert lines[-2:] == ["read-only", "1"]
+    assert {"read-only", "1"} < set(lines[5:])  # what touch says comes by another pipe
     assert host.traces() == []
 
 

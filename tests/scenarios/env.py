@@ -26,7 +26,7 @@ from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status, next_job_status
 from swarm.manager.orchestrator.service import plan_service
 from swarm.model.generic_resources import claims_of, parse_node_resources
-from swarm.model.networks import VNI_OPTION
+from swarm.model.networks import MACVLAN, OVERLAY, VNI_OPTION
 from swarm.model.objects import (
     Cluster,
     Network,
@@ -165,7 +165,10 @@ class Scenario:
         self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
     def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
-        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`."""
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`.
+
+        Or `config-from=lan`, for a macvlan network.
+        """
         first = IPAMConfig(
             subnet=options.get("subnet", [""])[0],
             ip_range=one(options, "range", ""),
@@ -174,6 +177,8 @@ class Scenario:
         more = (IPAMConfig(subnet=text) for text in options.get("subnet", ())[1:])
         spec = NetworkSpec(
             name=name,
+            driver=MACVLAN if "config-from" in options else OVERLAY,
+            config_from=one(options, "config-from", ""),
             ipam=(first, *more),
             internal="internal" in flags,
             ingress="ingress" in flags,

@@ -1,4 +1,4 @@
-"""`/networks`: the cluster's networks, and the three that every host has."""
+"""`/networks`: the cluster's networks, the three that every host has, and this node's config-only ones."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from swarm.api.call import Call, Route, answer, done
 from swarm.api.filters import has_labels
 from swarm.api.network_json import detailed_network, network_json, read_network, with_usage
 from swarm.api.selection import NETWORK_FILTERS, select_networks
-from swarm.base.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied, Unsupported
+from swarm.base.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unsupported,
+)
 from swarm.manager.control.networks import unused_networks
 from swarm.model.networks import PREDEFINED, find_network
+from swarm.model.networks import list_networks as known_networks
 
 PRUNE_FILTERS = frozenset({"label", "label!"})
 
@@ -18,9 +26,10 @@ PRUNE_FILTERS = frozenset({"label", "label!"})
 async def list_networks(call: Call) -> web.Response:
     filters = call.filters(NETWORK_FILTERS)
     control = call.backend.control
+    local = call.backend.engine.networks.list()
     if control is None:
-        return answer([network_json(network) for network in PREDEFINED.values()])
-    return answer(with_usage(control.view, select_networks(control.view, filters)))
+        return answer([network_json(network) for network in (*PREDEFINED.values(), *local)])
+    return answer(with_usage(control.view, select_networks(control.view, filters, local)))
 
 
 async def inspect(call: Call) -> web.Response:
@@ -32,6 +41,9 @@ async def inspect(call: Call) -> web.Response:
     network = PREDEFINED.get(reference)
     if network is not None:
         return answer(network_json(network, scope) | {"Containers": {}})
+    network = None if scope == "swarm" else call.backend.engine.networks.find(reference)
+    if network is not None:
+        return answer(network_json(network) | {"Containers": {}})
     if control is None or scope == "local":
         raise NotFound("network", reference)
     network = find_network(control.view, reference)
@@ -40,8 +52,17 @@ async def inspect(call: Call) -> web.Response:
 
 
 async def create(call: Call) -> web.Response:
-    control = call.control()
-    network = await control.create_network(read_network(await call.body()))
+    """A config-only network is made on this node, which need not be a manager, nor in a swarm."""
+    spec, local = read_network(await call.body()), call.backend.engine.networks
+    if local.find(spec.name) is not None:
+        raise AlreadyExists(f"network with name {spec.name} already exists")
+    if spec.config_only:
+        control = call.backend.control
+        if control is not None and any(n.spec.name == spec.name for n in known_networks(control.view)):
+            raise AlreadyExists(f"network with name {spec.name} already exists")
+        network = local.create(spec)
+    else:
+        network = await call.control().create_network(spec)
     return answer({"Id": network.id, "Warning": ""}, 201)
 
 
@@ -49,7 +70,11 @@ async def remove(call: Call) -> web.Response:
     reference = call.params["id"]
     if reference in PREDEFINED:
         raise PermissionDenied(f"{reference} is a pre-defined network and cannot be removed")
-    await call.control().remove_network(reference)
+    local = call.backend.engine.networks
+    if local.find(reference) is not None:
+        local.remove(reference)
+    else:
+        await call.control().remove_network(reference)
     return done(204)
 
 

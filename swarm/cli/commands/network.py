@@ -65,9 +65,15 @@ def _split(texts: Sequence[str]) -> list[str]:
     return [part.strip() for text in texts for part in text.split(",")]
 
 
-@network.command(epilog="Example: swarm network create --subnet 10.20.0.0/16 backend")
+@network.command(
+    epilog="Examples: swarm network create --subnet 10.20.0.0/16 backend. On each node: swarm network create "
+    "--config-only --subnet 192.168.7.0/24 --ip-range 192.168.7.64/27 -o parent=eth1 lan; then: swarm "
+    "network create -d macvlan --config-from lan wire"
+)
 @click.argument("name", metavar="NETWORK")
-@click.option("-d", "--driver", default="overlay", show_default=True, help="overlay, or macvlan")
+@click.option(
+    "-d", "--driver", default="overlay", show_default=True, help="overlay; macvlan with --config-from"
+)
 @click.option("--attachable", is_flag=True, help="Let single containers be attached")
 @click.option("--internal", is_flag=True, help="Nothing leads out of it")
 @click.option("--ingress", is_flag=True, help="The network that published ports are served through")
@@ -77,9 +83,9 @@ def _split(texts: Sequence[str]) -> list[str]:
 @click.option("--aux-address", "auxiliary", multiple=True, type=LABEL, help="NAME=IP that no task is to get")
 @click.option("-o", "--opt", "options", multiple=True, type=LABEL, help="Option of the driver")
 @click.option("--label", "labels", multiple=True, type=LABEL, help="Label of the network")
-@click.option("--config-only", is_flag=True, help="Settings of this node, for --config-from")
+@click.option("--config-only", is_flag=True, help="Settings of this node only, for --config-from")
 @click.option("--config-from", default="", metavar="NETWORK", help="Take each node's settings of that name")
-@click.option("--scope", default="", help="swarm")
+@click.option("--scope", default="", help="swarm; local goes with --config-only")
 @click.option("--ipv6", is_flag=True, hidden=True)
 @click.option("--ipam-driver", default="default", hidden=True)
 @click.pass_context

@@ -41,7 +41,7 @@ class _Space:
     def attach(self, network: Network) -> NetworkAttachment | str:
         """An attachment with an address of its own, or the reason why there is none."""
         if network.id not in self.pools:
-            return NetworkAttachment(network_id=network.id) if _is_nodes_own(network) else _why_not(network)
+            return _nodes_own(network) if _is_nodes_own(network) else _why_not(network)
         address = self.pools[network.id].take()
         if address is None:
             subnets = ", ".join(network.subnets)
@@ -84,6 +84,11 @@ def concerns_allocation(old: StoredObject | None, new: StoredObject | None) -> b
 def _is_nodes_own(network: Network) -> bool:
     """Its nodes give the addresses, if any: the predefined networks, and those of nodes' settings."""
     return network.id in PREDEFINED or bool(network.spec.config_from)
+
+
+def _nodes_own(network: Network) -> NetworkAttachment:
+    spec = network.spec
+    return NetworkAttachment(network_id=network.id, internal=spec.internal, config_from=spec.config_from)
 
 
 def _why_not(network: Network) -> str:

@@ -15,12 +15,12 @@ from swarm.base.errors import (
     InvalidArgument,
     NotFound,
     PermissionDenied,
-    Unsupported,
 )
 from swarm.base.ids import NetworkID
 from swarm.manager.allocator.networks import find_overlap, find_same_number, users_of
 from swarm.model.network_rules import validate_attachments, validate_network_spec
 from swarm.model.networks import (
+    BRIDGE,
     MACVLAN,
     PREDEFINED,
     find_ingress,
@@ -31,17 +31,17 @@ from swarm.model.networks import (
 )
 from swarm.model.objects import Network, Node, Service
 from swarm.model.specs import NetworkSpec, ServiceSpec
+from swarm.model.types import PublishMode
 from swarm.model.validation import validate_labels
 from swarm.model.view import ClusterView
 
 
 def new_network(view: ClusterView, spec: NetworkSpec, network_id: NetworkID) -> Network:
-    """Raises: InvalidArgument, AlreadyExists, PermissionDenied for a predefined name, Unsupported."""
+    """Raises: InvalidArgument, AlreadyExists, PermissionDenied for a predefined name."""
     if spec.name in PREDEFINED:
         raise PermissionDenied(f"operation is not permitted on predefined {spec.name} network")
     validate_network_spec(spec)
     validate_labels(spec.labels)
-    _refuse_unsupported(spec)
     others = list_networks(view)
     if any(other.spec.name == spec.name for other in others):
         raise AlreadyExists(f"network with name {spec.name} already exists")
@@ -54,11 +54,6 @@ def new_network(view: ClusterView, spec: NetworkSpec, network_id: NetworkID) -> 
         raise InvalidArgument(conflict)
     is_free = not find_same_number(spec, view.list(Network))
     return Network(id=network_id, spec=spec, vni=vni_of(spec) if is_free else 0)
-
-
-def _refuse_unsupported(spec: NetworkSpec) -> None:
-    if spec.driver == MACVLAN or spec.config_only or spec.config_from:
-        raise Unsupported("macvlan and config-only networks are not supported by this version")
 
 
 def removed_network(view: ClusterView, reference: str) -> Network:
@@ -109,6 +104,7 @@ def resolve_networks(view: ClusterView, spec: ServiceSpec) -> ServiceSpec:
     if not template.networks:
         return spec
     found = []
+    is_bridged = any(wanted.target == BRIDGE for wanted in template.networks)
     for wanted in template.networks:
         network = find_network(view, wanted.target)
         if network.is_removed:
@@ -117,9 +113,19 @@ def resolve_networks(view: ClusterView, spec: ServiceSpec) -> ServiceSpec:
             raise InvalidArgument(
                 f'Service cannot be explicitly attached to the ingress network "{network.spec.name}"'
             )
-        if network.spec.config_only:
-            raise InvalidArgument(f"network {network.spec.name} is config-only: no service can be on it")
+        if network.spec.driver == MACVLAN and not is_bridged:
+            _refuse_host_ports(network, spec)
         found.append(replace(wanted, target=network.id))
     resolved = replace(spec, task_template=replace(template, networks=tuple(found)))
     validate_attachments(resolved)
     return resolved
+
+
+def _refuse_host_ports(network: Network, spec: ServiceSpec) -> None:
+    """Answers to whoever came by the host would leave by the macvlan link, under another address."""
+    ports = spec.endpoint_spec.ports if spec.endpoint_spec else ()
+    if any(port.publish_mode is PublishMode.HOST for port in ports):
+        raise InvalidArgument(
+            f"tasks on macvlan network {network.spec.name} have their own way out, so that ports in host "
+            f"mode do not reach them: leave out mode=host, or add --network {BRIDGE}"
+        )

@@ -991,8 +991,10 @@ class NetworkAttachment(_message.Message):
     ADDRESSES_FIELD_NUMBER: _builtins.int
     SUBNETS_FIELD_NUMBER: _builtins.int
     INTERNAL_FIELD_NUMBER: _builtins.int
+    CONFIG_FROM_FIELD_NUMBER: _builtins.int
     network_id: _builtins.str
     internal: _builtins.bool
+    config_from: _builtins.str
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1004,10 +1006,11 @@ class NetworkAttachment(_message.Message):
         addresses: _abc.Iterable[_builtins.str] | None = ...,
         subnets: _abc.Iterable[_builtins.str] | None = ...,
         internal: _builtins.bool = ...,
+        config_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "internal", b"internal", "network_id", b"network_id", "subnets", b"subnets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "config_from", b"config_from", "internal", b"internal", "network_id", b"network_id", "subnets", b"subnets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -9,6 +9,8 @@ from swarm.worker.controller import on_network, task_network
 
 OPEN = NetworkAttachment(network_id="front", addresses=("10.0.16.3/20",))
 CLOSED = NetworkAttachment(network_id="db", addresses=("10.9.0.3/24",), internal=True)
+WIRE = NetworkAttachment(network_id="wire", config_from="lan")
+CLOSED_WIRE = NetworkAttachment(network_id="wire", config_from="lan", internal=True)
 BRIDGE, HOST, NONE = (NetworkAttachment(network_id=name) for name in ("bridge", "host", "none"))
 
 
@@ -22,14 +24,19 @@ BRIDGE, HOST, NONE = (NetworkAttachment(network_id=name) for name in ("bridge", 
         ((CLOSED, BRIDGE), False),
         ((BRIDGE,), False),
         ((NONE,), True),
+        ((WIRE,), True),
+        ((OPEN, WIRE), True),
+        ((WIRE, BRIDGE), False),
+        ((CLOSED_WIRE,), True),
+        ((CLOSED_WIRE, OPEN), False),
     ],
 )
-def test_only_what_is_on_internal_networks_alone_has_no_way_out(
+def test_who_has_no_link_to_the_hosts_gateway(
     attachments: tuple[NetworkAttachment, ...], is_internal: bool
 ) -> None:
     wanted = task_network(Task(id=TaskID("t"), attachments=attachments), ())
     assert wanted.is_internal is is_internal
-    assert wanted.attachments == tuple(a for a in attachments if a.addresses)
+    assert wanted.attachments == tuple(a for a in attachments if a.addresses or a.config_from)
 
 
 def test_the_hosts_network_is_told_from_others() -> None:
