@@ -24,7 +24,8 @@ async def main(since: int) -> None:
     address = etcd_files(Paths().store_member).address()
     async with asyncio.timeout(20), aclosing(EtcdKV(address)) as kv:
         raw = await kv.revision()
-        base = await ContinuedKV(kv).revision() - raw
+        continued = await kv.get(keys.BASE)
+        base = int(continued.value) if continued else 0
         if not since:
             leader = await ContinuedKV(kv).get(keys.LEADER)
             print(leader.mod_revision if leader else 0)
