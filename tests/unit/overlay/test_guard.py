@@ -37,4 +37,4 @@ def test_what_is_not_the_ports_own_is_dropped_last() -> None:
     assert 'iifname != "p*" accept' in rules
     chain = rules[rules.index("chain prerouting {") :]
     assert chain[chain.index("}") - 1] == "drop"
-    assert shape_of_guard("p", places).chains == {"prerouting": 4}
+    assert shape_of_guard("p", places).chains == {"prerouting": 6}

@@ -45,18 +45,18 @@ def test_a_change_touches_only_the_service_that_changed() -> None:
     before = rules(a2=["10.0.1.5"], a3=["10.0.1.6"])
     after = rules(a2=["10.0.1.5", "10.0.1.7"], a3=["10.0.1.6"])
     assert change_virtual(before, after).splitlines() == [
-        "flush chain ip swarm to-10.0.1.2",
-        "add rule ip swarm to-10.0.1.2 meta l4proto { tcp, udp, sctp } dnat ip to "
+        "flush chain inet swarm to-10.0.1.2",
+        "add rule inet swarm to-10.0.1.2 meta l4proto { tcp, udp, sctp } dnat ip to "
         "numgen inc mod 2 map { 0 : 10.0.1.5, 1 : 10.0.1.7 }",
-        "add element ip swarm tasks { 10.0.1.7 . 10.0.1.7 }",
+        "add element inet swarm tasks { 10.0.1.7 . 10.0.1.7 }",
     ]
     assert change_virtual(after, after) == ""
 
 
 def test_a_service_without_tasks_has_no_rule() -> None:
     text = change_virtual(rules(a2=["10.0.1.5"]), rules(a2=[]))
-    assert "delete element ip swarm services { 10.0.1.2 }" in text
-    assert "delete chain ip swarm to-10.0.1.2" in text
+    assert "delete element inet swarm services { 10.0.1.2 }" in text
+    assert "delete chain inet swarm to-10.0.1.2" in text
     assert "to-" not in render_virtual(rules(a2=[]))
     assert shape_of_virtual(rules(a2=[])).sets == {"services": 0, "addresses": 0, "tasks": 0}
 
