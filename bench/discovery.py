@@ -32,14 +32,14 @@ def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
     cluster.wait_running("shop", 1)
     cluster.wait_running("ask", 2)
     inside, other = (("nsenter", f"--net=/run/swarm/netns/{task['ID']}") for task in cluster.tasks("ask"))
-    straight, straight6 = map(_host_of, cluster.task("shop")["NetworksAttachments"][0]["Addresses"])
-    virtual = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
-    virtual6 = _host_of(cluster.service("shop")["Endpoint"]["VirtualIPs"][1]["Addr"])
+    ipv4, ipv6 = map(_host_of, cluster.task("shop")["NetworksAttachments"][0]["Addresses"])
+    virtual_ipv4 = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
+    virtual_ipv6 = _host_of(cluster.service("shop")["Endpoint"]["VirtualIPs"][1]["Addr"])
     for name, more, straight, virtual, at_least in (
-        ("requests through a virtual address, to another host", (), straight, virtual, REQUESTS_AT_LEAST),
-        ("the same over IPv6", (), straight6, virtual6, REQUESTS_AT_LEAST),
-        ("new connections through a virtual address", _CLOSE, straight, virtual, CONNECTIONS_AT_LEAST),
-        ("the same over IPv6", _CLOSE, straight6, virtual6, CONNECTIONS_AT_LEAST),
+        ("requests through a virtual address, to another host", (), ipv4, virtual_ipv4, REQUESTS_AT_LEAST),
+        ("requests through a virtual address of IPv6", (), ipv6, virtual_ipv6, REQUESTS_AT_LEAST),
+        ("new connections through a virtual address", _CLOSE, ipv4, virtual_ipv4, CONNECTIONS_AT_LEAST),
+        ("new connections through one of IPv6", _CLOSE, ipv6, virtual_ipv6, CONNECTIONS_AT_LEAST),
     ):
         direct: list[float] = []
         through: list[float] = []
