@@ -315,9 +315,10 @@ class DataPath:
         rules = self._applied
         if rules is None:
             return 0
+        ports = self._desired.ports if self._desired else ()
         keeps = bool(rules.published or rules.host_ports)
         try:
-            return await self._relay.tell(plan_relayed(rules), keeps=keeps)
+            return await self._relay.tell(plan_relayed(rules, ports), keeps=keeps)
         except Temporary as error:  # told again by the next change, or by `verify`
             self._log.warning("relay for IPv6 not reached", error=str(error))
             return 0
