@@ -10,7 +10,6 @@ after kill -9 at any step, and `verify` mends what others break. What runs is ne
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -84,7 +83,7 @@ class DataPath:
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
-        self._guards = GuardTables(self._kernel.namespaces, self._call)
+        self._guards = GuardTables(self._kernel.namespaces, self._call, lambda: self._kernel.gateway_address)
         self._names = NameServer(run_dir / "names.sock", self._log)
         self._proxy = Proxy(run_dir / "proxy", self._log)
         self._relay = RelayServer(run_dir / "relay.sock", self._log)
@@ -326,7 +325,7 @@ class DataPath:
     def _link_of(self, record: TaskRecord) -> TaskLink:
         return TaskLink(
             netns=self._kernel.namespaces.path(record.task_id),
-            gateway_address=str(ipaddress.IPv4Address(self._kernel.subnet.network_address + 1)),
+            gateway_address=self._kernel.gateway_address,
             address=record.gateway_address,
             resolver=RESOLVER if record.names_on else "",
             host_ports=record.host_ports,

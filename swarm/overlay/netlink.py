@@ -41,7 +41,7 @@ _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
 _IFLA_LINK, _MACVLAN_MODE = 5, 1
-_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
+_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 4, 8, 9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +73,8 @@ class VethEnd:
 class PortFlags:
     """How a bridge treats a port. Every address is known: nothing is learnt, nothing unknown is sent."""
 
-    isolated: bool = False
     hairpin: bool = False
-    """What it sent may come back to it: a task that reaches itself by a virtual address."""
+    """What it sent may come back to it: a task that reaches itself by a virtual address or a host port."""
     learning: bool = False
     unicast_flood: bool = False
 
@@ -173,7 +172,6 @@ class Netlink:
     def set_port(self, index: int, flags: PortFlags) -> None:
         info = pack_attribute(_BRPORT_LEARNING, bytes([flags.learning]))
         info += pack_attribute(_BRPORT_UNICAST_FLOOD, bytes([flags.unicast_flood]))
-        info += pack_attribute(_BRPORT_ISOLATED, bytes([flags.isolated]))
         info += pack_attribute(_BRPORT_HAIRPIN, bytes([flags.hairpin]))
         self._change(_SETLINK, _ifinfo(index, family=socket.AF_BRIDGE) + _nested(_IFLA_PROTINFO, info))
 
