@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from swarm.base.errors import Temporary
+from swarm.base.failpoint import failpoint
 from swarm.overlay.plan import Tunnel
 
 TIMEOUT_S = 5.0
@@ -301,6 +302,7 @@ class Netlink:
     # The wire
 
     def _change(self, kind: int, body: bytes, flags: int = 0, *, fine: tuple[int, ...] = ()) -> None:
+        failpoint("network.kernel.change")
         try:
             list(self._exchange(kind, _REQUEST | _ACK | flags, body))
         except OSError as error:
