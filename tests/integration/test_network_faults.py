@@ -15,7 +15,7 @@ import pytest
 
 from swarm.lab.host import log_path
 from tests.integration.cluster import Cluster, Json
-from tests.integration.test_networks import FAST, address_on, asks, network, sandboxes
+from tests.integration.test_networks import FAST, address_on, asks, network, sandboxes, settled
 
 pytestmark = pytest.mark.root
 KINDS = {"plain": (), "sealed": ("--opt", "encrypted")}
@@ -80,11 +80,13 @@ def test_swarmd_is_killed_while_networks_come_and_go(
         cluster.swarm("h1", "service", "update", "-q", "-d", "--network-add", "passing", "web")
         death.join()
         cluster.wait_daemon("h2")
+        settled(cluster, "web", len(KINDS) + 1, len(cluster.hosts))
         all_reach_all(cluster)
         death = meanwhile(lambda: cluster.kill_daemon("h2"), chance.uniform(0.2, 2.5))
         cluster.swarm("h1", "service", "update", "-q", "-d", "--network-rm", "passing", "web")
         death.join()
         cluster.wait_daemon("h2")
+        settled(cluster, "web", len(KINDS), len(cluster.hosts))
         all_reach_all(cluster)
         cluster.wait_until(
             lambda: cluster.run("h1", "swarm", "network", "rm", "passing").returncode == 0,
