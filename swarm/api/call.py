@@ -81,9 +81,6 @@ class Call:
             )
         try:
             found = json.loads(raw)
-            json.dumps(found, ensure_ascii=False).encode()
-        except UnicodeEncodeError:  # Python takes it; nothing that is stored or sent could hold it
-            raise InvalidArgument("invalid JSON: half of a surrogate pair") from None
         except (ValueError, RecursionError) as error:
             raise InvalidArgument(f"invalid JSON: {error}") from None
         if not isinstance(found, dict):

@@ -137,8 +137,6 @@ async def test_errors_that_nobody_expected_tell_no_secrets(
     [
         (b"{", {}, 400, "invalid JSON: "),
         (b"[]", {}, 400, "invalid JSON: expected an object"),
-        (b'{"Labels": {"a": "\\ud800"}}', {}, 400, "invalid JSON: half of a surrogate pair"),
-        (b'{"Labels": {"a": "\xed\xa0\x80"}}', {}, 400, "invalid JSON: half of a surrogate pair"),
         (b"[" * 200_000, {}, 400, "invalid JSON: "),
         (b"{}", {"Content-Type": "text/plain"}, 400, "unsupported Content-Type header (text/plain)"),
         (b" " * (5 << 20), {}, 413, "request body is larger than"),
