@@ -42,6 +42,8 @@ class Watcher:
 
     def __enter__(self) -> Watcher:
         self._reader.start()
+        with self._news:  # what changes before its first answer would be measured too late
+            self._news.wait_for(lambda: self._heard, 10.0)
         return self
 
     def __exit__(self, *_: object) -> None:

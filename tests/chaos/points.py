@@ -49,7 +49,8 @@ _PLACES = (
     Place(("certificate.renewed", "identity.root."), WORKER, "secrets"),
     Place(("store.", "leader.", "dispatcher.", "manager.serving"), MANAGER, "services"),
     Place(("journal.epoch.",), NEWCOMER, "membership"),
-    Place(("agent.", "task.", "container.", "journal.", "images.", "network."), WORKER, "services"),
+    Place(("agent.", "task.", "container.", "journal.", "images."), WORKER, "services"),
+    Place(("network.",), WORKER, "networks"),
     Place(("members.", "join."), MANAGER, "membership"),
     Place(("",), NEWCOMER, "membership"),
 )
