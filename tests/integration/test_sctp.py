@@ -6,6 +6,7 @@ Both check that what arrives is whole: the checksum covers the ports, so a trans
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
 ]
 TARGET = 36412
+_FIRST_PORTS = itertools.count(5000, 100)
 _PACKETS = """
 import json, socket, struct, sys
 
@@ -63,10 +65,10 @@ while True:
 _CLIENT = (
     _PACKETS
     + """
-address, port, times = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+address, (port, first, times) = sys.argv[1], map(int, sys.argv[2:5])
 raw.settimeout(3)
 found = []
-for own in range(5000, 5000 + times):
+for own in range(first, first + times):
     raw.sendto(build(1, own, port, 0, own), (address, 0))
     while True:
         server, source, target, kind, tag, is_whole = read(raw.recv(2048))
@@ -96,8 +98,10 @@ def serve(task: Task) -> None:
 
 
 def associate(where: object, address: str, number: int, times: int) -> Counter[int]:
-    """How often each task answered."""
-    return Counter(json.loads(where(sys.executable, "-c", _CLIENT, address, str(number), str(times))))
+    """How often each task answered. Ports of clients are not used twice: flows keep their task."""
+    first = next(_FIRST_PORTS)
+    argv = (sys.executable, "-c", _CLIENT, address, *map(str, (number, first, times)))
+    return Counter(json.loads(where(*argv)))
 
 
 def test_a_published_port_of_sctp(site: Site) -> None:
