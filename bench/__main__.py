@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from bench import command, discovery, memory, scale, starting, traffic
+from bench import command, discovery, memory, news, scale, starting, traffic, ways
 from bench.cluster import Cluster, cluster
 from bench.report import Figure, table
 from swarm.base.errors import SwarmError
@@ -24,6 +24,8 @@ MEASURES: dict[str, Callable[..., Iterator[Figure]]] = {
     "memory": memory.measure,
     "traffic": traffic.measure,
     "discovery": discovery.measure,
+    "news": news.measure,
+    "ways": ways.measure,
     "scale": scale.measure,
 }
 HOSTS = 2

@@ -68,6 +68,10 @@ class Cluster:
         found: list[dict[str, Any]] = self._api.get("/tasks", filters=f'{{"service":["{name}"]}}')
         return found
 
+    def nodes(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._api.get("/nodes")
+        return found
+
     def daemon_pid(self, name: str) -> int:
         """The pid of a host's swarmd, as this machine numbers it."""
         first = host.running_pid(self.lab.name, name)

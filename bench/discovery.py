@@ -7,20 +7,18 @@ beginning.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterator
 from statistics import median
 
+from bench import wrk
 from bench.cluster import Cluster
 from bench.report import Figure
-from swarm.base.errors import SwarmError
 
 NETWORK = "bench"
 REQUESTS_AT_LEAST, CONNECTIONS_AT_LEAST = 0.9, 0.85
 ANSWERS_AT_LEAST = 20_000.0
 SERVICES, CHANGE_AT_MOST_MS = 500, 100.0
-_CLOSE = ("-H", "Connection: close")
 
 
 def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
@@ -38,14 +36,14 @@ def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
     for name, more, straight, virtual, at_least in (
         ("requests through a virtual address, to another host", (), ipv4, virtual_ipv4, REQUESTS_AT_LEAST),
         ("requests through a virtual address of IPv6", (), ipv6, virtual_ipv6, REQUESTS_AT_LEAST),
-        ("new connections through a virtual address", _CLOSE, ipv4, virtual_ipv4, CONNECTIONS_AT_LEAST),
-        ("new connections through one of IPv6", _CLOSE, ipv6, virtual_ipv6, CONNECTIONS_AT_LEAST),
+        ("new connections through a virtual address", wrk.CLOSE, ipv4, virtual_ipv4, CONNECTIONS_AT_LEAST),
+        ("new connections through one of IPv6", wrk.CLOSE, ipv6, virtual_ipv6, CONNECTIONS_AT_LEAST),
     ):
         direct: list[float] = []
         through: list[float] = []
         for _ in range(rounds):
-            direct.append(_load(cluster, (*other, "wrk", *more), straight))
-            through.append(_load(cluster, (*inside, "wrk", *more), virtual))
+            direct.append(wrk.ask(cluster, "h2", straight, inside=other, more=more).requests)
+            through.append(wrk.ask(cluster, "h2", virtual, inside=inside, more=more).requests)
         yield Figure(name=name, measured=median(through), unit="/s", peer=median(direct), at_least=at_least)
     answers = [
         float(cluster.run("h2", *inside, sys.executable, "-m", "bench.ask_names", "shop", "1"))
@@ -83,11 +81,3 @@ with socket.socket(type=socket.SOCK_DGRAM) as client:
     client.sendto(query, ("127.0.0.11", 53))
     print(socket.inet_ntoa(client.recv(512)[-4:]))
 """
-
-
-def _load(cluster: Cluster, wrk: tuple[str, ...], target: str) -> float:
-    said = cluster.run("h2", *wrk, "-t", "1", "-c", "16", "-d", "1s", f"http://{target}/")
-    found = re.search(r"Requests/sec:\s*([\d.]+)", said)
-    if found is None or "Non-2xx" in said:
-        raise SwarmError(f"wrk against {target}: {said}")
-    return float(found[1])

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from bench import wrk
 from bench.cluster import Cluster
 from bench.report import Figure
 from swarm.base.errors import SwarmError
@@ -24,7 +25,6 @@ from swarm.lab import host
 
 AT_LEAST = 0.8
 PORT = 8080
-CONNECTIONS = "16"
 _NGINX = """daemon off;
 user www-data;
 worker_processes 1;
@@ -97,12 +97,12 @@ def _answers(address: str) -> bool:
 
 
 def _compare(cluster: Cluster, path: Path, at_least: float | None, *, quick: bool) -> Figure:
-    rounds, seconds = (1, 1) if quick else (10, 1)
+    rounds = 1 if quick else 10
     through: list[float] = []
     direct: list[float] = []
     for _ in range(rounds):
-        direct.append(_load(cluster, path.client, path.straight, seconds))
-        through.append(_load(cluster, path.client, path.way, seconds))
+        direct.append(wrk.ask(cluster, path.client, path.straight).requests)
+        through.append(wrk.ask(cluster, path.client, path.way).requests)
     return Figure(
         name=path.name,
         measured=median(through),
@@ -110,14 +110,6 @@ def _compare(cluster: Cluster, path: Path, at_least: float | None, *, quick: boo
         peer=median(direct),
         at_least=at_least,
     )
-
-
-def _load(cluster: Cluster, client: str, target: str, seconds: int) -> float:
-    said = cluster.run(client, "wrk", "-t", "1", "-c", CONNECTIONS, "-d", f"{seconds}s", f"http://{target}/")
-    found = re.search(r"Requests/sec:\s*([\d.]+)", said)
-    if found is None or "Non-2xx" in said:
-        raise SwarmError(f"wrk against {target} from {client}: {said}")
-    return float(found[1])
 
 
 def _overlay_address(cluster: Cluster) -> str:

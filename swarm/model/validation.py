@@ -197,7 +197,7 @@ def validate_dns_config(dns: DNSConfig) -> None:
         except ValueError:
             raise InvalidArgument(f"invalid nameserver {server!r}: expected an IP address") from None
     for word in (*dns.search, *dns.options):
-        if not word or _CONTROL.search(word) or " " in word:
+        if not word or not word.isprintable() or " " in word:
             raise InvalidArgument(f"invalid DNS search domain or option {word!r}")
 
 

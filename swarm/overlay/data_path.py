@@ -10,7 +10,6 @@ after kill -9 at any step, and `verify` mends what others break. What runs is ne
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -86,7 +85,7 @@ class DataPath:
         self._log = log or get_logger("overlay")
         self._thread: ThreadPoolExecutor | None = None
         self._services = ServiceTables(self._kernel.namespaces, self._call, self._log)
-        self._guards = GuardTables(self._kernel.namespaces, self._call)
+        self._guards = GuardTables(self._kernel.namespaces, self._call, lambda: self._kernel.gateway_address)
         self._names = NameServer(run_dir / "names.sock", self._log)
         self._proxy = Proxy(run_dir / "proxy", self._log)
         self._relay = RelayServer(run_dir / "relay.sock", self._log)
@@ -319,9 +318,10 @@ class DataPath:
         rules = self._applied
         if rules is None:
             return 0
+        ports = self._desired.ports if self._desired else ()
         keeps = bool(rules.published or rules.host_ports)
         try:
-            return await self._relay.tell(plan_relayed(rules), keeps=keeps)
+            return await self._relay.tell(plan_relayed(rules, ports), keeps=keeps)
         except Temporary as error:  # told again by the next change, or by `verify`
             self._log.warning("relay for IPv6 not reached", error=str(error))
             return 0
@@ -329,7 +329,7 @@ class DataPath:
     def _link_of(self, record: TaskRecord) -> TaskLink:
         return TaskLink(
             netns=self._kernel.namespaces.path(record.task_id),
-            gateway_address=str(ipaddress.IPv4Address(self._kernel.subnet.network_address + 1)),
+            gateway_address=self._kernel.gateway_address,
             address=record.gateway_address,
             resolver=RESOLVER if record.names_on else "",
             host_ports=record.host_ports,

@@ -3,7 +3,7 @@
 In: task records. Out: the bridge with its address, and in each task's namespace a link `gw0` to it.
 Masquerade and the walls around the bridge are the firewall's part (balance.py).
 
-Invariant: tasks cannot talk to each other here: every port but the bridge itself is isolated.
+Invariant: tasks cannot talk to each other here: that is the guard's part (guard.py).
 Blocking: called from one thread only.
 """
 
@@ -69,7 +69,7 @@ class Gateway:
         index = self._host.get_index(port)
         if not is_new:
             self._host.set_up(index, master=bridge)
-        self._host.set_port(index, PortFlags(isolated=True))
+        self._host.set_port(index, PortFlags(hairpin=True))
         self._host.set_forwarding(index, mac)
 
     def has_port(self, record: TaskRecord) -> bool:

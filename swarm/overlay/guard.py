@@ -1,12 +1,17 @@
 """What stands at the tasks' bridge ports: nobody speaks under another's address. Pure.
 
-In: the places of this host's tasks on one bridge. Out: text for `nft -f -`, and the shape that the table has.
+In: the places of this host's tasks on one bridge; the gateway's address on its own. Out: text for `nft -f -`,
+and the shape that the table has.
 
 A frame passes if it comes from its port's own MAC and address: IPv4, ARP, and IPv6 where the network has it.
 Everything else that a task may invent is dropped before the bridge learns of it: what comes from link-local
 addresses (as routers' advertisements and redirections do), and advertisements of addresses not its own. A
 place is made of its address alone, so one that is left in the set after its task has gone permits nothing to
 anybody else.
+
+On the gateway's bridge tasks reach the gateway only, not each other. The kernel's isolation of ports would do
+that too, but would also stop what the firewall leads from one task to another's host port: where bridged
+packets are translated (br_netfilter), it goes straight from port to port.
 
 Invariant: every value that reaches the text is a parsed address or made from one.
 """
@@ -61,8 +66,11 @@ def overlay_places(records: Iterable[TaskRecord], network_id: str) -> frozenset[
     )
 
 
-def render_guard(prefix: str, places: Iterable[Place]) -> str:
-    """The whole table in place of whatever is there, in one transaction."""
+def render_guard(prefix: str, places: Iterable[Place], gateway: str = "") -> str:
+    """The whole table in place of whatever is there, in one transaction.
+
+    `gateway`: the only address that the tasks may reach on this bridge; all others if it is empty.
+    """
     lines = [
         f"add table {GUARD_TABLE}",
         f"delete table {GUARD_TABLE}",
@@ -70,7 +78,7 @@ def render_guard(prefix: str, places: Iterable[Place]) -> str:
         *(f"  set {name} {{ {kind}; }}" for name, kind in _SETS.items()),
         "  chain prerouting {",
         "    type filter hook prerouting priority -300; policy accept;",
-        *(f"    {rule}" for rule in _rules(prefix)),
+        *(f"    {rule}" for rule in _rules(prefix, gateway)),
         "  }",
         "}",
     ]
@@ -98,11 +106,13 @@ _SETS = {
 }
 
 
-def _rules(prefix: str) -> tuple[str, ...]:
+def _rules(prefix: str, gateway: str = "") -> tuple[str, ...]:
+    to_ip = f"ether daddr {mac_of(gateway)} " if gateway else ""
+    to_arp = f"arp daddr ip {ipaddress.IPv4Address(gateway)} " if gateway else ""
     return (
         f'iifname != "{prefix}*" accept',
-        "ether type ip iifname . ether saddr . ip saddr @places accept",
-        "ether type arp iifname . ether saddr . arp saddr ip @places "
+        f"{to_ip}ether type ip iifname . ether saddr . ip saddr @places accept",
+        f"ether type arp {to_arp}iifname . ether saddr . arp saddr ip @places "
         "iifname . arp saddr ether . arp saddr ip @places accept",
         # The 16 bytes behind the first 8 of the message: the address that is advertised.
         "icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @advertised drop",

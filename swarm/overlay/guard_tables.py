@@ -8,7 +8,7 @@ and no port is ever without a guard, but for what `verify` finds flushed by othe
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -40,9 +40,11 @@ class _Applied:
 
 
 class GuardTables:
-    def __init__(self, namespaces: Namespaces, call: Call) -> None:
+    def __init__(self, namespaces: Namespaces, call: Call, gateway: Callable[[], str]) -> None:
+        """`gateway` gives the host's address on the gateway network, once there is one."""
         self._namespaces = namespaces
         self._call = call
+        self._gateway = gateway
         self._applied: dict[str, _Applied] = {}
 
     async def admit(self, records: Collection[TaskRecord]) -> None:
@@ -89,7 +91,8 @@ class GuardTables:
 
     async def _rewrite(self, name: str, places: frozenset[Place]) -> None:
         self._applied.pop(name, None)  # until the outcome is known
-        await nft.apply_rules(render_guard(_prefix(name), places), self._path(name))
+        gateway = self._gateway() if name == _HOST else ""
+        await nft.apply_rules(render_guard(_prefix(name), places, gateway), self._path(name))
         self._applied[name] = _Applied(places, await self._read_mark(name))
 
     async def _read_mark(self, name: str) -> tuple[int, int]:

@@ -44,6 +44,10 @@ class Kernel:
         """Of the gateway network, once started."""
         return self._gateway.subnet
 
+    @property
+    def gateway_address(self) -> str:
+        return self._gateway.address
+
     def start(self) -> None:
         self.namespaces.prepare()
         self._files.prepare()

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from swarm.base.errors import Temporary
+from swarm.base.failpoint import failpoint
 from swarm.overlay.plan import Tunnel
 
 TIMEOUT_S = 5.0
@@ -43,7 +44,7 @@ _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
 _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
 _IFLA_LINK, _MACVLAN_MODE = 5, 1
-_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
+_BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD = 4, 8, 9
 
 
 class _Versioned(Protocol):
@@ -82,9 +83,8 @@ class VethEnd:
 class PortFlags:
     """How a bridge treats a port. Every address is known: nothing is learnt, nothing unknown is sent."""
 
-    isolated: bool = False
     hairpin: bool = False
-    """What it sent may come back to it: a task that reaches itself by a virtual address."""
+    """What it sent may come back to it: a task that reaches itself by a virtual address or a host port."""
     learning: bool = False
     unicast_flood: bool = False
 
@@ -182,7 +182,6 @@ class Netlink:
     def set_port(self, index: int, flags: PortFlags) -> None:
         info = pack_attribute(_BRPORT_LEARNING, bytes([flags.learning]))
         info += pack_attribute(_BRPORT_UNICAST_FLOOD, bytes([flags.unicast_flood]))
-        info += pack_attribute(_BRPORT_ISOLATED, bytes([flags.isolated]))
         info += pack_attribute(_BRPORT_HAIRPIN, bytes([flags.hairpin]))
         self._change(_SETLINK, _ifinfo(index, family=socket.AF_BRIDGE) + _nested(_IFLA_PROTINFO, info))
 
@@ -330,6 +329,7 @@ class Netlink:
     # The wire
 
     def _change(self, kind: int, body: bytes, flags: int = 0, *, fine: tuple[int, ...] = ()) -> None:
+        failpoint("network.kernel.change")
         try:
             list(self._exchange(kind, _REQUEST | _ACK | flags, body))
         except OSError as error:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from swarm.base.failpoint import failpoint
+
 _T = TypeVar("_T")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND = 0x1000
@@ -39,13 +41,18 @@ class Namespaces:
         """A file without a mount on it is what a crash between two steps left: no namespace."""
         return os.path.ismount(self.path(name))
 
-    def ensure(self, name: str) -> bool:
-        """Make the namespace unless it is there. Returns whether it was made."""
+    def ensure(self, name: str, prepare: Callable[[], None] = lambda: None) -> bool:
+        """Make the namespace unless it is there. Returns whether it was made.
+
+        `prepare` is carried out inside before anybody can find it: what is there is prepared.
+        """
         if self.exists(name):
             return False
         path = self.path(name)
         path.touch(mode=0o600)
-        _in_thread(lambda: _unshare_and_bind(path))
+        failpoint("network.namespace.touched")
+        _in_thread(lambda: _unshare_and_bind(path, prepare))
+        failpoint("network.namespace.made")
         return True
 
     @contextlib.contextmanager
@@ -72,6 +79,7 @@ class Namespaces:
         path = self.path(name)
         while self.exists(name):
             _check(_libc.umount2(os.fsencode(path), _MNT_DETACH), "umount", name)
+        failpoint("network.namespace.unmounted")
         path.unlink(missing_ok=True)
 
     def list_names(self) -> list[str]:
@@ -108,8 +116,9 @@ def enable_ipv6(link: str) -> None:
     write_sysctl(f"ipv6/conf/{link}/disable_ipv6", "0")
 
 
-def _unshare_and_bind(path: Path) -> None:
+def _unshare_and_bind(path: Path, prepare: Callable[[], None]) -> None:
     _check(_libc.unshare(_CLONE_NEWNET), "unshare", path.name)
+    prepare()
     own = f"/proc/self/task/{threading.get_native_id()}/ns/net"
     _check(_libc.mount(own.encode(), os.fsencode(path), b"none", _MS_BIND, None), "mount", path.name)
 

@@ -171,9 +171,8 @@ class Networks:
         return str(addresses[0]) if addresses else ""
 
     def _create_sandbox(self, op: CreateSandbox) -> None:
-        name = PREFIX + op.network_id
-        if self._namespaces.ensure(name):
-            self._namespaces.run(name, _prepare_ipv6 if op.with_ipv6 else _prepare_namespace)
+        prepare = _prepare_ipv6 if op.with_ipv6 else _prepare_namespace
+        self._namespaces.ensure(PREFIX + op.network_id, prepare)
         channel = self._channel(op.network_id)
         # Any fixed address will do; a bridge without one takes and changes it as ports come and go.
         channel.add_bridge(_BRIDGE, mac="02:42:00:00:00:01", mtu=op.mtu)

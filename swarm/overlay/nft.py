@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from swarm.base.errors import Temporary
+from swarm.base.failpoint import failpoint
 from swarm.overlay.balance import TABLE, Shape
 
 TIMEOUT_S = 10.0
@@ -26,7 +27,9 @@ async def apply_rules(text: str, netns: Path | None = None) -> None:
 
     Raises: Temporary with nft's first line when the kernel refuses it.
     """
+    failpoint("network.rules.before")
     await _run_nft("-f", "-", netns=netns, given=text.encode())
+    failpoint("network.rules.after")
 
 
 async def read_shape(netns: Path | None = None, table: str = TABLE) -> Shape | None:

@@ -18,6 +18,7 @@ import signal
 from pathlib import Path
 
 from swarm.base.errors import Temporary
+from swarm.base.failpoint import failpoint
 from swarm.base.log import Logger
 
 TIMEOUT_S = 10.0
@@ -79,6 +80,7 @@ class Proxy:
         if pid and control.exists():
             successor = ("-x", str(control), *successor)
         await _run_haproxy("-D", "-f", str(self._wanted), "-p", str(self._pid_file), *successor)
+        failpoint("network.proxy.started")
         self._wanted.rename(self._in_force)
         self._log.info("proxy started", replaced=pid)
         return 1

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from swarm.base.failpoint import failpoint
 from swarm.model.types import NetworkAttachment, PortConfig, Protocol, PublishMode
 from swarm.overlay.records import MacvlanLink, TaskRecord
 
@@ -43,6 +44,7 @@ class RecordFiles:
         path = self._directory / f"{record.task_id}.json"
         temporary = path.with_suffix(".new")
         temporary.write_text(_encode(record))
+        failpoint("network.record.written")
         os.replace(temporary, path)
 
     def delete(self, task_id: str) -> None:

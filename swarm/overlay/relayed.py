@@ -1,34 +1,52 @@
 """The published ports as the relay for IPv6 is to serve them. Pure.
 
-In: the rules of the host's firewall table, so that both families lead to the same targets. Out: targets by
-port, plain enough for JSON.
+In: the rules of the host's firewall table, so that both families lead to the same targets; the ports with
+PROXY protocol, whose targets HAProxy has instead. Out: for each port its targets, and whether they are told
+their clients, plain enough for JSON.
 
-Invariant: a port without a target is not among them: the relay closes it, and it is refused. Nor is one that
-leads to HAProxy, which knows the port by the connection's original address.
+Invariant: a port without a target is not among them: the relay closes it, and it is refused. A target that
+expects the header is never without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
+from swarm.model.dataplane import PublishedPort
 from swarm.model.types import Protocol
-from swarm.overlay.balance import PROXY_PORT, Key, Rules, Target, proxy_address
+from swarm.overlay.balance import Key, Rules, Target, choose_backends
 
-Ports = Mapping[str, list[list[str | int]]]
+
+class Served(TypedDict):
+    targets: list[list[str | int]]
+    header: bool
+    """Each connection begins with a PROXY header that tells the client's address."""
+
+
+Ports = Mapping[str, Served]
 
 _RELAYED = (Protocol.TCP, Protocol.UDP)
 """SCTP's several addresses per connection do not pass through a socket that reads and writes."""
 
 
-def plan_relayed(rules: Rules) -> Ports:
+def plan_relayed(rules: Rules, ports: Sequence[PublishedPort]) -> Ports:
     """Where host ports and published ports overlap the former win, as in the table."""
-    proxy = Target(address=proxy_address(rules.gateway_subnet), port=PROXY_PORT)
-    targets: dict[Key, tuple[Target, ...]] = {
-        key: given for key, given in rules.published.items() if given and proxy not in given
+    headed = {
+        Key(protocol=port.protocol, port=port.published_port): tuple(
+            Target(address=backend.address, port=port.target_port)
+            for backend in choose_backends(port.backends)
+        )
+        for port in ports
+        if port.proxy_protocol
     }
+    targets: dict[Key, tuple[Target, ...]] = {**rules.published, **headed}
     targets |= {key: (target,) for key, target in rules.host_ports.items()}
     return {
-        f"{key.protocol.value}/{key.port}": [[target.address, target.port] for target in given]
+        f"{key.protocol.value}/{key.port}": Served(
+            targets=[[target.address, target.port] for target in given],
+            header=key in headed and key not in rules.host_ports,
+        )
         for key, given in targets.items()
-        if key.protocol in _RELAYED
+        if given and key.protocol in _RELAYED
     }

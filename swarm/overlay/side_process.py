@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import swarm
+from swarm.base.failpoint import failpoint
 
 START_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 5.0
@@ -80,6 +81,7 @@ class SideProcess:
                 return found
             await found.dismiss()
         await asyncio.to_thread(self._spawn)
+        failpoint("network.side.started")
         try:
             async with asyncio.timeout(START_TIMEOUT_S):
                 while True:

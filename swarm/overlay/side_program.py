@@ -45,6 +45,7 @@ async def obey_orders(path: Path, obey: Callable[[dict[str, Any]], Awaitable[dic
     path.unlink(missing_ok=True)
     await asyncio.start_unix_server(talk, path, limit=LARGEST_LINE)
     await ended.wait()
+    path.unlink(missing_ok=True)
     os._exit(0)  # nothing is to be saved: sockets end with the process
 
 

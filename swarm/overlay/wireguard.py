@@ -26,6 +26,7 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from swarm.base.errors import Temporary
+from swarm.base.failpoint import failpoint
 from swarm.model.dataplane import DataPlane
 from swarm.model.types import Encryption, TunnelKey
 from swarm.overlay.encryption import (
@@ -70,6 +71,7 @@ class TunnelKeys:
             making.unlink(missing_ok=True)
             making.touch(mode=0o600)
             making.write_text(private)
+            failpoint("network.wireguard.key")
             making.rename(path)
         for generation in held.keys() - generations:
             (self._directory / f"key-{generation}").unlink(missing_ok=True)
@@ -107,9 +109,8 @@ class WireGuard:
         """A netlink socket in the namespace of the devices, which is made if it is missing."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._namespaces.prepare()
-        if self._namespaces.ensure(_NAMESPACE):
+        if self._namespaces.ensure(_NAMESPACE, _prepare_namespace):
             self.close()
-            self._namespaces.run(_NAMESPACE, _prepare_namespace)
         if self._channel is None:
             self._channel = self._namespaces.run(_NAMESPACE, Netlink)
             lo = self._channel.list_links()["lo"].index
@@ -158,6 +159,7 @@ class WireGuard:
         if not await call(lambda: _add_to_kernel(name)):
             (_SOCKETS / f"{name}.sock").unlink(missing_ok=True)
             await _run_daemon("wireguard-go", name)
+            failpoint("network.wireguard.started")
             await _run_wg("wg", "show", name, "dump")  # once it answers, the device may be moved
         await call(lambda: self._take_in(name, mtu))
 

@@ -19,8 +19,11 @@ GO_ON = "/run/failpoint-go-on"
 """Ends a pause, on the host."""
 ACTIONS = ("kill9", "exit", "sleep:1.5", "error", f"pause:{GO_ON}")
 FILE_ERROR = "error:ENOSPC"
-_FILES = ("private.", "identity.", "membership.save", "journal.", "images.", "task.prepare", "container.")
-"""Where a full disk is what goes wrong; elsewhere the store does."""
+_FILES = (
+    *("private.", "identity.", "membership.save", "journal.", "images."),
+    *("task.prepare", "container.", "network."),
+)
+"""Where a full disk (or the kernel) is what goes wrong; elsewhere the store does."""
 
 MANAGER, WORKER, NEWCOMER = "h1", "h2", "h3"
 
@@ -47,6 +50,7 @@ _PLACES = (
     Place(("store.", "leader.", "dispatcher.", "manager.serving"), MANAGER, "services"),
     Place(("journal.epoch.",), NEWCOMER, "membership"),
     Place(("agent.", "task.", "container.", "journal.", "images."), WORKER, "services"),
+    Place(("network.",), WORKER, "networks"),
     Place(("members.", "join."), MANAGER, "membership"),
     Place(("",), NEWCOMER, "membership"),
 )

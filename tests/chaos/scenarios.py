@@ -10,6 +10,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar
@@ -19,6 +20,7 @@ from swarm.base.errors import SwarmError
 from tests.chaos import chaos_lab, invariants
 from tests.chaos.points import MANAGER, NEWCOMER, WORKER
 from tests.integration.cluster import Cluster
+from tests.integration.test_networks import address_on, asks
 
 CLOCK = SystemClock()
 INSIST_S = 60.0
@@ -98,6 +100,33 @@ def services(cluster: Cluster, archive: Path) -> None:
         broken += invariants.check_addresses(ask(cluster, lambda c: c.get("/tasks", MANAGER)))
         assert not broken, broken
     insist(cluster, MANAGER, ("service", "rm", "s"), lambda: _replicas(cluster) is None)
+
+
+def networks(cluster: Cluster, archive: Path) -> None:
+    """A network of each kind, a service on both that is published in two ways; then all of it goes."""
+    kinds = {"plain": (), "sealed": ("--opt", "encrypted")}
+
+    def listed() -> set[str]:
+        return {network["Name"] for network in cluster.get("/networks", MANAGER)}
+
+    for name, more in kinds.items():
+        create = ("network", "create", *more, name)
+        insist(cluster, MANAGER, create, lambda name=name: name in listed())
+    ports = ("-p", "8080:80", "-p", "published=8081,target=80,proxy-protocol=v2")
+    on_both = (word for name in kinds for word in ("--network", name))
+    create = ("service", "create", "-d", "--name", "n", "--mode", "global", "--stop-grace-period", "1s")
+    insist(cluster, MANAGER, (*create, *ports, *on_both, "web"), lambda: cluster.get("/services/n", MANAGER))
+    tasks = cluster.wait_running("n", 2, INSIST_S)
+    for asker, other in (tasks, reversed(tasks)):
+        for name in kinds:
+            where, short = address_on(other, name), other["ID"][:12]
+            meets = partial(asks, cluster, asker, where)
+            cluster.wait_until(
+                lambda meets=meets, short=short: meets() == short, f"{where} answers", INSIST_S
+            )
+    insist(cluster, MANAGER, ("service", "rm", "n"), lambda: not cluster.get("/services", MANAGER))
+    for name in kinds:
+        insist(cluster, MANAGER, ("network", "rm", name), lambda name=name: name not in listed())
 
 
 # --- membership ------------------------------------------------------------------------------------------
@@ -268,6 +297,7 @@ def recovery(cluster: Cluster, archive: Path) -> None:
 SCENARIOS: Mapping[str, Scenario] = MappingProxyType(
     {
         "services": services,
+        "networks": networks,
         "membership": membership,
         "handover": handover,
         "founding": founding,

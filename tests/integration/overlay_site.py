@@ -97,17 +97,16 @@ class Host:
         self.process: subprocess.Popen | None = None
         self.tasks: list[Task] = []
 
+    @property
+    def argv(self) -> list[str]:
+        """The program of a host, which obeys orders on its standard input."""
+        program = ("tests.integration.overlay_host", self.address, str(self.directory), "")
+        return ["nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m", *program]
+
     def begin(self, **environment: str) -> None:
+        pipe = subprocess.PIPE
         self.process = subprocess.Popen(
-            [
-                *("nsenter", f"--net=/run/netns/{self.netns}", sys.executable, "-m"),
-                *("tests.integration.overlay_host", self.address, str(self.directory), ""),
-            ],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-            env=os.environ | environment,
+            self.argv, stdin=pipe, stdout=pipe, text=True, cwd=ROOT, env=os.environ | environment
         )
         self.ask("start")
 

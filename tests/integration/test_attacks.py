@@ -152,6 +152,30 @@ def test_nobody_leaves_the_host_under_an_invented_address(site: Site) -> None:
     assert arrives_first(hub, attacker, "gw0", OUTSIDE, frame) == "forged", "the control"
 
 
+def test_tasks_do_not_reach_each_other_by_the_gateway(site: Site) -> None:
+    """Neither by the neighbour's own MAC, nor by everybody's."""
+    first = site.hosts[0]
+    attacker, victim = first.attach(11), first.attach(12)
+    listen = ["nsenter", f"--net={victim.netns}"]
+    own = {"mac": mac_of(attacker.gateway_address), "source": attacker.gateway_address}
+    to = {"to": victim.gateway_address}
+    frames = [
+        datagram(**own, **to, to_mac=mac) for mac in (mac_of(victim.gateway_address), "ff:ff:ff:ff:ff:ff")
+    ]
+    assert arrives_first(listen, attacker, "gw0", victim.address, *frames) == "honest"
+    gateway = mac_of(attacker.gateway_address.rsplit(".", 1)[0] + ".1")
+    frame = datagram(**own, **to, to_mac=gateway)
+    assert arrives_first(listen, attacker, "gw0", victim.address, frame) == "honest", "routed neither"
+    first.nsenter(
+        "sysctl", "-q", "-w", "net.bridge.bridge-nf-call-iptables=0"
+    )  # else the forward chain drops it
+    assert arrives_first(listen, attacker, "gw0", victim.address, *frames) == "honest"
+    drop_guard(first)
+    assert arrives_first(listen, attacker, "gw0", victim.address, frames[0]) == "forged", "the control"
+    assert first.ask("verify") > 0
+    assert arrives_first(listen, attacker, "gw0", victim.address, *frames) == "honest"
+
+
 def test_a_task_reaches_no_hosts_cluster_ports(site: Site) -> None:
     first, second = site.hosts[:2]
     task = first.attach(11)

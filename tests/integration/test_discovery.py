@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from bench.news import Watcher
 from swarm.base.clock import SystemClock
 from swarm.lab import host
 from tests.integration.cluster import Cluster, service, short
@@ -22,6 +24,8 @@ CLOCK = SystemClock()
 DNS_CLIENT = str(Path(__file__).with_name("dns_client.py"))
 NEWS_S = 1.0
 """How long a change may take to be known to every host."""
+SLACK_S = 0.5
+"""For two cores that also run everything else; `python -m bench --only news` has the figures."""
 
 
 @contextmanager
@@ -71,14 +75,32 @@ def fetched(cluster: Cluster, task: dict, times: int, name: str = "web") -> Coun
     return Counter(cluster.swarm("h1", "service", "exec", task["ID"], "sh", "-c", loop).split())
 
 
-def known_everywhere(cluster: Cluster, clients: list[dict], name: str, expected: list[str]) -> float:
-    """Seconds until every host gives `expected` for `name`."""
-    began = CLOCK.monotonic()
+def known_everywhere(cluster: Cluster, clients: list[dict], name: str, expected: list[str]) -> None:
+    """Wait until every host gives `expected` for `name`."""
     for client in clients:
         cluster.wait_until(
             lambda client=client: ask(cluster, client, name)[1] == expected, f"{name} is {expected}", 10
         )
-    return CLOCK.monotonic() - began
+
+
+def known_after_scaling(cluster: Cluster, clients: list[dict], replicas: int) -> list[float]:
+    """Seconds, on each host, until `tasks.web` gives the tasks that there are then.
+
+    New ones count from when they ran, those that go from when the command was given.
+    """
+    hosts = cluster.node_names()
+    with ExitStack() as stack:
+        watchers = [
+            stack.enter_context(Watcher(cluster.lab, hosts[client["NodeID"]], client["ID"], "tasks.web"))
+            for client in clients
+        ]
+        before = len(cluster.running("web"))
+        began = CLOCK.now().timestamp()
+        cluster.swarm("h1", "service", "scale", "-d", f"web={replicas}")
+        tasks = cluster.wait_running("web", replicas, 30)
+        ran = max(datetime.fromisoformat(task["Status"]["Timestamp"]).timestamp() for task in tasks)
+        since = ran if replicas > before else began
+        return [watcher.wait(addresses(tasks), began) - since for watcher in watchers]
 
 
 def test_a_service_is_found_by_its_names_and_balanced_evenly(cluster, front):
@@ -105,11 +127,10 @@ def test_a_service_is_found_by_its_names_and_balanced_evenly(cluster, front):
 def test_scaling_is_known_on_every_host_within_a_second(cluster, front):
     with service(cluster, "web", "--replicas", "1", "--network", "front", "--stop-grace-period", "1s"):
         cluster.wait_running("web", 1, 30)
-        for replicas in (5, 2):
-            cluster.swarm("h1", "service", "scale", "-d", f"web={replicas}")
-            tasks = cluster.wait_running("web", replicas, 30)
-            assert known_everywhere(cluster, front, "tasks.web", addresses(tasks)) < 3 * NEWS_S
-            assert set(fetched(cluster, front[0], 10)) == short(tasks)
+        for replicas in (5, 2, 4):
+            took = known_after_scaling(cluster, front, replicas)
+            assert max(took) < NEWS_S + SLACK_S, took
+            assert set(fetched(cluster, front[0], 10)) == short(cluster.running("web"))
         cluster.swarm("h1", "service", "scale", "-d", "web=0")
         cluster.wait_running("web", 0, 30)
         known_everywhere(cluster, front, "web", [])

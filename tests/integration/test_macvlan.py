@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
+from swarm.lab import network
 from tests.integration.cluster import Cluster, Json, service
 from tests.integration.test_networks import FAST, asks, inside
 
@@ -206,3 +209,82 @@ def test_what_is_shown_and_what_is_refused(cluster: Cluster, wire: str) -> None:
     ):
         assert text in cluster.refused("h1", *arguments)
     assert cluster.objects() == before
+
+
+@contextmanager
+def mode_of_h1(cluster: Cluster, mode: str, parent: str) -> Iterator[str]:
+    """A network by other settings of h1's, in a subnet of its own."""
+    place = ("--subnet", "192.168.8.0/24", "--ip-range", "192.168.8.64/28")
+    how = ("-o", f"parent={parent}", "-o", f"macvlan_mode={mode}")
+    cluster.swarm("h1", "network", "create", "--config-only", *place, *how, "other")
+    by_it = ("-d", "macvlan", "--scope", "swarm", "--config-from", "other")
+    cluster.swarm("h1", "network", "create", *by_it, mode)
+    yield mode
+    cluster.swarm("h1", "network", "rm", mode)
+    cluster.wait_until(
+        lambda: cluster.run("h1", "swarm", "network", "rm", "other").returncode == 0, "nobody uses it", 20
+    )
+
+
+ON_H1 = ("--constraint", "node.hostname==h1", *FAST)
+
+
+def reflects(cluster: Cluster, *, on: bool) -> None:
+    """Whether the switch sends back to h1 what comes from there: VEPA, IEEE 802.1Qbg."""
+    entry = network.switch_entry(cluster.lab.name)
+    command = ("ip", "link", "set", "h1", "type", "bridge_slave", "hairpin", "on" if on else "off")
+    subprocess.run([*entry, *command], check=True, timeout=20)
+
+
+@pytest.mark.parametrize("mode", ["vepa", "private"])
+def test_tasks_on_one_parent_are_apart_unless_the_switch_reflects(cluster: Cluster, mode: str) -> None:
+    with (
+        mode_of_h1(cluster, mode, "eth0"),
+        service(cluster, "web", "--replicas", "2", "--network", mode, *ON_H1),
+    ):
+        asker, other = cluster.wait_running("web", 2, STEADY_S)
+        address, short = address_of(cluster, other), other["ID"][:12]
+        cluster.wait_until(lambda: asks(cluster, other, address) == short, "it listens", 10)
+        assert asks(cluster, asker, address) == ""
+        reflects(cluster, on=True)
+        try:
+            if mode == "vepa":
+                cluster.wait_until(lambda: asks(cluster, asker, address) == short, "by the switch", 10)
+            else:
+                assert asks(cluster, asker, address) == ""
+        finally:
+            reflects(cluster, on=False)
+    cluster.wait_until(lambda: not cluster.tasks("web"), "web is gone", STEADY_S)
+
+
+def test_passthru_gives_one_task_the_parent(cluster: Cluster) -> None:
+    """The other end of the parent's cable is on the host itself here: who is there is its neighbour."""
+    cluster.output("h1", "ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan0-far")
+    for command in ("address add 192.168.8.1/24 dev lan0-far", "link set lan0-far up", "link set lan0 up"):
+        cluster.output("h1", "ip", *command.split())
+    mac = json.loads(cluster.output("h1", "ip", "-j", "link", "show", "lan0"))[0]["address"]
+    with mode_of_h1(cluster, "passthru", "lan0"):
+        options = ("--replicas", "1", "--network", "passthru", *ON_H1)
+        with service(cluster, "one", *options):
+            (one,) = cluster.wait_running("one", 1, STEADY_S)
+            url = f"http://{address_of(cluster, one)}/"
+            cluster.wait_until(
+                lambda: (
+                    cluster.run("h1", "busybox", "wget", "-q", "-O", "-", url).stdout.strip()
+                    == one["ID"][:12]
+                ),
+                "the far end reaches it",
+                10,
+            )
+            assert mac in inside(cluster, one, "ip", "link", "show", "eth0")[1], "it has the parent's own MAC"
+            cluster.create("two", *options)
+            refused = "parent link lan0 of network other cannot carry 192.168.8."
+            cluster.wait_until(
+                lambda: [t for t in cluster.tasks("two") if t["Status"].get("Err", "").startswith(refused)],
+                "a second task is refused",
+                20,
+            )
+        cluster.wait_running("two", 1, STEADY_S)
+        cluster.swarm("h1", "service", "rm", "two")
+        cluster.wait_until(lambda: not cluster.tasks("two"), "two is gone", STEADY_S)
+    cluster.output("h1", "ip", "link", "delete", "lan0")

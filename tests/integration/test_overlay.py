@@ -138,6 +138,13 @@ def test_host_mode_and_outgoing(site: Site, web: list[Task], tmp_path: Path) -> 
     cut = "curl -s -m 1 http://%s:80/; echo $?"
     assert other.nsenter("sh", "-c", cut % task.gateway_address).strip() == "28"
     assert fetch(other.nsenter, task.address, number=80) == {task.address: 1}
+    bridged = "net.bridge.bridge-nf-call-iptables"
+    for translates_bridged in (1, 0):
+        third.nsenter("sysctl", "-q", "-w", f"{bridged}={translates_bridged}")
+        for client in (other, task):
+            assert fetch(client.nsenter, third.address, 2, number=9000) == {task.address: 2}, (
+                translates_bridged
+            )
     for cluster_port in (2377, 2378):
         third_port = f"curl -s -m 1 http://{third.address}:{cluster_port}/; echo $?"
         assert other.nsenter("sh", "-c", third_port).strip() == "28"

@@ -6,6 +6,7 @@ The tasks are nginx, which takes connections with a PROXY header only and answer
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import shutil
 import signal
@@ -21,8 +22,19 @@ import pytest
 
 from swarm.base.clock import SystemClock
 from swarm.lab import demo_image
-from tests.integration.cluster import Probe
-from tests.integration.overlay_site import OUTSIDE, PORT, TIMEOUT, Host, Site, Task, fetch, port, run
+from tests.integration.cluster import Probe, http_get
+from tests.integration.overlay_site import (
+    IPV6_UNDERLAY,
+    OUTSIDE,
+    PORT,
+    TIMEOUT,
+    Host,
+    Site,
+    Task,
+    fetch,
+    port,
+    run,
+)
 
 pytestmark = [
     pytest.mark.root,
@@ -120,6 +132,21 @@ def test_tasks_are_told_their_clients(site: Site, web: list[Task]) -> None:
     assert seen_from(site.outside, third.address) == ({OUTSIDE}, Counter({web[0].address: 3}))
 
 
+def test_clients_on_ipv6_are_told_too(site: Site, web: list[Task]) -> None:
+    publish(site, *web)
+    everyone = Counter(task.address for task in web)
+    for host in site.hosts:
+        own = f"[{host.ipv6_address}]"
+        assert seen_from(site.outside, own) == ({f"{IPV6_UNDERLAY}200"}, everyone), host.name
+        assert seen_from(host.nsenter, "[::1]") == ({"::1"}, everyone), host.name
+        assert seen_from(host.nsenter, own) == ({host.ipv6_address}, everyone), host.name
+    third = site.hosts[2]
+    publish(site, web[2], suspects=(web[0], web[1]))
+    assert seen_from(site.outside, f"[{third.ipv6_address}]")[1] == {web[2].address: 3}
+    publish(site)
+    assert refused(site, third, f"[{third.ipv6_address}]")
+
+
 def test_changes_lose_nothing(site: Site, web: list[Task]) -> None:
     publish(site, *web)
     third = site.hosts[2]
@@ -186,10 +213,12 @@ def test_without_haproxy_it_is_refused(site: Site, web: list[Task], tmp_path: Pa
     publish(site, *web)
     assert refused(site, third)
     assert seen_from(site.outside, site.hosts[0].address)[0] == {OUTSIDE}
+    own = f"[{third.ipv6_address}]"
+    assert seen_from(site.outside, own)[0] == {f"{IPV6_UNDERLAY}200"}, "which needs no HAProxy"
 
 
-def refused(site: Site, host: Host) -> bool:
-    script = f"curl -s -m 5 -o /dev/null http://{host.address}:{PORT}/; echo $?"
+def refused(site: Site, host: Host, address: str = "") -> bool:
+    script = f"curl -s -m 5 -o /dev/null http://{address or host.address}:{PORT}/; echo $?"
     return site.outside("sh", "-c", script).strip() == "7"
 
 
@@ -214,6 +243,13 @@ def test_services_by_both_doors(cluster, tmp_path):
             answers = {cluster.url_get(host, number) for _ in tasks}
             assert {answer.split("/", 1)[1] for answer in answers} == {f"{us}/{number}"}
         assert cluster.local_get("h2", number).endswith(f"/127.0.0.1/{number}")
+        for host in cluster.hosts:
+            own = cluster.lab.ipv6_address(host)
+            seen = http_get(own, number, "/", 5).strip().split("/", 1)[1]
+            client, _, asked = seen.rpartition("/")
+            assert asked == str(number)
+            assert ipaddress.IPv6Address(client) in ipaddress.IPv6Network(f"{own}/64", strict=False)
+            assert client != own, "it is us who asked"
 
     with Probe(cluster.lab.address("h3"), 8085) as probe:
         cluster.swarm("h1", "service", "update", "--force", "--update-parallelism", "1", "one", timeout=60)

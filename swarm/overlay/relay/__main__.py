@@ -21,37 +21,37 @@ from swarm.overlay.relay.datagrams import DatagramRelay
 from swarm.overlay.relay.streams import StreamRelay
 from swarm.overlay.side_program import obey_orders
 
-_KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
-
 
 class Relays:
     def __init__(self) -> None:
         self._open: dict[str, StreamRelay | DatagramRelay] = {}
 
     async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """`order`: {"ports": {"tcp/8080": [["10.0.0.5", 80], ...]}}."""
+        """`order`: {"ports": {"tcp/8080": {"targets": [["10.0.0.5", 80], ...], "header": false}}}."""
         ports = order["ports"]
         for key in self._open.keys() - ports.keys():
             self._open.pop(key).close()
         failed = {}
-        for key, places in ports.items():
-            targets = tuple((str(address), int(port)) for address, port in places)
+        for key, port in ports.items():
             try:
-                await self._serve(key, targets)
+                await self._serve(key, port)
             except OSError as error:
                 failed[key] = error.strerror or str(error)
         return {"failed": failed}
 
-    async def _serve(self, key: str, targets: tuple[tuple[str, int], ...]) -> None:
-        if key in self._open:
-            self._open[key].lead_to(targets)
-            return
-        protocol, _, port = key.partition("/")
-        opened = listen(_KINDS[protocol], int(port))
-        if protocol == "tcp":
-            self._open[key] = await StreamRelay.start(opened, targets)
-        else:
-            self._open[key] = DatagramRelay(opened, targets)
+    async def _serve(self, key: str, port: dict[str, Any]) -> None:
+        protocol, _, number = key.partition("/")
+        targets = tuple((str(address), int(to)) for address, to in port["targets"])
+        match self._open.get(key):
+            case StreamRelay() as streams:
+                streams.lead_to(targets, header=bool(port["header"]))
+            case DatagramRelay() as datagrams:
+                datagrams.lead_to(targets)
+            case None if protocol == "tcp":
+                opened = listen(socket.SOCK_STREAM, int(number))
+                self._open[key] = await StreamRelay.start(opened, targets, header=bool(port["header"]))
+            case None:
+                self._open[key] = DatagramRelay(listen(socket.SOCK_DGRAM, int(number)), targets)
 
 
 def listen(kind: socket.SocketKind, port: int) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -47,9 +48,9 @@ async def say(port: int, text: bytes = b"") -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def streams(*targets: tuple[str, int]) -> AsyncIterator[tuple[StreamRelay, int]]:
+async def streams(*targets: tuple[str, int], header: bool = False) -> AsyncIterator[tuple[StreamRelay, int]]:
     opened = listen(socket.SOCK_STREAM, 0)
-    relay = await StreamRelay.start(opened, targets)
+    relay = await StreamRelay.start(opened, targets, header=header)
     try:
         yield relay, opened.getsockname()[1]
     finally:
@@ -99,6 +100,28 @@ async def test_a_standing_connection_outlives_its_port_and_its_targets_turn() ->
         writer.close()
         with pytest.raises(ConnectionRefusedError):
             await say(port)
+
+
+async def test_targets_that_expect_it_are_told_their_clients() -> None:
+    async with (
+        web(b"") as gone,
+        web(b"") as target,
+        streams(gone, target, header=True) as (relay, port),
+        asyncio.timeout(TIMEOUT_S),
+    ):
+        reader, writer = await asyncio.open_connection("::1", port)
+        own = writer.get_extra_info("sockname")[1]
+        writer.write(b"hello")
+        writer.write_eof()
+        heard = await reader.read()
+        writer.close()
+        loopback = bytes(15) + b"\x01"
+        assert heard == (
+            b"\x0d\x0a\x0d\x0a\x00\x0d\x0a\x51\x55\x49\x54\x0a"  # as it is in the protocol's own words
+            b"\x21\x21\x00\x24" + loopback + loopback + struct.pack("!HH", own, port) + b"hello"
+        )
+        relay.lead_to((target,))
+        assert await say(port, b"plain") == b"plain"
 
 
 class Peer(asyncio.DatagramProtocol):
@@ -190,14 +213,18 @@ async def test_unused_flows_end(peers: list[Peer], monkeypatch: pytest.MonkeyPat
         assert await client.ask(port) == b"two?"
 
 
+def led(*targets: tuple[str, int]) -> dict[str, object]:
+    return {"targets": [list(target) for target in targets], "header": False}
+
+
 async def test_ports_are_opened_kept_and_closed_as_ordered() -> None:
     relays = Relays()
     async with web(b"one") as one, web(b"two") as two:
         with listen(socket.SOCK_STREAM, 0) as free:
             port = free.getsockname()[1]
-        assert await relays.obey({"ports": {f"tcp/{port}": [list(one)]}}) == {"failed": {}}
+        assert await relays.obey({"ports": {f"tcp/{port}": led(one)}}) == {"failed": {}}
         assert await say(port) == b"one"
-        assert await relays.obey({"ports": {f"tcp/{port}": [list(two)]}}) == {"failed": {}}
+        assert await relays.obey({"ports": {f"tcp/{port}": led(two)}}) == {"failed": {}}
         assert await say(port) == b"two"
         assert await relays.obey({"ports": {}}) == {"failed": {}}
         with pytest.raises(ConnectionRefusedError):
@@ -208,7 +235,7 @@ async def test_a_port_that_somebody_else_has_is_told() -> None:
     with listen(socket.SOCK_STREAM, 0) as taken:
         taken.listen()
         port = taken.getsockname()[1]
-        failed = (await Relays().obey({"ports": {f"tcp/{port}": [["127.0.0.1", 1]]}}))["failed"]
+        failed = (await Relays().obey({"ports": {f"tcp/{port}": led(("127.0.0.1", 1))}}))["failed"]
         assert failed == {f"tcp/{port}": "Address already in use"}
 
 
