@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ CLOCK = SystemClock()
 DNS_CLIENT = str(Path(__file__).with_name("dns_client.py"))
 NEWS_S = 1.0
 """How long a change may take to be known to every host."""
+SLOW_MACHINE_S = 2.0
+"""What a loaded machine may add to it."""
 
 
 @contextmanager
@@ -72,13 +75,23 @@ def fetched(cluster: Cluster, task: dict, times: int, name: str = "web") -> Coun
 
 
 def known_everywhere(cluster: Cluster, clients: list[dict], name: str, expected: list[str]) -> float:
-    """Seconds until every host gives `expected` for `name`."""
-    began = CLOCK.monotonic()
+    """For how many seconds a host still gave something else than `expected` for `name`.
+
+    An answer counts from when it was asked for: how long a busy machine takes to ask is not the news' fault.
+    """
+    began, stale_s = CLOCK.monotonic(), 0.0
+
+    def is_known(client: dict) -> bool:
+        nonlocal stale_s
+        asked = CLOCK.monotonic()
+        if ask(cluster, client, name)[1] == expected:
+            return True
+        stale_s = max(stale_s, asked - began)
+        return False
+
     for client in clients:
-        cluster.wait_until(
-            lambda client=client: ask(cluster, client, name)[1] == expected, f"{name} is {expected}", 10
-        )
-    return CLOCK.monotonic() - began
+        cluster.wait_until(partial(is_known, client), f"{name} is {expected}", 10)
+    return stale_s
 
 
 def test_a_service_is_found_by_its_names_and_balanced_evenly(cluster, front):
@@ -108,7 +121,7 @@ def test_scaling_is_known_on_every_host_within_a_second(cluster, front):
         for replicas in (5, 2):
             cluster.swarm("h1", "service", "scale", "-d", f"web={replicas}")
             tasks = cluster.wait_running("web", replicas, 30)
-            assert known_everywhere(cluster, front, "tasks.web", addresses(tasks)) < 3 * NEWS_S
+            assert known_everywhere(cluster, front, "tasks.web", addresses(tasks)) < NEWS_S + SLOW_MACHINE_S
             assert set(fetched(cluster, front[0], 10)) == short(tasks)
         cluster.swarm("h1", "service", "scale", "-d", "web=0")
         cluster.wait_running("web", 0, 30)
