@@ -7,6 +7,8 @@ without the v2 tree (`run_again_without_hybrid_cgroups`), and in it all but that
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import shutil
 import subprocess
 import sys
@@ -140,6 +142,12 @@ async def host(tmp_path):
         left = host.traces()
         host.containers.close()
         assert left == []
+
+
+def descriptors():
+    """How many this process has open."""
+    gc.collect()  # what earlier tests left to it must not be closed between two counts
+    return len(os.listdir("/proc/self/fd"))
 
 
 def is_alive(pid):
