@@ -73,6 +73,7 @@ class Site:
         initial = ",".join(f"{member}={self.url(member)}" for member in members)
         words = arguments(replace(self.settings(name), initial_cluster=initial))
         words = [word.replace("cluster-state=existing", f"cluster-state={state}") for word in words]
+        words += ["--election-timeout=10000"]  # one that stands still for a moment is not taken for dead
         self._running[name] = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
