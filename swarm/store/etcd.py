@@ -165,7 +165,7 @@ class EtcdKV:
             raise WatchLost(f"etcd ended the stream: {error}") from None
 
     async def _in_term(self, call: Awaitable[R]) -> R:
-        """Answers overtake each other when the term changes: each is held against what was known before it."""
+        """Answers overtake each other when the term changes: each is held against what was known before."""
         known = self._term
         response = await self._call(call)
         self._check_term(response.header, known)
