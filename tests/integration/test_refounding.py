@@ -21,7 +21,6 @@ import pytest
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import Unavailable
-from swarm.base.ids import new_id
 from swarm.manager.ca.etcd_ca import certify_member, create_etcd_ca
 from swarm.store import etcd_process, keys
 from swarm.store.continued import ContinuedKV
@@ -29,8 +28,8 @@ from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, arguments
 from swarm.store.kv import Compare, Put
 from swarm.store.members import Members
-from swarm.store.refounding import refound
 from tests.fakes.manager_site import free_ports
+from tests.integration.refounding_program import found_anew
 
 PROGRAM = Path(__file__).with_name("refounding_program.py")
 ROOT = Path(__file__).parents[2]
@@ -207,7 +206,7 @@ async def test_a_member_that_is_forced_alone_swallows_writes(site):
 
 async def test_a_store_founded_anew_has_all_and_who_joins_it_has_the_same(site):
     site.use("n1")
-    await refound(site.settings("n1"), new_id())
+    await found_anew(site.settings("n1"))
     assert sorted(p.name for p in site.settings("n1").directory.iterdir()) == ["data", "lock", "log"]
     async with site.member("n1") as inner:
         kv = ContinuedKV(inner)
@@ -229,7 +228,7 @@ async def test_no_version_or_epoch_of_before_is_one_of_the_new_store(site):
     async with site.member("n1", force=True) as kv:
         old = {item.key: item.mod_revision for item in (await kv.list(keys.PREFIX)).items}
     for _ in range(2):  # a second recovery goes on from the first one's
-        await refound(site.settings("n1"), new_id())
+        await found_anew(site.settings("n1"))
         async with site.member("n1") as inner:
             kv = ContinuedKV(inner)
             for item in (await kv.list(SERVICES)).items:
@@ -248,7 +247,7 @@ async def test_a_kill_half_way_loses_nothing(site, point):
     for armed, code in ((f"{point}:1:kill9", -9), ("", 0)):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "SWARM_FAILPOINTS": armed}
         process = await asyncio.create_subprocess_exec(*words, env=environment)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(70):
             assert await process.wait() == code
     assert sorted(p.name for p in where.iterdir()) == ["data", "lock", "log"]
     async with site.member("n1") as kv:
