@@ -12,6 +12,7 @@ import pytest
 from swarm.base.errors import FailedPrecondition, Fatal, InvalidArgument, NotFound
 from swarm.worker.runtime.exec_spec import ExecConfig
 from tests.integration.runtime_host import (
+    descriptors,
     here,
     host,
     is_alive,
@@ -38,10 +39,6 @@ async def sleeper(host, layer):
     yield container_id
     assert descriptors() == before
     assert list((host.directory / "run" / "containers" / container_id).glob("exec.*")) == []
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
 
 
 @asynccontextmanager

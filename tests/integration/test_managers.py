@@ -338,7 +338,7 @@ def test_a_leader_that_is_cut_off_from_the_others(three):
     three.wait_write(via, 5.0 + SLOW_MACHINE_S)
     now = three.wait_web(8, via, 20.0, not_on=(leader,))
     assert before["h4"].items() <= pids(three, "h4").items(), "a move restarts nothing"
-    assert three.nodes(via)["h4"]["Status"]["State"] == "ready"
+    three.wait_until(lambda: three.nodes(via)["h4"]["Status"]["State"] == "ready", "h4 is ready")
     told = three.refused(leader, "node", "ls")
     assert NO_LEADER in told
     three.lab.heal()

@@ -23,6 +23,7 @@ from swarm.worker.runtime.config import ContainerConfig, DeliveredFile
 from swarm.worker.runtime.status import ContainerState
 from tests.integration.runtime_host import (
     SHORT,
+    descriptors,
     here,
     host,
     is_alive,
@@ -299,14 +300,14 @@ async def test_create_start_and_remove_may_be_repeated(host, layer):
 
 @here
 async def test_an_ended_container_holds_no_descriptor(host, layer):
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     container_id = await host.launch(layer, "echo", "hello")
     await host.containers.wait(container_id)
     host.containers.let_go(container_id)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert host.containers.has_log_ended(container_id)
     assert host.containers.pid(container_id) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     await host.containers.remove(container_id)
 
 
