@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from swarm.base.errors import InvalidArgument
-from swarm.cli.go_command import GoCommand
 from swarm.cli.service_edit import Json, edit_capabilities, edit_health, edit_log_driver
 from swarm.cli.service_flags import AS_ON_CREATE, FLAGS, GROUPS, REFUSED, SWITCH, Flag
 
@@ -30,7 +29,7 @@ class GroupedOption(click.Option):
         return None if record is None else (record[0].partition(" / ")[0], record[1])
 
 
-class ServiceCommand(GoCommand):
+class ServiceCommand(click.Command):
     """Help by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -192,6 +192,8 @@ async def test_init_answers_a_bare_text(http: Http, backend: FakeBackend) -> Non
         ({"AutoLockManagers": "yes"}, 400, "invalid AutoLockManagers: expected true or false, got text"),
         ({"ListenAddr": 5}, 400, "invalid ListenAddr: expected a text, got number"),
         ({"Spec": {"CAConfig": {"NodeCertExpiry": 1}}}, 400, "minimum certificate expiry time is 1h0m0s"),
+        ({"Spec": {"Dispatcher": {"HeartbeatPeriod": 10**6}}}, 400, "heartbeat time period must be at least"),
+        ({"Spec": {"Dispatcher": {"HeartbeatPeriod": -1000}}}, 400, "heartbeat time period cannot be a neg"),
         ({"Spec": {"CAConfig": {"ExternalCAs": [{}]}}}, 400, "CAConfig.ExternalCAs is not supported"),
         ({"Spec": {"Raft": {"SnapshotInterval": 5}}}, 400, "Raft.SnapshotInterval is not supported"),
         ({"Availability": "gone"}, 400, 'invalid Availability: "gone"'),

@@ -22,10 +22,14 @@ _DEFAULT_LISTEN = "0.0.0.0:2377"
 @click.option("--data-path-addr", default="", metavar="IP|IF", help="Address for the services' traffic")
 @click.option("--availability", type=_AVAILABILITY, default="active", show_default=True)
 @click.option("--task-history-limit", type=Parsed("int", parse_integer), help="Old tasks kept (default 5)")
-@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
+@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats (default 1s)")
 @click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates (default 2160h)")
 @click.option("--default-addr-pool", multiple=True, metavar="CIDR", help="Address pool of the networks")
-@click.option("--default-addr-pool-mask-length", type=_UNSIGNED, default=24, show_default=True)
+@click.option(
+    "--default-addr-pool-mask-length",
+    type=_UNSIGNED,
+    help="Size of each network taken from --default-addr-pool (default 24)",
+)
 @click.option("--autolock", is_flag=True, help="A manager that restarts waits for the unlock key")
 @click.option("--etcd-endpoints", default="", metavar="URL,...", help="Keep the state in this etcd cluster")
 @click.option("--etcd-cacert", default="", metavar="FILE", help="CA of that etcd, a file on this host")
@@ -43,6 +47,8 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         dispatcher["HeartbeatPeriod"] = flags["dispatcher_heartbeat"]
     pools = flags["default_addr_pool"]
     assert isinstance(pools, tuple)
+    if flags["default_addr_pool_mask_length"] and not pools:
+        raise InvalidArgument("--default-addr-pool-mask-length goes with --default-addr-pool")
     request = {
         "ListenAddr": flags["listen_addr"],
         "AdvertiseAddr": flags["advertise_addr"],
@@ -67,7 +73,7 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         "AutoLockManagers": flags["autolock"],
         "Availability": flags["availability"],
         "DefaultAddrPool": list(pools),
-        "SubnetSize": flags["default_addr_pool_mask_length"],
+        "SubnetSize": flags["default_addr_pool_mask_length"] or 24,
     }
     with connect(ctx) as client:
         node_id = client.post("/swarm/init", request)

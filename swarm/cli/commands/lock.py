@@ -84,9 +84,16 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
 
 
 @click.command(epilog="Example: swarm update --cert-expiry 720h")
-@click.option("--autolock", type=bool, metavar="true|false", help="Lock the managers' keys and state on disk")
+@click.option(
+    "--autolock",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    metavar="[=true|false]",
+    help="Lock the managers' keys and state on disk",
+)
 @click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates, at least 1h")
-@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
+@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of nodes' heartbeats, at least 500ms")
 @click.option("--task-history-limit", type=_INTEGER, help="Old tasks kept; all of them if negative")
 @click.option(
     "--allow",

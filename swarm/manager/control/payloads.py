@@ -116,11 +116,15 @@ def users_of(view: ClusterView, object_id: str) -> tuple[Service, ...]:
 
 def refuse_missing(view: ClusterView, container: ContainerSpec) -> None:
     """Raises InvalidArgument for references to what does not exist."""
-    secrets = [r.secret_name for r in container.secrets if not _is_there(view, r)]
-    configs = [r.config_name for r in container.configs if not _is_there(view, r)]
+    secrets = [_shown(r.secret_name, r) for r in container.secrets if not _is_there(view, r)]
+    configs = [_shown(r.config_name, r) for r in container.configs if not _is_there(view, r)]
     for noun, missing in (("secret", secrets), ("config", configs)):
         if missing:
             raise InvalidArgument(f"{noun}{'s' if len(missing) > 1 else ''} not found: {', '.join(missing)}")
+
+
+def _shown(name: str, reference: SecretReference | ConfigReference) -> str:
+    return f"{name} (version {reference.version})" if reference.version else name
 
 
 def _is_there(view: ClusterView, reference: SecretReference | ConfigReference) -> bool:

@@ -76,6 +76,22 @@ def test_scale_posts_the_whole_spec_with_its_version(run: Run, api: FakeApi) -> 
     )
 
 
+def test_a_switch_may_have_a_value_as_in_go(run: Run, api: FakeApi) -> None:
+    assert run("service", "scale", "--detach=true", "web=4").out == "web scaled to 4\n"
+    assert run("service", "ls", "--quiet=false").out.startswith("ID ")
+
+
+def test_autolock_needs_no_value(run: Run, api: FakeApi) -> None:
+    for words, wanted in (
+        (["--autolock"], True),
+        (["--autolock=false"], False),
+        (["--autolock", "0"], False),
+    ):
+        run("update", *words)
+        update = next(r for r in reversed(api.requests) if r.path == "/swarm/update")
+        assert update.body["EncryptionConfig"]["AutoLockManagers"] is wanted
+
+
 def test_filters_are_sent_by_name(run: Run, api: FakeApi) -> None:
     run("service", "ls", "-f", "name=web", "-f", "label=a=b", "-f", "name=api")
     assert json.loads(api.requests[-1].query["filters"]) == {"name": ["web", "api"], "label": ["a=b"]}
@@ -151,6 +167,9 @@ def test_without_a_daemon_it_says_how_to_start_one(
     ("arguments", "message"),
     [
         (("service", "frob"), "No such command 'frob' (see 'swarm service --help')\n"),
+        (("nodes", "ls"), "No such command 'nodes'. Did you mean 'node'? (see 'swarm --help')\n"),
+        (("service", "ls", "--quiet=x"), 'invalid argument "x" for "--quiet" flag: expected true or false'),
+        (("init", "--default-addr-pool-mask-length", "28"), "goes with --default-addr-pool\n"),
         (("service", "create"), "Missing argument 'IMAGE' (see 'swarm service create --help')\n"),
         (("node", "update", "--availability", "x", "h1"), "'x' is not one of 'active', 'pause', 'drain'"),
         (("-H", "tcp://h:1", "node", "ls"), "only unix:///path/to/swarm.sock is supported"),

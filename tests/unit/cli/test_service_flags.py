@@ -37,6 +37,29 @@ def test_publish(text: str, ports: list[dict[str, Any]]) -> None:
     assert parse_publish(text) == ports
 
 
+@pytest.mark.parametrize(
+    ("flags", "section", "count"),
+    [
+        (("-p", "80:80", "-p", "80:81"), ("EndpointSpec", "Ports"), 2),
+        (("-p", "80:80", "-p", "80:80"), ("EndpointSpec", "Ports"), 1),
+        (
+            ("--mount", "source=va,target=/x", "--mount", "source=vb,target=/x"),
+            ("TaskTemplate", "ContainerSpec", "Mounts"),
+            2,
+        ),
+        (("--env", "A=1", "--env", "A=2"), ("TaskTemplate", "ContainerSpec", "Env"), 1),
+    ],
+)
+def test_two_of_one_place_are_left_to_the_manager_to_refuse(
+    run: Run, api: FakeApi, flags: tuple[str, ...], section: tuple[str, ...], count: int
+) -> None:
+    run("service", "create", "-d", "--name", "x", *flags, "img")
+    found = next(r for r in api.requests if r.path == "/services/create").body
+    for key in section:
+        found = found[key]
+    assert len(found) == count
+
+
 def test_a_ports_source_becomes_a_label_and_goes_with_the_port() -> None:
     spec: dict[str, Any] = {"Labels": {"a": "b"}}
     edit_ports(spec, [port(80, 8080) | {"source": "preserve"}, port(53, 53, "udp")], ())
