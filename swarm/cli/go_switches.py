@@ -9,6 +9,18 @@ import click
 from swarm.base.errors import InvalidArgument
 
 
+class GoGroup(click.Group):
+    """A group whose commands read switches so."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is None or isinstance(command, click.Group):
+            return name, command, rest
+        return name, command, list(plain_switches(command, rest))
+
+
 def plain_switches(command: click.Command, args: Sequence[str]) -> Iterator[str]:
     """The same arguments with each switch's value spelt as click spells it."""
     options = {name: p for p in command.params for name in p.opts if isinstance(p, click.Option)}

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import click
 
-from swarm.cli.go_switches import plain_switches
+from swarm.cli.go_switches import GoGroup
 
 
-class LazyGroup(click.Group):
+class LazyGroup(GoGroup):
     """`table` maps a command's name to ("module:attribute", its line in the list of commands); `aliases` maps
     other names, which the list does not show, to it."""
 
@@ -42,12 +42,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         try:
-            name, command, rest = super().resolve_command(ctx, args)
+            return super().resolve_command(ctx, args)
         except click.NoSuchCommand as error:  # click knows none of the names, and so nothing to suggest
             raise click.NoSuchCommand(error.command_name, possibilities=self._table, ctx=ctx) from None
-        if command is None or isinstance(command, click.Group):
-            return name, command, rest
-        return name, command, list(plain_switches(command, rest))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -21,13 +21,12 @@ from swarm.manager.orchestrator.rollout import PAUSED, UNDER_WAY, rolled_back
 from swarm.manager.orchestrator.schedule import next_job_status
 from swarm.model.objects import Cluster, Service
 from swarm.model.option_rules import refuse_change_of_exclusive
-from swarm.model.options import allowed, container_options, refuse_forbidden, service_options
+from swarm.model.options import allowed, container_options, refuse_forbidden
 from swarm.model.specs import ServiceMode, ServiceSpec
 from swarm.model.template import same_endpoint, same_template
 from swarm.model.types import UpdateState, UpdateStatus
 from swarm.model.validation import validate_service_spec
 from swarm.model.view import ClusterView
-from swarm.scheduler.spread import check_placement
 
 FROM_SPEC = "spec"
 FROM_PREVIOUS = "previous-spec"
@@ -36,10 +35,6 @@ FROM_PREVIOUS = "previous-spec"
 def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
     """Every rule that needs no other version of the service. Raises: InvalidArgument, FailedPrecondition."""
     validate_service_spec(spec)
-    placement = spec.task_template.placement
-    if placement is not None:
-        check_placement(placement)
-    service_options(spec.labels)
     clusters = view.list(Cluster)
     policy = allowed(clusters[0].spec.labels) if clusters else frozenset[str]()
     refuse_forbidden(container_options(spec.task_template.container_spec.labels), policy)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm.cli.main import main
 from tests.fakes.cluster_objects import NODES, SELF, WEB
-from tests.fakes.fake_api import FakeApi, Raw
+from tests.fakes.fake_api import FakeApi, Raw, Request
 from tests.unit.cli.conftest import Run
 
 
@@ -61,6 +62,17 @@ def test_several_names_each_get_their_turn(run: Run) -> None:
     assert outcome.err.startswith("Error response from daemon: rpc error: code = FailedPrecondition")
 
 
+def test_all_managers_cannot_be_demoted_at_once(run: Run, api: FakeApi) -> None:
+    managers = [n["Description"]["Hostname"] for n in _nodes(api) if n["Spec"]["Role"] == "manager"]
+    outcome = run("node", "demote", "nope", *managers)
+    assert outcome.err == "attempting to demote the last manager of the swarm: leave one of them out\n"
+    assert not [r for r in api.requests if r.method == "POST"]
+
+
+def _nodes(api: FakeApi) -> list[dict[str, Any]]:
+    return api.answer(Request(method="GET", path="/nodes", query={}, body=None))[1]
+
+
 def test_scale_posts_the_whole_spec_with_its_version(run: Run, api: FakeApi) -> None:
     assert run("service", "scale", "-d", "web=4").out == "web scaled to 4\n"
     update = api.requests[-1]
@@ -79,6 +91,7 @@ def test_scale_posts_the_whole_spec_with_its_version(run: Run, api: FakeApi) -> 
 def test_a_switch_may_have_a_value_as_in_go(run: Run, api: FakeApi) -> None:
     assert run("service", "scale", "--detach=true", "web=4").out == "web scaled to 4\n"
     assert run("service", "ls", "--quiet=false").out.startswith("ID ")
+    assert run("node", "ls", "--quiet=false").out.startswith("ID ")
 
 
 def test_autolock_needs_no_value(run: Run, api: FakeApi) -> None:
@@ -90,6 +103,20 @@ def test_autolock_needs_no_value(run: Run, api: FakeApi) -> None:
         run("update", *words)
         update = next(r for r in reversed(api.requests) if r.path == "/swarm/update")
         assert update.body["EncryptionConfig"]["AutoLockManagers"] is wanted
+
+
+@pytest.mark.parametrize(
+    "config", ["nonsense", "[]", '{"auths": {"r:5000": {"auth": "/w=="}}}', '{"auths": [1]}']
+)
+def test_logins_that_cannot_be_read_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    outcome = run("service", "create", "--with-registry-auth", "r:5000/web")
+    assert outcome.status == 1
+    assert outcome.err.startswith(f"cannot read the registry logins in {tmp_path}/config.json: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_filters_are_sent_by_name(run: Run, api: FakeApi) -> None:
