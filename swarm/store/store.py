@@ -270,8 +270,8 @@ class Store:
             if self.sealing.claims_in(claim, frozenset(failed)):
                 return AlreadyExists(keys.taken(claim))
         created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
-        if created & set(failed):
-            return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+        if created >= set(failed):
+            return AlreadyExists(f"{sorted(failed)[0]} already exists")
         return OutOfSequence()
 
     async def _shown(self, revision: int) -> None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from swarm.base.errors import AlreadyExists, InvalidArgument, OutOfSequence
 from swarm.base.ids import ConfigID, IdSource, SecretID
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, payload_id
 from swarm.model.payload_rules import check_payload_spec, kind_of, referenced, references
 from swarm.model.plan import Create, Delete, Op, Update
@@ -62,6 +62,9 @@ class Payloads:
 
     async def remove(self, kind: type[Secret | Config], reference: str) -> None:
         """Delete it with all its versions. Raises InvalidArgument while services use it."""
+        await insist(self._store, lambda: self._remove(kind, reference))
+
+    async def _remove(self, kind: type[Secret | Config], reference: str) -> None:
         item = find_payload(self.view, kind, reference)
         users = [service.spec.name for service in users_of(self.view, item.id)]
         if users:
