@@ -7,7 +7,7 @@ import click
 from swarm.base.errors import InvalidArgument
 from swarm.cli.commands.join_token import print_join_command
 from swarm.cli.commands.lock import print_unlock_key
-from swarm.cli.options import Json, Parsed, connect
+from swarm.cli.options import NO_EXTERNAL_CA, RAFT, Json, Parsed, connect, refused
 from swarm.cli.values import parse_integer, parse_positive_duration, parse_unsigned
 
 _AVAILABILITY = click.Choice(["active", "pause", "drain"])
@@ -20,6 +20,9 @@ _DEFAULT_LISTEN = "0.0.0.0:2377"
 @click.option("--advertise-addr", default="", metavar="IP|IF[:PORT]", help="Address the other nodes use")
 @click.option("--listen-addr", default=_DEFAULT_LISTEN, show_default=True, help="Address to listen on")
 @click.option("--data-path-addr", default="", metavar="IP|IF", help="Address for the services' traffic")
+@click.option(
+    "--data-path-port", type=_UNSIGNED, default=0, metavar="PORT", help="Its UDP port (default 4789)"
+)
 @click.option("--availability", type=_AVAILABILITY, default="active", show_default=True)
 @click.option("--task-history-limit", type=Parsed("int", parse_integer), help="Old tasks kept (default 5)")
 @click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats (default 1s)")
@@ -36,6 +39,7 @@ _DEFAULT_LISTEN = "0.0.0.0:2377"
 @click.option("--etcd-cert", default="", metavar="FILE", help="Certificate to show to that etcd")
 @click.option("--etcd-key", default="", metavar="FILE", help="Key of that certificate")
 @click.option("--force-new-cluster", is_flag=True, help="Recover from a lost quorum: this manager alone")
+@refused({"external-ca": NO_EXTERNAL_CA, "max-snapshots": RAFT, "snapshot-interval": RAFT})
 @click.pass_context
 def init(ctx: click.Context, /, **flags: object) -> None:
     """Initialize a swarm: this node becomes its first manager."""
@@ -53,7 +57,7 @@ def init(ctx: click.Context, /, **flags: object) -> None:
         "ListenAddr": flags["listen_addr"],
         "AdvertiseAddr": flags["advertise_addr"],
         "DataPathAddr": flags["data_path_addr"],
-        "DataPathPort": 0,
+        "DataPathPort": flags["data_path_port"],
         "ForceNewCluster": flags["force_new_cluster"],
         "Etcd": {
             "Endpoints": [part for part in str(flags["etcd_endpoints"]).split(",") if part],

@@ -8,7 +8,7 @@ import click
 
 from swarm.api.client import JsonValue
 from swarm.base.errors import SwarmError
-from swarm.cli.options import Parsed, connect
+from swarm.cli.options import NO_EXTERNAL_CA, RAFT, Parsed, connect, refused
 from swarm.cli.values import parse_duration, parse_integer
 
 ALLOW_LABEL = "swarm.allow"
@@ -101,6 +101,7 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
     help="What containers may ask for: device, ipc-host, pid-host, privileged, security-opt, shm-size; "
     "an empty text allows none of them",
 )
+@refused({"external-ca": NO_EXTERNAL_CA, "max-snapshots": RAFT, "snapshot-interval": RAFT})
 @click.pass_context
 def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None:
     """Change settings of the swarm."""

@@ -197,6 +197,8 @@ def test_without_a_daemon_it_says_how_to_start_one(
         (("nodes", "ls"), "No such command 'nodes'. Did you mean 'node'? (see 'swarm --help')\n"),
         (("service", "ls", "--quiet=x"), 'invalid argument "x" for "--quiet" flag: expected true or false'),
         (("init", "--default-addr-pool-mask-length", "28"), "goes with --default-addr-pool\n"),
+        (("init", "--external-ca", "protocol=cfssl"), "--external-ca is not supported: the managers issue"),
+        (("update", "--max-snapshots", "3"), "--max-snapshots is of Docker's own store: etcd"),
         (("service", "create"), "Missing argument 'IMAGE' (see 'swarm service create --help')\n"),
         (("node", "update", "--availability", "x", "h1"), "'x' is not one of 'active', 'pause', 'drain'"),
         (("-H", "tcp://h:1", "node", "ls"), "only unix:///path/to/swarm.sock is supported"),
