@@ -89,12 +89,13 @@ def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
 
 
 def check_data_path_port(port: int) -> int:
-    """The UDP port of the tunnels, 0 for the usual one; encrypted ones use the next. Raises: InvalidArgument."""
+    """The UDP port of the tunnels, 0 for the usual one; encrypted ones use the next."""
     if port == 0:
         return DATA_PATH_PORT
     if not 1024 <= port <= 49150 or {port, port + 1} & set(ENCRYPTION_PORTS):
         raise InvalidArgument(
-            f"invalid data path port {port}: it must be from 1024 to 49150, and not one of encrypted networks (2382 to 2384)"
+            f"invalid data path port {port}: it must be from 1024 to 49150, "
+            "and not 2382 to 2384, which encrypted networks need"
         )
     return port
 
