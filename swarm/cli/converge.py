@@ -58,7 +58,8 @@ class Convergence:
         state, message = status.get("State", ""), status.get("Message", "")
         if state in ("paused", "rollback_paused"):
             what = "update" if state == "paused" else "rollback"
-            return Converging(lines=(), failure=f"service {what} paused: {message}")
+            advice = f"mend the cause, then: swarm service update --resume {service['Spec']['Name']}"
+            return Converging(lines=(), failure=f"service {what} paused: {message} ({advice})")
         if state == "rollback_started" and not self._rolling_back:
             self._why_back = message
             lines.append(Line(id=ROLLBACK, text=message))
