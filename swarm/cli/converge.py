@@ -27,6 +27,7 @@ from swarm.cli.converge_lines import (
     error_line,
     state_of,
 )
+from swarm.cli.resolve import slot_of
 from swarm.cli.values import natural_key
 
 Json = Mapping[str, Any]
@@ -148,7 +149,7 @@ def _hopeless(service: Json, tasks: Sequence[Json]) -> str:
     refused: dict[object, list[Json]] = {}
     for task in tasks:
         if state_of(task) == "rejected":
-            refused.setdefault(task.get("Slot") or task.get("NodeID"), []).append(task)
+            refused.setdefault(slot_of(task) or task.get("NodeID"), []).append(task)
     slot = max(refused.values(), key=len, default=[])
     if len(slot) < HOPELESS_AFTER:
         return ""

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -16,7 +17,9 @@ import pytest
 from swarm.api.app import application, serving
 from swarm.api.backend import LogStream, NodeMembership
 from swarm.base.errors import NotFound, SwarmError, Unavailable
-from swarm.model.types import Availability
+from swarm.cli.rows import task_name
+from swarm.model.objects import Task
+from swarm.model.types import Availability, Version
 from tests.fakes.api_http import Http, web_spec
 from tests.fakes.fake_backend import FakeBackend, a_line
 
@@ -351,6 +354,23 @@ async def test_a_wrong_filter(http: Http, cluster: FakeBackend) -> None:
     for path in ("/services", "/tasks", "/nodes", "/networks", "/images/json", "/containers/json"):
         found = await http.refused("GET", path, params={"filters": '{"bogus":["x"]}'})
         assert found == (400, "invalid filter 'bogus'")
+
+
+async def test_a_jobs_slots_are_counted_from_0_and_a_nodes_task_has_none(
+    http: Http, cluster: FakeBackend
+) -> None:
+    await create(http, "job")
+    cluster.run_tasks("job", 2)
+    for task in cluster.control.view.list(Task):
+        cluster.store.put(replace(task, job_iteration=Version(index=1), slot=task.slot))
+    found = sorted(await http.get("/tasks"), key=lambda task: task["Slot"])
+    assert [task["Slot"] for task in found] == [0, 1]
+    assert [task_name(task, "job") for task in found] == ["job.1", "job.2"]
+    for task in cluster.control.view.list(Task):
+        cluster.store.put(replace(task, slot=0))
+    found = await http.get("/tasks")
+    assert all("Slot" not in task for task in found)
+    assert [task_name(task, "job") for task in found] == [f"job.{task['NodeID']}" for task in found]
 
 
 async def test_tasks(http: Http, cluster: FakeBackend) -> None:

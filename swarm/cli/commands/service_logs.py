@@ -13,7 +13,7 @@ from swarm.api.client import Client, JsonValue, read_frames
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument, SwarmError
 from swarm.cli.options import connect
-from swarm.cli.resolve import find, node_name
+from swarm.cli.resolve import find, node_name, slot_of
 from swarm.cli.rows import SHORT_ID
 from swarm.cli.values import parse_unsigned, unix_time
 
@@ -87,7 +87,7 @@ def _target(client: Client, name: str) -> tuple[str, int, bool]:
     if task is None:
         raise SwarmError(f"no such task or service: {name}")
     is_tty = bool(task["Spec"].get("ContainerSpec", {}).get("TTY"))
-    return f"/tasks/{task['ID']}", int(task.get("Slot", 1)), is_tty
+    return f"/tasks/{task['ID']}", slot_of(task) or 1, is_tty
 
 
 class _Prefixes:
@@ -111,8 +111,8 @@ class _Prefixes:
         service = self._name(service_id, f"/services/{service_id}", lambda found: found["Spec"]["Name"])
         node = self._name(node_id, f"/nodes/{node_id}", node_name)
         task = find(self._client, f"/tasks/{task_id}") or {}
-        slot = str(task.get("Slot", 0))
-        text = f"{service}.{slot}" if task.get("Slot") else f"{service}.{node_id}"
+        slot = str(slot_of(task))
+        text = f"{service}.{slot}" if slot != "0" else f"{service}.{node_id}"
         if not self._flags["no_task_ids"]:
             text += f".{task_id if self._flags['no_trunc'] else task_id[:SHORT_ID]}"
         return f"{text}@{node}" + " " * (self._width - len(slot))
