@@ -47,6 +47,7 @@ async def test_init_answers_a_bare_text(http: Http, backend: FakeBackend) -> Non
     ("body", "status", "message"),
     [
         ({"AutoLockManagers": "yes"}, 400, "invalid AutoLockManagers: expected true or false, got text"),
+        ({"Spec": "x"}, 400, "invalid Spec: expected an object"),
         ({"ListenAddr": 5}, 400, "invalid ListenAddr: expected a text, got number"),
         ({"Spec": {"CAConfig": {"NodeCertExpiry": 1}}}, 400, "minimum certificate expiry time is 1h0m0s"),
         ({"Spec": {"Dispatcher": {"HeartbeatPeriod": 10**6}}}, 400, "heartbeat time period must be at least"),

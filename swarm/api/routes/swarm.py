@@ -35,6 +35,8 @@ async def inspect(call: Call) -> web.Response:
 async def init(call: Call) -> web.Response:
     body = await call.body()
     wanted = body.get("Spec") or {}
+    if not isinstance(wanted, dict):
+        raise InvalidArgument("invalid Spec: expected an object")
     spec = read_cluster_spec(wanted, ClusterSpec())
     if _authority(wanted) is not None:
         raise InvalidArgument("a swarm starts with a root CA of its own: replace it with swarm ca --rotate")
