@@ -85,6 +85,9 @@ def run(arguments: list[str]) -> int:
     except SwarmError as error:
         click.echo(str(error), err=True)
         return 1
+    except UnicodeEncodeError:
+        click.echo("an argument or a variable is not UTF-8 text", err=True)
+        return 1
     except OSError as error:
         click.echo(f"{error.filename or 'swarm'}: {error.strerror or error}", err=True)
         return 1

@@ -211,6 +211,11 @@ def test_a_wrong_command_line_is_one_line(run: Run, arguments: tuple[str, ...], 
     assert outcome.err.count("\n") == 1
 
 
+def test_bytes_that_are_no_text_are_one_line(run: Run) -> None:
+    outcome = run("service", "inspect", "\udcff")
+    assert (outcome.status, outcome.err) == (1, "an argument or a variable is not UTF-8 text\n")
+
+
 def test_every_command_has_help(run: Run) -> None:
     assert "service" in run("--help").out
     for group in ("node", "service", "image", "container", "network", "task"):

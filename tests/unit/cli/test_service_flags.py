@@ -198,6 +198,8 @@ def test_what_was_not_asked_for_is_not_set(run: Run, api: FakeApi) -> None:
         ("--mount type=volume,source=a", "target is required"),
         ("--mount type=volume,source=a,target=/x,tmpfs-size=3", "cannot mix 'tmpfs-*' options"),
         ("--mount bogus=a,target=/x", "unexpected key 'bogus' in 'bogus=a'"),
+        ('--mount "x', "fields are separated by commas, and quoted whole or not at all"),
+        ('--secret "x=y', "fields are separated by commas, and quoted whole or not at all"),
         ("--mount bogus", "invalid field 'bogus' must be a key=value pair"),
         ("-l =x", "invalid label '=x': empty name"),
         ("--env =x", "invalid environment variable: =x"),
