@@ -106,7 +106,7 @@ async def test_a_replayed_join_gives_the_same_node(here):
 
 
 async def test_a_limited_token_lets_no_removed_node_in_again(here):
-    """A node that was removed, because it is in wrong hands, still has its key and the token it joined with."""
+    """One that is in wrong hands still has its key, and the token it joined with."""
     cluster = here.store.view.list(Cluster)[0]
     root_ca = add_token(cluster.root_ca, TokenRequest(role=NodeRole.WORKER, uses=1), new_id, CLOCK.now())
     await here.store.commit([Update(object=replace(cluster, root_ca=root_ca))])

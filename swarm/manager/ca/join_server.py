@@ -115,9 +115,7 @@ class JoinServer:
             node_id = node_id_for(key, cluster.id)
             node = self._store.view.get(Node, node_id)
             if node is not None and node_id in token.used_by:
-                return self._certify(
-                    cluster, node, key
-                )  # whose answer was lost, and not a node that was removed
+                return self._certify(cluster, node, key)  # it asks again: its answer was lost
             admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             if node is not None:
                 return self._certify(cluster, node, key)
