@@ -76,7 +76,10 @@ def run(arguments: list[str]) -> int:
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         return _report(error)
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:
+        click.echo(err=True)  # behind the question that got no answer
+        return 130
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read our output has left; keep the interpreter from complaining when it flushes.

@@ -9,6 +9,7 @@ import click
 from swarm.api.client import JsonValue
 from swarm.base.errors import SwarmError
 from swarm.cli.options import NO_EXTERNAL_CA, RAFT, Parsed, connect, refused
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_duration, parse_integer
 
 ALLOW_LABEL = "swarm.allow"
@@ -69,9 +70,7 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
             swarm = client.get("/swarm")
             if not swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
                 raise SwarmError("cannot rotate because autolock is not turned on")
-            client.post(
-                "/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], rotateManagerUnlockKey=True
-            )
+            Seen.of("/swarm", swarm).update(client, swarm["Spec"], rotateManagerUnlockKey=True)
             if not quiet:
                 click.echo("Successfully rotated manager unlock key.\n")
         key = client.get("/swarm/unlockkey")["UnlockKey"]
@@ -111,7 +110,7 @@ def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None
         return
     with connect(ctx) as client:
         swarm = client.get("/swarm")
-        spec = swarm["Spec"]
+        seen, spec = Seen.of("/swarm", swarm), swarm["Spec"]
         was_locked = spec["EncryptionConfig"]["AutoLockManagers"]
         for name, value in given.items():
             section, key = _SETTINGS[name]
@@ -119,7 +118,7 @@ def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None
         if allow is not None:
             others = {key: value for key, value in (spec.get("Labels") or {}).items() if key != ALLOW_LABEL}
             spec["Labels"] = others | ({ALLOW_LABEL: allow} if allow else {})
-        client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+        seen.update(client, spec)
         click.echo("Swarm updated.")
         if given.get("autolock") and not was_locked:
             click.echo()

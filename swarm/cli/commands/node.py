@@ -12,6 +12,7 @@ from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, fo
 from swarm.cli.render import is_table, render
 from swarm.cli.resolve import node_name
 from swarm.cli.rows import NODES, TASKS, node_rows, task_rows
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_positive_duration
 
 _DURATION = Parsed("duration", parse_positive_duration)
@@ -128,8 +129,8 @@ def update(ctx: click.Context, /, name: str, wait: bool, timeout: int | None, **
         raise InvalidArgument("--timeout goes with --wait")
     with connect(ctx) as client:
         found = client.get(f"/nodes/{name}")
-        spec = _changed_spec(found["Spec"], changes)
-        client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+        seen = Seen.of(f"/nodes/{found['ID']}", found)
+        seen.update(client, _changed_spec(found["Spec"], changes))
         if wait:
             from swarm.cli.drain import wait_until_empty
 
@@ -190,12 +191,12 @@ def _change_role(ctx: click.Context, names: tuple[str, ...], role: str, same: st
 
         def change(name: str) -> None:
             found = client.get(f"/nodes/{name}")
-            spec = found["Spec"]
+            seen, spec = Seen.of(f"/nodes/{found['ID']}", found), found["Spec"]
             if spec["Role"] == role:
                 click.echo(same.format(name))
                 return
             spec["Role"] = role
-            client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+            seen.update(client, spec)
             click.echo(done.format(name))
 
         for_each(ctx, names, change)

@@ -62,6 +62,38 @@ def test_several_names_each_get_their_turn(run: Run) -> None:
     assert outcome.err.startswith("Error response from daemon: rpc error: code = FailedPrecondition")
 
 
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("service", "scale", "-d", "web=4"), f"/services/{WEB}"),
+        (("service", "update", "-d", "--limit-pids", "9", "web"), f"/services/{WEB}"),
+        (("service", "rollback", "-d", "web"), f"/services/{WEB}"),
+        (("node", "update", "--availability", "drain", "h2"), f"/nodes/{NODES[1]}"),
+        (("node", "promote", "h2"), f"/nodes/{NODES[1]}"),
+        (("update", "--cert-expiry", "2h"), "/swarm"),
+        (("join-token", "--rotate", "-q", "worker"), "/swarm"),
+    ],
+)
+def test_an_update_is_sent_again_while_only_managers_have_written(
+    run: Run, api: FakeApi, words: tuple[str, ...], path: str
+) -> None:
+    refusals = iter([(500, {"message": "rpc error: code = Unknown desc = update out of sequence"})] * 2)
+    api.put(f"POST {path}/update", lambda _: next(refusals, (200, {"Warnings": None})))
+    assert run(*words).status == 0
+    assert len([r for r in api.requests if r.path == f"{path}/update"]) == 3
+
+
+def test_an_update_is_not_sent_on_top_of_somebody_elses(run: Run, api: FakeApi) -> None:
+    def changed(_: Request) -> tuple[int, dict[str, str]]:
+        api.put(f"GET /services/{WEB}", found | {"Spec": found["Spec"] | {"Labels": {"new": "1"}}})
+        return 500, {"message": "rpc error: code = Unknown desc = update out of sequence"}
+
+    found = api.answer(Request(method="GET", path=f"/services/{WEB}", query={}, body=None))[1]
+    api.put(f"POST /services/{WEB}/update", changed)
+    assert run("service", "scale", "-d", "web=4").err.endswith("update out of sequence\n")
+    assert len([r for r in api.requests if r.path == f"/services/{WEB}/update"]) == 1
+
+
 def test_all_managers_cannot_be_demoted_at_once(run: Run, api: FakeApi) -> None:
     managers = [n["Description"]["Hostname"] for n in _nodes(api) if n["Spec"]["Role"] == "manager"]
     outcome = run("node", "demote", "nope", *managers)
