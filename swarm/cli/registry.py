@@ -10,7 +10,6 @@ import json
 import os
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -42,11 +41,14 @@ def registry_of(image: str) -> str:
 def _login(registry: str) -> Json:
     path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        return _login_in(json.loads(path.read_text()), registry, path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise SwarmError(f"cannot read the registry logins in {path}: {error}") from error
+
+
+def _login_in(config: Json, registry: str, path: Path) -> Json:
     key = _HUB_KEY if registry == _DOCKER_HUB else registry
     if config.get("credsStore") or (config.get("credHelpers") or {}).get(registry):
         raise SwarmError(

@@ -132,7 +132,9 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
     async def ServeExec(
         self, request: AsyncIterator[pb.ExecOutputMessage], context: Context
     ) -> AsyncIterator[pb.ExecInputMessage]:
-        first = await anext(request)
+        first = await anext(request, None)
+        if first is None:
+            return  # the node has gone before its first word
         session = self._sessions.get(first.id)
         if session is None or session.outputs.done():
             raise NotFound("exec", first.id)
@@ -152,7 +154,10 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
         self, request: AsyncIterator[pb.ExecInputMessage]
     ) -> AsyncIterator[pb.ExecOutputMessage]:
         """What another manager, which has the client, wants run on a node whose session is here."""
-        order = (await anext(request)).start
+        first = await anext(request, None)
+        if first is None:
+            return
+        order = first.start
         try:
             async with self.run_local(order.task_id, decode_order(order), _decoded(request)) as outputs:
                 async for output in outputs:

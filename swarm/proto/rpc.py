@@ -299,10 +299,3 @@ def certificate_problem(identity: Identity, now: datetime) -> str | None:
     if now >= expiry:
         return f"this node's certificate expired at {expiry.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     return None
-
-
-async def until_done(context: Context) -> None:
-    """Wait until the peer has gone."""
-    gone = asyncio.Event()
-    context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type]  # any callable will do
-    await gone.wait()

@@ -42,12 +42,19 @@ from swarm.store.sealing import Sealing
 from swarm.store.txns import TXN_BYTES, TXN_OPS, Part, Txn, chunks, joined
 
 RELIST_EVERY_S = 60.0
+WATCH_AGAIN_S = 0.05
+"""After a watch was lost: a member that refuses each one at once is not asked without a pause."""
 MIRROR_TIMEOUT_S = 5.0
 DAMAGED_RETRY_S = 5.0
+ASK_AGAIN_FOR_S = 1.5
+"""With one more answer of etcd, which may take three seconds: a user hears within five seconds in all."""
+ASK_AGAIN_EVERY_S = 0.1
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 SEAL_TRIES = 3
 """How often a write is made anew because the data key changed meanwhile."""
+UNSEEN = "the write is stored, but this manager has not seen it yet; try again"
+BEHIND = "this manager's copy of the swarm's state is behind; try again, or ask another manager"
 FENCES = 2
 """Compares of every transaction: the leader's key and the data keys'."""
 
@@ -100,9 +107,19 @@ class Store:
     async def sync(self) -> None:
         """Bring the mirror up to what a quorum has acknowledged by now: reads after it are linearisable.
 
+        An etcd that has just died is there again after a second or two, so it is asked again for so long.
         Raises: Unavailable when no quorum answers.
         """
-        await self._shown(await self._kv.revision())
+        last_try = asyncio.get_running_loop().time() + ASK_AGAIN_FOR_S
+        while True:
+            try:
+                await self._shown(await self._kv.revision(), BEHIND)
+            except Unavailable:
+                if asyncio.get_running_loop().time() >= last_try:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_EVERY_S)
+            else:
+                return
 
     @contextmanager
     def changes(self, *kinds: type[StoredObject]) -> Iterator[Changes]:
@@ -138,6 +155,7 @@ class Store:
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
+                await asyncio.sleep(WATCH_AGAIN_S)
             except (Unsealable, DecodeError, UnicodeDecodeError) as error:
                 self.damage = str(error)
                 log.error("store.damaged", reason=self.damage)
@@ -270,18 +288,16 @@ class Store:
             if self.sealing.claims_in(claim, frozenset(failed)):
                 return AlreadyExists(keys.taken(claim))
         created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
-        if created & set(failed):
-            return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+        if created >= set(failed):
+            return AlreadyExists(f"{sorted(failed)[0]} already exists")
         return OutOfSequence()
 
-    async def _shown(self, revision: int) -> None:
+    async def _shown(self, revision: int, otherwise: str = UNSEEN) -> None:
         try:
             async with asyncio.timeout(MIRROR_TIMEOUT_S), self._moved:
                 await self._moved.wait_for(lambda: self._revision >= revision)
         except TimeoutError:
-            raise Unavailable(
-                "the write is stored, but this manager has not seen it yet; try again"
-            ) from None
+            raise Unavailable(otherwise) from None
 
     async def _relist(self) -> None:
         listing = await self._kv.list(keys.PREFIX)

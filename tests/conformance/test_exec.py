@@ -167,6 +167,14 @@ async def test_refusals(http: Http, path: Path) -> None:
     assert (await http.refused("POST", f"/exec/{exec_id}/resize", params={"h": "x", "w": "1"}))[0] == 400
 
 
+async def test_an_answer_whose_connection_is_closed_says_so(http: Http, path: Path) -> None:
+    """Else a client that keeps connections sends its next request into a closed one."""
+    for _ in range(5):
+        status, _, headers = await http.ask("POST", "/exec/nope/start", {"Detach": False})
+        assert (status, headers["Connection"]) == (404, "close")
+        assert await http.get("/version")
+
+
 async def test_docker_py(path: Path) -> None:
     def check() -> None:
         client = docker_py.DockerClient(f"unix://{path}", timeout=PATIENCE_S)

@@ -299,7 +299,8 @@ def log_records() -> list[bytes]:
             f"com.docker.swarm.node.id={NODES[slot % 3]},com.docker.swarm.service.id={WEB},"
             f"com.docker.swarm.task.id=aaaaaaaaaaaaaaaaaaaaaaaa{slot}"
         )
-        return frame(stream, f"{ids} {text}\n")
+        more = ",tier=front,env=a%3Db" if slot == 2 else ""
+        return frame(stream, f"{ids}{more} {text}\n")
 
     return [line(1, "hello", 1), line(2, "oops", 2), line(1, "", 1)]
 

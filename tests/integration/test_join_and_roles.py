@@ -21,10 +21,12 @@ from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDen
 from swarm.base.ids import NodeID, TaskID, new_id
 from swarm.manager.ca.join_server import WRONG_TOKENS, tls_context
 from swarm.manager.ca.root import create_root
+from swarm.manager.ca.tokens import add_token
 from swarm.manager.logbroker import LogOptions, _Listener
 from swarm.model.join_token import JoinToken
-from swarm.model.objects import JoinTokens, Node, Task, TaskStatus
-from swarm.model.plan import Create, Delete
+from swarm.model.objects import Cluster, JoinTokens, Node, Task, TaskStatus
+from swarm.model.plan import Create, Delete, Update
+from swarm.model.rotate import TokenRequest
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeDescription, NodeRole, NodeState
 from swarm.node.joining import Application, request_identity
@@ -106,6 +108,21 @@ async def test_a_replayed_join_gives_the_same_node(here):
     assert len(here.store.view.list(Node)) == 2
     together = await asyncio.gather(*(request_identity(here.join, application, CLOCK) for _ in range(5)))
     assert {i.subject.node_id for i in together} == {one.subject.node_id}
+
+
+async def test_a_limited_token_lets_no_removed_node_in_again(here):
+    """One that is in wrong hands still has its key, and the token it joined with."""
+    cluster = here.store.view.list(Cluster)[0]
+    root_ca = add_token(cluster.root_ca, TokenRequest(role=NodeRole.WORKER, uses=1), new_id, CLOCK.now())
+    await here.store.commit([Update(object=replace(cluster, root_ca=root_ca))])
+    application = apply_with(replace(here.token(), secret=root_ca.limited_tokens[-1].secret))
+    one = await request_identity(here.join, application, CLOCK)
+    two = await request_identity(here.join, application, CLOCK)
+    assert one.subject.node_id == two.subject.node_id, "whose answer was lost may ask again"
+    await here.store.commit([Delete(object=here.store.view.get(Node, one.subject.node_id))])
+    with pytest.raises(InvalidArgument, match="could be used once and has been"):
+        await request_identity(here.join, application, CLOCK)
+    assert here.store.view.get(Node, one.subject.node_id) is None
 
 
 async def test_wrong_tokens_change_nothing(here):

@@ -21,6 +21,8 @@ from swarm.model.types import Availability
 from swarm.model.validation import validate_labels
 
 _MIN_CERT_EXPIRY = timedelta(hours=1)
+_MIN_HEARTBEAT = timedelta(milliseconds=500)
+"""A busy host may be late by that much; one that misses four is taken for dead."""
 _CA_FIELDS = {"NodeCertExpiry", "ForceRotate", "SigningCACert", "SigningCAKey"}
 
 
@@ -33,6 +35,8 @@ async def inspect(call: Call) -> web.Response:
 async def init(call: Call) -> web.Response:
     body = await call.body()
     wanted = body.get("Spec") or {}
+    if not isinstance(wanted, dict):
+        raise InvalidArgument("invalid Spec: expected an object")
     spec = read_cluster_spec(wanted, ClusterSpec())
     if _authority(wanted) is not None:
         raise InvalidArgument("a swarm starts with a root CA of its own: replace it with swarm ca --rotate")
@@ -192,8 +196,10 @@ def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
         raise InvalidArgument('the swarm\'s name must be "default"')
     if spec.node_cert_expiry < _MIN_CERT_EXPIRY:
         raise InvalidArgument("minimum certificate expiry time is 1h0m0s")
-    if spec.heartbeat_period <= timedelta(0):
+    if spec.heartbeat_period < timedelta(0):
         raise InvalidArgument("heartbeat time period cannot be a negative duration")
+    if spec.heartbeat_period < _MIN_HEARTBEAT:
+        raise InvalidArgument("heartbeat time period must be at least 500ms")
     return spec
 
 

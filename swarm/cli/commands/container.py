@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from swarm.base.clock import SystemClock
+from swarm.cli.go_switches import GoGroup
 from swarm.cli.options import FORMAT_HELP, connect, filters_of, inspect_each, listing
 from swarm.cli.render import render
 from swarm.cli.rows import CONTAINERS, container_rows
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def container() -> None:
     """Look at containers of this node."""
 

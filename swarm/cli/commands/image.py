@@ -10,13 +10,14 @@ import click
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
+from swarm.cli.go_switches import GoGroup
 from swarm.cli.options import FORMAT_HELP, Json, connect, filters_of, for_each, inspect_each, listing
 from swarm.cli.render import render
 from swarm.cli.rows import IMAGES, image_rows
 from swarm.cli.service_values import with_tag
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def image() -> None:
     """Manage images of this node."""
 

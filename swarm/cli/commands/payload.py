@@ -10,6 +10,7 @@ from swarm.api.client import JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
 from swarm.cli.commands.payload_versions import add_versions
+from swarm.cli.go_switches import GoGroup
 from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
 from swarm.cli.payloads import TABLES, payload_rows, pretty_payload, read_data
 from swarm.cli.render import render
@@ -18,12 +19,12 @@ from swarm.cli.service_values import parse_label
 _LABEL = Parsed("key=value", parse_label)
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def secret() -> None:
     """Manage secrets: what containers get to see and nobody else."""
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def config() -> None:
     """Manage configs: files for containers that need not be kept secret."""
 

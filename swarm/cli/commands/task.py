@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from swarm.cli.go_switches import GoGroup
 from swarm.cli.options import FORMAT_HELP, connect, inspect_each
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def task() -> None:
     """Look at tasks."""
 

@@ -113,8 +113,10 @@ class JoinServer:
             cluster = self._cluster()
             token = self._token(cluster, wanted.token, address)
             node_id = node_id_for(key, cluster.id)
-            admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             node = self._store.view.get(Node, node_id)
+            if node is not None and node_id in token.used_by:
+                return self._certify(cluster, node, key)  # it asks again: its answer was lost
+            admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             if node is not None:
                 return self._certify(cluster, node, key)
             if token.role is NodeRole.MANAGER:

@@ -10,7 +10,6 @@ caller did not see. Source: SwarmKit manager/controlapi.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -37,13 +36,13 @@ from swarm.manager.control.services import (
     rolled_back_service,
     validate_service,
 )
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
 from swarm.model.explanation import Explanation
-from swarm.model.objects import Cluster, LimitedToken, Network, Node, Service, Task, TaskStatus
+from swarm.model.objects import Cluster, LimitedToken, Network, Node, RootCA, Service, Task, TaskStatus
 from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec
@@ -51,9 +50,6 @@ from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
-
-ATTEMPTS = 5
-"""At a change that no version of the user's goes with."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -152,8 +148,11 @@ class Control:
 
     async def remove_service(self, reference: str) -> None:
         """Delete the service; the orchestrator then takes its tasks down."""
-        service = find(self.view, Service, reference)
-        await self._store.commit([Delete(object=service)])
+
+        async def remove() -> None:
+            await self._store.commit([Delete(object=find(self.view, Service, reference))])
+
+        await insist(self._store, remove)
 
     async def create_network(self, spec: NetworkSpec) -> Network:
         """Store a new network; the leader gives it what the spec leaves open.
@@ -169,12 +168,11 @@ class Control:
 
         Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
         """
-        for _ in range(ATTEMPTS):
-            with suppress(OutOfSequence):  # the leader has just allocated it
-                await self._store.commit([Update(object=removed_network(self.view, reference))])
-                return
-            await self._store.sync()
-        raise OutOfSequence
+
+        async def remove() -> None:
+            await self._store.commit([Update(object=removed_network(self.view, reference))])
+
+        await insist(self._store, remove)
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
         """Change availability, labels and role; the node then moves into the store, or out of it.
@@ -194,6 +192,9 @@ class Control:
         Raises:
             FailedPrecondition: it is a manager, or it is not down.
         """
+        await insist(self._store, lambda: self._remove_node(reference, force=force))
+
+    async def _remove_node(self, reference: str, *, force: bool) -> None:
         node = find(self.view, Node, reference)
         if node.spec.role is NodeRole.MANAGER or node.manager_status is not None:
             raise FailedPrecondition(
@@ -220,16 +221,24 @@ class Control:
 
     async def create_token(self, request: TokenRequest) -> LimitedToken:
         """Make a join token that ends by itself. Raises: InvalidArgument."""
-        cluster = self.cluster()
-        root_ca = add_token(cluster.root_ca, request, self._new_id, self._clock.now())
-        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
-        return root_ca.limited_tokens[-1]
+
+        def add(root: RootCA) -> RootCA:
+            return add_token(root, request, self._new_id, self._clock.now())
+
+        return (await self._change_root(add)).limited_tokens[-1]
 
     async def remove_token(self, token_id: str) -> None:
         """Let nobody in any more with that limited token. Raises: NotFound."""
-        cluster = self.cluster()
-        root_ca = remove_token(cluster.root_ca, token_id)
-        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
+        await self._change_root(lambda root: remove_token(root, token_id))
+
+    async def _change_root(self, change: Callable[[RootCA], RootCA]) -> RootCA:
+        async def write() -> RootCA:
+            cluster = self.cluster()
+            changed = change(cluster.root_ca)
+            await self._store.commit([Update(object=replace(cluster, root_ca=changed))])
+            return changed
+
+        return await insist(self._store, write)
 
     def cluster(self) -> Cluster:
         """The cluster's own object. Raises Unavailable while the store is not read yet."""

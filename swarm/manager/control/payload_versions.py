@@ -9,12 +9,12 @@ Invariant: a version's number is used once, and its data never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from swarm.base.errors import FailedPrecondition, NotFound
 from swarm.manager.control.payloads import find_payload, users_of
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, Task, payload_id
 from swarm.model.payload_rules import check_size, kind_of
 from swarm.model.payload_versions import VersionFacts, held_at, is_following, versions_of
@@ -22,6 +22,7 @@ from swarm.model.plan import Create, Delete, Op, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 
+PRUNED_AT_ONCE = 50
 ROLLED_AT_ONCE = 90
 """Services in the transaction of the new version; the orchestrator finds the others by itself."""
 
@@ -33,8 +34,11 @@ class PayloadVersions:
     async def add(self, kind: type[Secret | Config], reference: str, data: bytes) -> int:
         """The number of the new version; of the current one when that has the same data.
 
-        Raises: InvalidArgument, NotFound, FailedPrecondition, OutOfSequence.
+        Raises: InvalidArgument, NotFound, FailedPrecondition.
         """
+        return await insist(self._store, lambda: self._add(kind, reference, data))
+
+    async def _add(self, kind: type[Secret | Config], reference: str, data: bytes) -> int:
         item = find_payload(self._store.view, kind, reference)
         if isinstance(item, Secret) and item.spec.driver is not None:
             raise FailedPrecondition(
@@ -52,8 +56,11 @@ class PayloadVersions:
     async def roll_back(self, kind: type[Secret | Config], reference: str, number: int = 0) -> int:
         """Make another version current, by default the one before; its number.
 
-        Raises: NotFound, FailedPrecondition, OutOfSequence.
+        Raises: NotFound, FailedPrecondition.
         """
+        return await insist(self._store, lambda: self._roll_back(kind, reference, number))
+
+    async def _roll_back(self, kind: type[Secret | Config], reference: str, number: int) -> int:
         item = find_payload(self._store.view, kind, reference)
         noun, name = kind_of(item.spec), item.spec.name
         stored = [n for n in range(1, item.last + 1) if self._payload(item, n) is not None]
@@ -85,12 +92,20 @@ class PayloadVersions:
 
     async def prune(self, kind: type[Secret | Config], reference: str) -> tuple[int, ...]:
         """Remove the versions that neither are current nor used by a task or a service's spec."""
+        removed: list[int] = []
+        while some := await insist(self._store, lambda: self._prune(kind, reference)):
+            removed.extend(some)
+        return tuple(removed)
+
+    async def _prune(self, kind: type[Secret | Config], reference: str) -> Sequence[int]:
+        """As many as one transaction holds. The item is written along: a rollback to one of them collides."""
         item = find_payload(self._store.view, kind, reference)
         used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
         stored = {n: self._payload(item, n) for n in range(1, item.last + 1) if n not in used}
-        removed = {number: payload for number, payload in stored.items() if payload is not None}
-        await self._store.apply([Delete(object=payload) for payload in removed.values()])
-        return tuple(removed)
+        doomed = [payload for payload in stored.values() if payload is not None][:PRUNED_AT_ONCE]
+        if doomed:
+            await self._store.commit([Update(object=item), *(Delete(object=payload) for payload in doomed)])
+        return [number for number, payload in stored.items() if payload in doomed]
 
     async def _make_current(self, item: Secret | Config, changed: Secret | Config, *more: Op) -> None:
         rolled = roll_followers(self._store.view, item)

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from swarm.base.errors import AlreadyExists, InvalidArgument, OutOfSequence
 from swarm.base.ids import ConfigID, IdSource, SecretID
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, payload_id
 from swarm.model.payload_rules import check_payload_spec, kind_of, referenced, references
 from swarm.model.plan import Create, Delete, Op, Update
@@ -62,6 +62,9 @@ class Payloads:
 
     async def remove(self, kind: type[Secret | Config], reference: str) -> None:
         """Delete it with all its versions. Raises InvalidArgument while services use it."""
+        await insist(self._store, lambda: self._remove(kind, reference))
+
+    async def _remove(self, kind: type[Secret | Config], reference: str) -> None:
         item = find_payload(self.view, kind, reference)
         users = [service.spec.name for service in users_of(self.view, item.id)]
         if users:
@@ -116,11 +119,15 @@ def users_of(view: ClusterView, object_id: str) -> tuple[Service, ...]:
 
 def refuse_missing(view: ClusterView, container: ContainerSpec) -> None:
     """Raises InvalidArgument for references to what does not exist."""
-    secrets = [r.secret_name for r in container.secrets if not _is_there(view, r)]
-    configs = [r.config_name for r in container.configs if not _is_there(view, r)]
+    secrets = [_shown(r.secret_name, r) for r in container.secrets if not _is_there(view, r)]
+    configs = [_shown(r.config_name, r) for r in container.configs if not _is_there(view, r)]
     for noun, missing in (("secret", secrets), ("config", configs)):
         if missing:
             raise InvalidArgument(f"{noun}{'s' if len(missing) > 1 else ''} not found: {', '.join(missing)}")
+
+
+def _shown(name: str, reference: SecretReference | ConfigReference) -> str:
+    return f"{name} (version {reference.version})" if reference.version else name
 
 
 def _is_there(view: ClusterView, reference: SecretReference | ConfigReference) -> bool:

@@ -1,12 +1,18 @@
-"""The store as control needs it."""
+"""The store as control needs it, and changes that go with no version of the user's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
+from swarm.base.errors import OutOfSequence
 from swarm.model.plan import Op
 from swarm.model.view import ClusterView
+
+ATTEMPTS = 5
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -32,3 +38,15 @@ class Store(Protocol):
             Unavailable: no quorum.
         """
         ...
+
+
+async def insist(store: Store, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Decide and write anew when something, often the leader, has changed what the attempt was decided on.
+
+    Raises: OutOfSequence after the last attempt, and whatever an attempt raises.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(OutOfSequence):
+            return await attempt()
+        await store.sync()
+    return await attempt()

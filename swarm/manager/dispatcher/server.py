@@ -127,6 +127,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     told = message
             raise FailedPrecondition("a newer session of this node has taken over")
         finally:
+            if self._news.get(node_id) is news:
+                del self._news[node_id]
             if self._sessions.stream_ended(node_id, session_id):
                 self._spawn(self._mark_unknown(node_id))
             log.info("session.ended", node_id=node_id)

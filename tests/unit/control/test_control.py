@@ -37,6 +37,7 @@ from swarm.model.types import (
     NodeState,
     Placement,
     PortConfig,
+    Protocol,
     ResourceRequirements,
     UpdateState,
     UpdateStatus,
@@ -253,6 +254,16 @@ async def test_an_update_on_an_old_version_is_out_of_sequence(control: Control) 
     await control.update_service("web", service.meta.version.index, scaled(SPEC, 2))
     with pytest.raises(OutOfSequence, match=r"update out of sequence$"):
         await control.update_service("web", service.meta.version.index, scaled(SPEC, 3))
+
+
+@pytest.mark.parametrize("port", [7789, 7790])
+async def test_the_clusters_data_path_port_cannot_be_published(
+    control: Control, store: FakeStore, port: int
+) -> None:
+    store.put(replace(control.cluster(), data_path_port=7789))
+    published = EndpointSpec(ports=(PortConfig(protocol=Protocol.UDP, target_port=80, published_port=port),))
+    with pytest.raises(InvalidArgument, match=f"port {port}/udp is the swarm's own: publish another one"):
+        await control.create_service(replace(SPEC, endpoint_spec=published))
 
 
 async def test_remove_deletes_the_service_only(control: Control, store: FakeStore) -> None:
