@@ -19,9 +19,8 @@ from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, Permi
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import is_manager, issue
 from swarm.manager.ca.etcd_ca import EtcdCA
-from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
-from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.execs import ExecBroker
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
@@ -73,18 +72,11 @@ class NodeCA(managers_pb2_grpc.NodeCAServicer):
         self, request: pb.RenewNodeCertificateRequest, context: Context
     ) -> pb.RenewNodeCertificateResponse:
         node, cluster = require_node(self._store), require_cluster(self._store)
-        key = read_csr(request.csr_pem)
-        if node_id_for(key, cluster.id) != node.id:
-            raise PermissionDenied("a node renews its certificate with the key it joined with")
-        role = certified_role(node)
-        life = cluster.spec.node_cert_expiry
-        grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
-        answer = pb.RenewNodeCertificateResponse(
-            certificate_pem=sign(issuing(cluster.root_ca, role), key, grant, self._clock.now()),
-            root_pem=trusted_pem(cluster.root_ca),
-        )
+        issued = issue(cluster, node, request.csr_pem, self._clock.now())
         failpoint("certificate.reply")
-        return answer
+        return pb.RenewNodeCertificateResponse(
+            certificate_pem=issued.certificate_pem, root_pem=issued.root_pem
+        )
 
 
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):
@@ -313,16 +305,6 @@ async def change_manager(
         else:
             return
     raise Unavailable(f"node {node_id} kept changing; try again")
-
-
-def is_manager(node: Node) -> bool:
-    """Wanted as a manager, or still one until it has been taken out of the store."""
-    return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
-
-
-def certified_role(node: Node) -> NodeRole:
-    """What its certificate is to say."""
-    return NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
 
 
 def require_node(store: Store) -> Node:

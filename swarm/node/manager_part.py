@@ -19,6 +19,7 @@ from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, 
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import counts
 from swarm.manager.ca.etcd_ca import EtcdCA, certify_member
 from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
@@ -30,6 +31,7 @@ from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
+from swarm.node.own_certificate import certify_itself
 from swarm.node.secrets_on_disk import load_secrets, save_data_keys, save_secrets
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
@@ -70,6 +72,7 @@ class ManagerNeeds:
     new_id: IdSource
     vault: Vault
     identity: Callable[[], Identity]
+    use_certificate: Callable[[Identity], None]
     membership: Callable[[], Membership]
     save: Callable[[Membership], None]
     others: Callable[[], Sequence[str]]
@@ -156,6 +159,24 @@ class ManagerPart:
         self._served.clear()
         self._replaced.set()
         await self.serving()
+
+    async def certify(self) -> Identity:
+        """A certificate that this manager signs for itself. Raises: SwarmError when it may not, or cannot."""
+        if self._store is None or not self._store.revision:
+            raise Unavailable("this manager's certificate waits for its store")
+        return await certify_itself(self._store, self._needs.identity(), self._needs.clock)
+
+    async def _ensure_certificate(self) -> None:
+        """One that has ended is replaced before others are asked or served: they would not take it."""
+        needs = self._needs
+        if counts(needs.identity(), needs.clock.now()):
+            return
+        try:
+            needs.use_certificate(await self.certify())
+        except SwarmError as error:
+            log.error("certificate.not.signed", reason=str(error))
+        else:
+            log.warning("certificate.signed", expires=str(needs.identity().subject.not_after))
 
     async def _ask_for_place(self, *, replace_member: bool) -> pb.JoinStoreResponse:
         """Without an etcd of this host's own, only a store that others run can be joined."""
@@ -321,6 +342,7 @@ class ManagerPart:
             await self._recover(store, own.members)
         if self._seed is not None:
             await self._sow(store, self._seed, await own.members.status() if own else None)
+        await self._ensure_certificate()
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT

@@ -116,6 +116,7 @@ class JoinServer:
             admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             node = self._store.view.get(Node, node_id)
             if node is not None:
+                _refuse_lesser(token, node)
                 return self._certify(cluster, node, key)
             if token.role is NodeRole.MANAGER:
                 self._refuse_taken(wanted.address)
@@ -171,6 +172,15 @@ class JoinServer:
         if not clusters:
             raise Unavailable("the cluster is not ready yet; try again")
         return clusters[0]
+
+
+def _refuse_lesser(token: LimitedToken, node: Node) -> None:
+    """A stolen key of a manager opens no more than the token that goes with it."""
+    if node.spec.role is NodeRole.MANAGER and token.role is not NodeRole.MANAGER:
+        raise InvalidArgument(
+            f"node {node.id} is a manager, which a worker's token does not let in: take the one that "
+            "`swarm join-token manager` prints"
+        )
 
 
 def tls_context(identity: Identity) -> ssl.SSLContext:
