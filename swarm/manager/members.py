@@ -94,8 +94,11 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
         node = self._require_wanted()
+        cluster = require_cluster(self._store)
         answer = pb.JoinStoreResponse(
-            data_keys=self._secrets.ring.data_keys, unlock_key=require_cluster(self._store).unlock_key
+            data_keys=self._secrets.ring.data_keys,
+            unlock_key=cluster.unlock_key,
+            next_unlock_key=cluster.next_unlock_key,
         )
         if (external := self._secrets.external) is not None:
             answer.endpoints.extend(external.endpoints)

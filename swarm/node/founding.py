@@ -55,8 +55,9 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
     life = request.spec.node_cert_expiry
     grant = Grant(node_id=node_id, role=NodeRole.MANAGER, cluster_id=cluster_id, life=life)
     identity = Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, now), root_pem=root.ca_cert_pem)
+    # The lock stays open until somebody has the key: a founder that dies before it is shown is not lost.
     unlock_key = new_unlock_key() if request.spec.auto_lock_managers else ""
-    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root, unlock_key=unlock_key)
+    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root, next_unlock_key=unlock_key)
     if pools:
         cluster = replace(
             cluster,
@@ -70,7 +71,7 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         manager_status=ManagerStatus(addr=join_address),
     )
     objects = tuple(Create(object=o) for o in (cluster, ingress, node))
-    return Foundation(identity, Seed(objects), unlock_key)
+    return Foundation(identity, Seed(objects), "")
 
 
 def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:

@@ -161,9 +161,16 @@ class Lifecycle:
             log.info("swarm.unlocked")
             try:
                 await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
+                await self._confirm(key)
             except Unavailable as error:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
             failpoint("unlock.reply")
+
+    async def _confirm(self, key: Secret) -> None:
+        """Who unlocks with a key that nobody was known to have has it."""
+        manager = self.member.manager if self.member is not None else None
+        if manager is not None:
+            await manager.control.confirm_unlock_key(key.reveal())
 
     async def _found(
         self,

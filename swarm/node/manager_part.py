@@ -201,7 +201,7 @@ class ManagerPart:
         membership = needs.membership()
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
-        needs.vault.lock_with(answer.unlock_key)
+        needs.vault.lock_with(answer.unlock_key, answer.next_unlock_key)
         save_secrets(needs.paths, needs.vault, _secrets_of(answer))
         failpoint("manager.enter.keyed")
         needs.save(
@@ -379,7 +379,7 @@ class ManagerPart:
         with store.changes(Cluster) as changes:
             while True:
                 for cluster in store.view.list(Cluster):
-                    self._needs.vault.lock_with(cluster.unlock_key)
+                    self._needs.vault.lock_with(cluster.unlock_key, cluster.next_unlock_key)
                 await changes.wait()
 
     async def _recover(self, store: Store, members: Members) -> None:

@@ -25,7 +25,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NetworkID, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
-from swarm.manager.control.cluster import change_cluster
+from swarm.manager.control.cluster import change_cluster, with_key_known
 from swarm.manager.control.names import generate_name
 from swarm.manager.control.networks import new_network, removed_network, resolve_networks
 from swarm.manager.control.payload_versions import PayloadVersions
@@ -217,6 +217,25 @@ class Control:
             failpoint("cluster.change.before")
             await self._store.commit([Update(object=changed)])
             failpoint("cluster.change.after")
+
+    def unlock_key(self) -> str:
+        """What opens the managers' locks, or will once it is known to have been read; empty without."""
+        cluster = self.cluster()
+        return cluster.next_unlock_key or cluster.unlock_key
+
+    async def confirm_unlock_key(self, key: str) -> None:
+        """Somebody has got `key`: what opened the locks before it no longer does. Raises: Unavailable."""
+        for _ in range(ATTEMPTS):
+            cluster = self.cluster()
+            changed = with_key_known(cluster, key)
+            if changed is cluster:
+                return
+            with suppress(OutOfSequence):
+                await self._store.commit([Update(object=changed)])
+                failpoint("lock.key.confirmed")
+                return
+            await self._store.sync()
+        raise Unavailable("the swarm's settings kept changing; try again")
 
     async def create_token(self, request: TokenRequest) -> LimitedToken:
         """Make a join token that ends by itself. Raises: InvalidArgument."""
