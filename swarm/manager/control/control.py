@@ -44,7 +44,7 @@ from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
 from swarm.model.explanation import Explanation
 from swarm.model.objects import Cluster, LimitedToken, Network, Node, Service, Task, TaskStatus
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.plan import Create, Crossing, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec
 from swarm.model.task_state import TaskState, is_dead
@@ -52,7 +52,7 @@ from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
 
-ATTEMPTS = 5
+ATTEMPTS = 10
 """At a change that no version of the user's goes with."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
@@ -96,20 +96,22 @@ class Control:
         """
         if not spec.name:
             spec = replace(spec, name=self._free_name())
+        service_id = ServiceID(self._new_id())
+        made = await self._write(lambda: self._new_service(service_id, spec))
+        return self.view.get(Service, service_id) or made
+
+    def _new_service(self, service_id: ServiceID, spec: ServiceSpec) -> Service:
         spec = resolve_networks(self.view, spec)
         validate_service(self.view, spec)
         if self.view.named(Service, spec.name):
             raise AlreadyExists(f"name conflicts with an existing object: service {spec.name} already exists")
-        service_id = ServiceID(self._new_id())
-        service = Service(
+        return Service(
             id=service_id,
             spec=spec,
             spec_version=Version(index=1),
             endpoint=allocate_ports(self.view, spec, None),
             job_status=first_job_status(spec, self._clock.now()),
         )
-        await self._store.commit([Create(object=service)])
-        return self.view.get(Service, service_id) or service
 
     async def update_service(
         self, reference: str, version: int, spec: ServiceSpec, auth_from: str = FROM_SPEC
@@ -124,18 +126,21 @@ class Control:
             Unsupported: another name or kind of mode.
             OutOfSequence: `version` is not the stored one.
         """
-        service = self._at_version(Service, reference, version)
-        await self._write(service, changed_service(self.view, service, spec, auth_from, self._clock.now()))
+        await self._change(
+            reference,
+            version,
+            lambda service: changed_service(self.view, service, spec, auth_from, self._clock.now()),
+        )
 
     async def rollback_service(self, reference: str, version: int) -> None:
         """Go back to the previous spec. Raises: FailedPrecondition, InvalidArgument, OutOfSequence."""
-        service = self._at_version(Service, reference, version)
-        await self._write(service, rolled_back_service(self.view, service, self._clock.now()))
+        await self._change(
+            reference, version, lambda service: rolled_back_service(self.view, service, self._clock.now())
+        )
 
     async def resume_service(self, reference: str, version: int) -> None:
         """Go on with a paused update or rollback. Raises: FailedPrecondition, OutOfSequence."""
-        service = self._at_version(Service, reference, version)
-        await self._write(service, resumed(service))
+        await self._change(reference, version, resumed)
 
     async def rebalance_service(self, reference: str) -> int:
         """Move tasks until the nodes have the same number of them; returns how many.
@@ -146,9 +151,22 @@ class Control:
         plan = all_moves(self.view, service, self._clock.now())
         return await self._store.apply(plan.ops)
 
-    async def _write(self, service: Service, changed: Service) -> None:
-        if changed is not service:
-            await self._store.commit([Update(object=changed)])
+    async def _change(self, reference: str, version: int, change: Callable[[Service], Service]) -> None:
+        await self._write(lambda: change(self._at_version(Service, reference, version)))
+
+    async def _write(self, decide: Callable[[], Service]) -> Service:
+        """A service, decided anew if something that it may name was removed at the same moment."""
+        for _ in range(ATTEMPTS):
+            service = decide()
+            stored = self.view.get(Service, service.id)
+            if service is stored:
+                return service
+            with suppress(OutOfSequence):
+                op = Update(object=service) if stored is not None else Create(object=service)
+                await self._store.commit([op], crossing=Crossing.NAMES)
+                return service
+            await self._store.sync()
+        raise OutOfSequence
 
     async def remove_service(self, reference: str) -> None:
         """Delete the service; the orchestrator then takes its tasks down."""
@@ -170,8 +188,9 @@ class Control:
         Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
         """
         for _ in range(ATTEMPTS):
-            with suppress(OutOfSequence):  # the leader has just allocated it
-                await self._store.commit([Update(object=removed_network(self.view, reference))])
+            gone = Update(object=removed_network(self.view, reference))
+            with suppress(OutOfSequence):  # the leader has just allocated it, or a service may name it now
+                await self._store.commit([gone], crossing=Crossing.REMOVES)
                 return
             await self._store.sync()
         raise OutOfSequence

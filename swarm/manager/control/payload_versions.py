@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from swarm.base.errors import FailedPrecondition, NotFound
-from swarm.manager.control.payloads import find_payload, users_of
+from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence
+from swarm.manager.control.payloads import ATTEMPTS, DELETED_AT_ONCE, find_payload, users_of
 from swarm.manager.control.store import Store
 from swarm.model.objects import Config, Payload, Secret, Service, Task, payload_id
 from swarm.model.payload_rules import check_size, kind_of
 from swarm.model.payload_versions import VersionFacts, held_at, is_following, versions_of
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.plan import Create, Crossing, Delete, Op, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 
@@ -64,7 +64,8 @@ class PayloadVersions:
             raise FailedPrecondition(f"{noun} {name} has no version before {item.current}")
         chosen = number or older[-1]
         if chosen != item.current:
-            await self._make_current(item, replace(item, current=chosen))
+            # Somebody may prune just now, to whom that version is of no use.
+            await self._make_current(item, replace(item, current=chosen), crossing=Crossing.NAMES)
         return chosen
 
     def history(self, kind: type[Secret | Config], reference: str) -> tuple[VersionFacts, ...]:
@@ -85,16 +86,33 @@ class PayloadVersions:
 
     async def prune(self, kind: type[Secret | Config], reference: str) -> tuple[int, ...]:
         """Remove the versions that neither are current nor used by a task or a service's spec."""
-        item = find_payload(self._store.view, kind, reference)
-        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
-        stored = {n: self._payload(item, n) for n in range(1, item.last + 1) if n not in used}
-        removed = {number: payload for number, payload in stored.items() if payload is not None}
-        await self._store.apply([Delete(object=payload) for payload in removed.values()])
-        return tuple(removed)
+        removed: list[int] = []
+        crossed = 0
+        while crossed < ATTEMPTS:
+            unused = self._unused(find_payload(self._store.view, kind, reference))[:DELETED_AT_ONCE]
+            if not unused:
+                return tuple(removed)
+            try:
+                ops = [Delete(object=payload) for _, payload in unused]
+                await self._store.commit(ops, crossing=Crossing.REMOVES)
+            except OutOfSequence:
+                crossed += 1
+                await self._store.sync()
+                continue
+            removed += (number for number, _ in unused)
+        raise OutOfSequence
 
-    async def _make_current(self, item: Secret | Config, changed: Secret | Config, *more: Op) -> None:
+    def _unused(self, item: Secret | Config) -> list[tuple[int, Payload]]:
+        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
+        stored = ((n, self._payload(item, n)) for n in range(1, item.last + 1) if n not in used)
+        return [(number, payload) for number, payload in stored if payload is not None]
+
+    async def _make_current(
+        self, item: Secret | Config, changed: Secret | Config, *more: Op, crossing: Crossing | None = None
+    ) -> None:
         rolled = roll_followers(self._store.view, item)
-        await self._store.commit([Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]])
+        ops = [Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]]
+        await self._store.commit(ops, crossing=crossing)
         await self._store.apply(rolled[ROLLED_AT_ONCE:])
 
     def _payload(self, item: Secret | Config, number: int) -> Payload | None:
