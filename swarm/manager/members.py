@@ -64,13 +64,15 @@ class Relays:
 
 
 class NodeCA(managers_pb2_grpc.NodeCAServicer):
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, keeper: StoreKeeper) -> None:
         self._store = store
         self._clock = clock
+        self._keeper = keeper
 
     async def RenewNodeCertificate(
         self, request: pb.RenewNodeCertificateRequest, context: Context
     ) -> pb.RenewNodeCertificateResponse:
+        self._keeper.refuse_damaged()
         node, cluster = require_node(self._store), require_cluster(self._store)
         issued = issue(cluster, node, request.csr_pem, self._clock.now())
         failpoint("certificate.reply")
@@ -151,6 +153,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
+        self._keeper.refuse_damaged()
         await leave_store(self._store, self._members, require_node(self._store))
         failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
@@ -191,6 +194,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return self._execs.serve_manager(request)
 
     def _require_wanted(self) -> Node:
+        self._keeper.refuse_damaged()
         node = require_node(self._store)
         if node.spec.role is not NodeRole.MANAGER:
             raise PermissionDenied(f"node {node.id} is not to be a manager: promote it first")

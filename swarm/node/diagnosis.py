@@ -104,6 +104,8 @@ class Diagnosis:
         member = self._member()
         if member is None or member.membership.role is not NodeRole.MANAGER:
             raise NotManager(in_cluster=member is not None)
+        if member.running_manager is not None:
+            member.running_manager.keeper.refuse_damaged()
         if member.manager is None:
             raise Unavailable("this manager does not serve yet; try again")
         return member.manager
@@ -121,7 +123,7 @@ async def _store(member: Member) -> StoreReport:
     assert health is not None, "the caller has looked"
     if member.external_store is not None:
         return await _external(member.external_store, health)
-    manager = member.manager
+    manager = member.running_manager
     version, support = "", "not found"
     try:
         version = await check_version()

@@ -117,10 +117,10 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
-        finding = judge_damage(self._store.damage) if self._store is not None else None
-        if finding is not None:
-            return finding
-        return self._manager.keeper.health if self._manager else STARTING
+        finding = self._store.damage if self._store is not None else ""
+        if self._manager is not None:
+            finding = self._manager.keeper.finding
+        return judge_damage(finding) or (self._manager.keeper.health if self._manager else STARTING)
 
     @property
     def manager(self) -> Manager | None:

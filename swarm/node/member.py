@@ -125,7 +125,13 @@ class Member:
 
     @property
     def manager(self) -> Manager | None:
-        """The manager's part, once it serves."""
+        """The manager's part, once it serves; None again while its data are known to be damaged."""
+        manager = self._manager_part.manager
+        return manager if manager is not None and manager.is_trustworthy else None
+
+    @property
+    def running_manager(self) -> Manager | None:
+        """The same, also if it is not to be believed: to see how it is."""
         return self._manager_part.manager
 
     @property

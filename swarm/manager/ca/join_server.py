@@ -12,6 +12,7 @@ import json
 import ssl
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,9 @@ class Throttle:
 
 
 class JoinServer:
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, refuse_damaged: Callable[[], None]) -> None:
+        """`refuse_damaged` raises when what the store shows here is not to be believed."""
+        self._refuse_damaged = refuse_damaged
         self._store = store
         self._clock = clock
         self._throttle = Throttle()
@@ -100,6 +103,7 @@ class JoinServer:
         try:
             if self._throttle.is_blocked(address, self._clock.monotonic()):
                 raise Unavailable("too many wrong join tokens from this address: wait a minute")
+            self._refuse_damaged()
             wanted = _read(await request.read())
             answer = await self._issue(wanted, address)
         except SwarmError as error:
