@@ -18,7 +18,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.beats import ManagerBeats
-from swarm.manager.store_check import MINORITY, StoreCheck, StoreHash, compare
+from swarm.manager.store_check import UNDECIDED, StoreCheck, StoreHash, compare
 from swarm.manager.upkeep_plan import MemberUse, is_pressed, plan_disarm, plan_turns
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Node
@@ -26,7 +26,7 @@ from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.proto.rpc import open_channel, translated
-from swarm.store.health import STARTING, Health, MemberFacts, StoreState, judge
+from swarm.store.health import STARTING, Health, MemberFacts, StoreState, judge, judge_damage
 from swarm.store.members import HASH_S, Alarm, Member, Members, MemberStatus
 from swarm.store.store import Store
 
@@ -98,9 +98,20 @@ class StoreKeeper:
         return self._health
 
     @property
+    def finding(self) -> str:
+        """What speaks against this manager's data; empty for nothing."""
+        return self._store.damage or self._check.finding
+
+    @property
     def is_trustworthy(self) -> bool:
-        """Whether nothing speaks against what this manager reads: it may decide then."""
-        return not self._store.damage and self._check.finding != MINORITY
+        """Whether nothing tells that what this manager reads is wrong: it may decide, and answer, then."""
+        return self.finding in ("", UNDECIDED)
+
+    def refuse_damaged(self) -> None:
+        """Raises Unavailable, with the way out, when this manager is not to be believed."""
+        damaged = judge_damage(self.finding)
+        if damaged is not None and not self.is_trustworthy:
+            raise Unavailable(damaged.message)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -175,7 +186,7 @@ class StoreKeeper:
             own_alarms=tuple(a.kind for a in alarms if status is not None and a.member_id == status.id),
             free_bytes=self._own.free_bytes() if self._own else sys.maxsize,
             silent_s=self._store.silent_for_s,
-            finding=self._store.damage or self._check.finding,
+            finding=self.finding,
             commits_s=self._beats.commits_s,
         )
         self._note(judge(facts))

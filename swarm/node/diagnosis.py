@@ -10,7 +10,7 @@ from swarm.base.errors import NotManager, SwarmError, Unavailable
 from swarm.manager.ca.rotation import list_blocking
 from swarm.manager.manager import Manager
 from swarm.manager.upkeep import MemberReport
-from swarm.model.objects import Node
+from swarm.model.objects import Cluster, Node
 from swarm.model.types import NodeRole
 from swarm.model.view import ClusterView
 from swarm.node.member import Member
@@ -24,6 +24,10 @@ from swarm.worker.runtime.host import RuntimeChoice
 
 REPAIR_TIMEOUT_S = 90.0
 
+UNREAD_KEY = (
+    "WARNING: nobody has read the swarm's new unlock key yet: until then managers open as before; read it "
+    "with: swarm unlock-key"
+)
 REPAIRING = (
     "the store of this manager is being rebuilt and has not caught up in time; that continues in the "
     "background: see `swarm system info`"
@@ -69,6 +73,7 @@ class Diagnosis:
             found.append(f"WARNING: the swarm's store is {health.state}: {health.message}")
         if member is not None and member.manager is not None:
             found += [_blocks_rotation(node) for node in list_blocking(member.manager.view)]
+            found += [UNREAD_KEY for cluster in member.manager.view.list(Cluster) if cluster.next_unlock_key]
         return tuple(found)
 
     async def repair(self) -> None:
@@ -99,6 +104,8 @@ class Diagnosis:
         member = self._member()
         if member is None or member.membership.role is not NodeRole.MANAGER:
             raise NotManager(in_cluster=member is not None)
+        if member.running_manager is not None:
+            member.running_manager.keeper.refuse_damaged()
         if member.manager is None:
             raise Unavailable("this manager does not serve yet; try again")
         return member.manager
@@ -116,7 +123,7 @@ async def _store(member: Member) -> StoreReport:
     assert health is not None, "the caller has looked"
     if member.external_store is not None:
         return await _external(member.external_store, health)
-    manager = member.manager
+    manager = member.running_manager
     version, support = "", "not found"
     try:
         version = await check_version()

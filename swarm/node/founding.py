@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from swarm.api.backend import InitRequest
+from swarm.api.backend import InitRequest, JoinRequest
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ClusterID, IdSource, NetworkID
 from swarm.manager.backup import Backup, certify_restorer, plan_restore
@@ -33,6 +33,10 @@ from swarm.secrets.unlock import new_unlock_key
 from swarm.store.etcd_process import check_version
 
 DEFAULT_POOL = "10.0.0.0/8"
+_KEEPS = (
+    "this node is in the swarm, only its certificate has expired: it keeps {present}; leave out {flag}, or "
+    "leave with --force and join with it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,13 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
     life = request.spec.node_cert_expiry
     grant = Grant(node_id=node_id, role=NodeRole.MANAGER, cluster_id=cluster_id, life=life)
     identity = Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, now), root_pem=root.ca_cert_pem)
+    # The lock stays open until somebody has the key: a founder that dies before it is shown is not lost.
     unlock_key = new_unlock_key() if request.spec.auto_lock_managers else ""
     cluster = Cluster(
         id=cluster_id,
         spec=request.spec,
         root_ca=root,
-        unlock_key=unlock_key,
+        next_unlock_key=unlock_key,
         data_path_port=check_data_path_port(request.data_path_port),
     )
     if pools:
@@ -78,7 +83,7 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         manager_status=ManagerStatus(addr=join_address),
     )
     objects = tuple(Create(object=o) for o in (cluster, ingress, node))
-    return Foundation(identity, Seed(objects), unlock_key)
+    return Foundation(identity, Seed(objects), "")
 
 
 def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
@@ -148,6 +153,21 @@ async def _founder(request: InitRequest) -> Membership:
         join_port=port,
         managers=(f"{advertised}:{CLUSTER_PORT}",),
     )
+
+
+async def refuse_other_addresses(request: JoinRequest, membership: Membership) -> None:
+    """Raises FailedPrecondition for addresses other than those that the node has in its swarm already."""
+    local = await addresses.local_addresses()
+    listen = addresses.choose_listen(request.listen_addr)
+    asked = {
+        "--advertise-addr": (request.advertise_addr, membership.advertise_address),
+        "--data-path-addr": (request.data_path_addr, membership.data_path_address),
+    }
+    for flag, (wanted, present) in asked.items():
+        if wanted and addresses.choose_advertised(wanted, local)[0] != present:
+            raise FailedPrecondition(_KEEPS.format(flag=flag, present=present))
+    if listen not in (addresses.choose_listen(""), membership.listen_address):
+        raise FailedPrecondition(_KEEPS.format(flag="--listen-addr", present=membership.listen_address))
 
 
 async def choose_data_path(wanted: str, advertised: str) -> str:

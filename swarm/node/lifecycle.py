@@ -29,12 +29,19 @@ from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, JOIN_PORT
 from swarm.model.host_offer import HostOffer
-from swarm.model.join_token import parse_token
+from swarm.model.join_token import JoinToken, parse_token
 from swarm.model.types import NodeRole
 from swarm.node import addresses
 from swarm.node.engine import LocalParts
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
-from swarm.node.founding import Foundation, choose_data_path, found_again, found_cluster, prepare_founder
+from swarm.node.founding import (
+    Foundation,
+    choose_data_path,
+    found_again,
+    found_cluster,
+    prepare_founder,
+    refuse_other_addresses,
+)
 from swarm.node.joining import Application, request_identity
 from swarm.node.member import Member, Surroundings
 from swarm.node.refusals import (
@@ -42,6 +49,7 @@ from swarm.node.refusals import (
     NOT_A_MANAGER,
     STILL_JOINING,
     leaving_text,
+    refuse_other_swarm,
 )
 from swarm.node.secrets_on_disk import read_external, save_secrets
 from swarm.node.vault import Vault, create_vault, open_vault
@@ -153,9 +161,16 @@ class Lifecycle:
             log.info("swarm.unlocked")
             try:
                 await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
+                await self._confirm(key)
             except Unavailable as error:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
             failpoint("unlock.reply")
+
+    async def _confirm(self, key: Secret) -> None:
+        """Who unlocks with a key that nobody was known to have has it."""
+        manager = self.member.manager if self.member is not None else None
+        if manager is not None:
+            await manager.control.confirm_unlock_key(key.reveal())
 
     async def _found(
         self,
@@ -209,11 +224,16 @@ class Lifecycle:
     async def join(self, request: JoinRequest) -> None:
         """Become a node of the cluster that the token is of; the token also tells the role."""
         async with self._changing:
-            self._refuse_member()
+            expired = self._running.member if self._running and self._has_expired() else None
+            if expired is None:
+                self._refuse_member()
             token = parse_token(request.token.reveal())
             if not request.remote_addrs:
                 raise FailedPrecondition("at least 1 RemoteAddr is required to join")
             remote = ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
+            if expired is not None:
+                await self._let_in_again(expired.membership, request, token, remote)
+                return
             advertised = await addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
             if request.advertise_addr:
                 local = await addresses.local_addresses()
@@ -241,6 +261,32 @@ class Lifecycle:
             self._paths.pending_key.unlink()
             self._start(Member(self._surroundings(), membership))
             await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
+
+    async def _let_in_again(
+        self, membership: Membership, request: JoinRequest, token: JoinToken, remote: str
+    ) -> None:
+        """A new certificate for a node whose own has ended: it keeps its key, its id and its containers."""
+        identity = self._require_identity()
+        refuse_other_swarm(token, identity)
+        await refuse_other_addresses(request, membership)
+        wanted = Application(
+            token=token,
+            key_pem=identity.key_pem,
+            availability=request.availability,
+            address=membership.advertise_address,
+        )
+        renewed = await request_identity(remote, wanted, self._clock)
+        await self._stop()
+        self._replace_identity(renewed)
+        manager = f"{addresses.split_port(remote, JOIN_PORT)[0]}:{CLUSTER_PORT}"
+        others = (known for known in membership.managers if known != manager)
+        membership = replace(membership, managers=(manager, *others))
+        save_membership(self._paths, membership)
+        self._start(Member(self._surroundings(), membership))
+        await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
+
+    def _has_expired(self) -> bool:
+        return self._identity is not None and self._identity.subject.not_after <= self._clock.now()
 
     async def leave(self, *, force: bool) -> None:
         async with self._changing:

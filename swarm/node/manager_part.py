@@ -19,6 +19,7 @@ from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, 
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import counts
 from swarm.manager.ca.etcd_ca import EtcdCA, certify_member
 from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
@@ -30,6 +31,7 @@ from swarm.model.plan import Op
 from swarm.model.types import NodeRole
 from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
+from swarm.node.own_certificate import certify_itself
 from swarm.node.secrets_on_disk import load_secrets, save_data_keys, save_secrets
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
@@ -70,6 +72,7 @@ class ManagerNeeds:
     new_id: IdSource
     vault: Vault
     identity: Callable[[], Identity]
+    use_certificate: Callable[[Identity], None]
     membership: Callable[[], Membership]
     save: Callable[[Membership], None]
     others: Callable[[], Sequence[str]]
@@ -114,10 +117,10 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
-        finding = judge_damage(self._store.damage) if self._store is not None else None
-        if finding is not None:
-            return finding
-        return self._manager.keeper.health if self._manager else STARTING
+        finding = self._store.damage if self._store is not None else ""
+        if self._manager is not None:
+            finding = self._manager.keeper.finding
+        return judge_damage(finding) or (self._manager.keeper.health if self._manager else STARTING)
 
     @property
     def manager(self) -> Manager | None:
@@ -157,6 +160,24 @@ class ManagerPart:
         self._replaced.set()
         await self.serving()
 
+    async def certify(self) -> Identity:
+        """A certificate that this manager signs for itself. Raises: SwarmError when it may not, or cannot."""
+        if self._store is None or not self._store.revision:
+            raise Unavailable("this manager's certificate waits for its store")
+        return await certify_itself(self._store, self._needs.identity(), self._needs.clock)
+
+    async def _ensure_certificate(self) -> None:
+        """One that has ended is replaced before others are asked or served: they would not take it."""
+        needs = self._needs
+        if counts(needs.identity(), needs.clock.now()):
+            return
+        try:
+            needs.use_certificate(await self.certify())
+        except SwarmError as error:
+            log.error("certificate.not.signed", reason=str(error))
+        else:
+            log.warning("certificate.signed", expires=str(needs.identity().subject.not_after))
+
     async def _ask_for_place(self, *, replace_member: bool) -> pb.JoinStoreResponse:
         """Without an etcd of this host's own, only a store that others run can be joined."""
         address, lacking = self._needs.membership().advertise_address, None
@@ -180,7 +201,7 @@ class ManagerPart:
         membership = needs.membership()
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
-        needs.vault.lock_with(answer.unlock_key)
+        needs.vault.lock_with(answer.unlock_key, answer.next_unlock_key)
         save_secrets(needs.paths, needs.vault, _secrets_of(answer))
         failpoint("manager.enter.keyed")
         needs.save(
@@ -321,6 +342,7 @@ class ManagerPart:
             await self._recover(store, own.members)
         if self._seed is not None:
             await self._sow(store, self._seed, await own.members.status() if own else None)
+        await self._ensure_certificate()
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
@@ -357,7 +379,7 @@ class ManagerPart:
         with store.changes(Cluster) as changes:
             while True:
                 for cluster in store.view.list(Cluster):
-                    self._needs.vault.lock_with(cluster.unlock_key)
+                    self._needs.vault.lock_with(cluster.unlock_key, cluster.next_unlock_key)
                 await changes.wait()
 
     async def _recover(self, store: Store, members: Members) -> None:

@@ -15,8 +15,8 @@ from swarm.base.errors import SwarmError
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import counts, is_manager
 from swarm.manager.manager import Manager
-from swarm.manager.members import is_manager
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.host_offer import NO_OFFER, HostOffer
 from swarm.model.objects import Node
@@ -112,9 +112,7 @@ class Member:
             told=self._told,
             certify=lambda terms: self._renewer.want(terms),
         )
-        self._renewer = Renewer(
-            around.clock, around.identity, lambda: self.agent.managers, self._use_certificate
-        )
+        self._renewer = Renewer(around.clock, around.identity, self._next_certificate, self._use_certificate)
         self.agent = Agent(parts, around.identity, membership.managers, membership.data_path_address)
         self._manager_part = ManagerPart(self._manager_needs(), seed)
         self._node: Node | None = None
@@ -127,7 +125,13 @@ class Member:
 
     @property
     def manager(self) -> Manager | None:
-        """The manager's part, once it serves."""
+        """The manager's part, once it serves; None again while its data are known to be damaged."""
+        manager = self._manager_part.manager
+        return manager if manager is not None and manager.is_trustworthy else None
+
+    @property
+    def running_manager(self) -> Manager | None:
+        """The same, also if it is not to be believed: to see how it is."""
         return self._manager_part.manager
 
     @property
@@ -238,6 +242,13 @@ class Member:
         await self._renew()
         log.info("role.worker")
 
+    async def _next_certificate(self) -> Identity:
+        """From any manager, as long as the present one counts; after that a manager can only help itself."""
+        identity = self._around.identity()
+        if self._membership.role is NodeRole.MANAGER and not counts(identity, self._around.clock.now()):
+            return await self._manager_part.certify()
+        return await renew(self.agent.managers, identity)
+
     async def _renew(self) -> None:
         """Get a certificate for the role that the managers' records now give this node."""
         self._use_certificate(await renew(self.agent.managers, self._around.identity()))
@@ -259,6 +270,7 @@ class Member:
             new_id=around.new_id,
             vault=around.vault,
             identity=around.identity,
+            use_certificate=self._use_certificate,
             membership=lambda: self._membership,
             save=self._save,
             etcd_quota_bytes=around.etcd_quota_bytes,

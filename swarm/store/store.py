@@ -31,7 +31,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import StoredObject
-from swarm.model.plan import Create, Op
+from swarm.model.plan import Create, Crossing, Op
 from swarm.model.view import ClusterView, Objects
 from swarm.secrets.box import Unsealable
 from swarm.secrets.keyring import Keyring
@@ -165,19 +165,25 @@ class Store:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 2.0)
 
-    async def commit(self, ops: Sequence[Op], *, epoch: int | None = None) -> int:
+    async def commit(
+        self, ops: Sequence[Op], *, epoch: int | None = None, crossing: Crossing | None = None
+    ) -> int:
         """Write all of `ops` or nothing; returns the revision.
+
+        With `crossing`, what was decided must have been so on the view of now: without an await in between.
 
         Raises:
             InvalidArgument: it is more than one transaction can hold.
-            OutOfSequence: an object is not at the version that its op was decided on.
+            OutOfSequence: an object is not at the version that its op was decided on, or a commit crossed it.
             AlreadyExists: an object, name or port is taken.
             LeadershipLost: `epoch` is over.
             Unavailable: no quorum answered; whether the write happened is unknown.
         """
         now = self._clock.now()
+        crossed = self._crossed(crossing)
         for _ in range(SEAL_TRIES):
-            txn = joined([self.sealing.encode(op, now) for op in ops], self._fences(epoch))
+            encoded = (self.sealing.encode(op, now) for op in ops)
+            txn = joined((*encoded, *crossed), self._fences(epoch))
             if txn.weight > TXN_BYTES:
                 raise InvalidArgument(
                     f"too large to be stored: {txn.weight} bytes, at most {TXN_BYTES} are possible"
@@ -257,6 +263,15 @@ class Store:
             lost = set(failed)
             chunk = [part for part in chunk if lost.isdisjoint(c.key for c in part.txn.compares)]
         return 0, 0
+
+    def _crossed(self, crossing: Crossing | None) -> tuple[Txn, ...]:
+        """Two keys for all: it costs the same however much is named, and services do not cross each other."""
+        if crossing is None:
+            return ()
+        ours, theirs = (keys.NAMED, keys.REMOVED)[:: 1 if crossing is Crossing.NAMES else -1]
+        known = self._raw.get(theirs)
+        compare = Compare(theirs, known.mod_revision if known else 0)
+        return (Txn((compare,), (Put(ours, secrets.token_bytes(8)),)),)
 
     def _fences(self, epoch: int | None) -> tuple[Compare, ...]:
         return (*((Compare(keys.LEADER, epoch),) if epoch is not None else ()), self.sealing.fence)

@@ -9,8 +9,10 @@ from datetime import timedelta
 import grpc
 import pytest
 
-from swarm.base.errors import InvalidArgument
+from swarm.base.clock import FakeClock
+from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from swarm.base.ids import new_id
+from swarm.manager.ca.certificates import counts
 from swarm.manager.ca.root import create_root
 from swarm.model.objects import Node
 from swarm.model.plan import Create, Delete, Update
@@ -19,6 +21,7 @@ from swarm.model.specs import NodeSpec
 from swarm.model.types import NodeDescription, NodeRole, NodeState
 from swarm.node.certificates import Renewer, renew
 from swarm.node.joining import Application, request_identity
+from swarm.node.own_certificate import certify_itself
 from swarm.proto import codec
 from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
@@ -136,7 +139,7 @@ async def test_renewals_open_the_next_session_before_the_last_one_ends(here, tmp
         held[0] = identity
         worker.agent.use_new_certificate()
 
-    renewer = Renewer(CLOCK, lambda: held[0], lambda: (here.target,), take)
+    renewer = Renewer(CLOCK, lambda: held[0], lambda: renew((here.target,), held[0]), take)
     life = replace(here.cluster.spec, node_cert_expiry=timedelta(seconds=4))
     async with running(worker):
         await until(here.store, node_is(worker, NodeState.READY))
@@ -198,6 +201,47 @@ async def test_joining_again_does_not_change_a_role(here):
         is one.subject.role
         is NodeRole.WORKER
     )
+
+
+async def test_a_worker_s_token_does_not_certify_a_manager(here):
+    key = new_key()
+    await request_identity(
+        here.join,
+        Application(token=here.token("manager"), key_pem=key, availability="active", address="192.0.2.9"),
+        CLOCK,
+    )
+    lesser = Application(token=here.token(), key_pem=key, availability="active", address="192.0.2.9")
+    with pytest.raises(InvalidArgument, match="is a manager, which a worker's token does not let in"):
+        await request_identity(here.join, lesser, CLOCK)
+
+
+# --- a manager that nobody can renew -----------------------------------------------------------------------
+
+
+async def test_a_manager_signs_its_own_certificate(here):
+    renewed = await certify_itself(here.store, here.identity, CLOCK)
+    assert renewed.subject.node_id == here.identity.subject.node_id
+    assert counts(renewed, CLOCK.now())
+    with pytest.raises(PermissionDenied, match="is not a manager of the swarm any more"):
+        await certify_itself(here.store, here.certify(NodeRole.MANAGER), CLOCK)
+
+
+@pytest.mark.parametrize(("hours", "signs"), [(0.9, True), (1.1, False), (-1.1, False), (24 * 400, False)])
+async def test_a_clock_that_another_manager_contradicts_signs_nothing(here, hours, signs):
+    """The same store, seen by a second manager; the first answers at its join port."""
+    other = await here.member(NodeRole.MANAGER)
+    clock = FakeClock(CLOCK.now() + timedelta(hours=hours))
+    if signs:
+        assert counts(await certify_itself(here.store, other, clock), clock.now())
+        return
+    with pytest.raises(FailedPrecondition, match=r"this host's clock says .*set the one that is wrong"):
+        await certify_itself(here.store, other, clock)
+
+
+async def test_managers_that_are_off_have_no_say(here):
+    other = await here.member(NodeRole.MANAGER)
+    await here.stop()
+    assert counts(await certify_itself(here.store, other, CLOCK), CLOCK.now())
 
 
 # --- another root, on a lab --------------------------------------------------------------------------------

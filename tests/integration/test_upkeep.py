@@ -120,6 +120,12 @@ def test_data_changed_behind_etcd_s_back_are_found_and_replaced(managers, patter
     found = wait_state(managers, "h3", "CORRUPT", timeout_s=60)
     assert said in found["Message"]
     assert managers.get("/services", "h1"), "the others serve"
+    for command in (("service", "ls"), ("network", "ls"), ("node", "ls"), ("service", "create", "-d", "web")):
+        assert "`swarm system repair` on this node" in managers.refused("h3", *command)
+    assert "`swarm system repair` on this node" in managers.run("h3", "docker", "service", "ls").stderr
+    swarm = managers.get("/info", "h3")["Swarm"]
+    assert (swarm["ControlAvailable"], said in swarm["Error"]) == (False, True)
+    managers.wait_until(lambda: managers.node_states()["h3"] == "ready", "h3 has its session elsewhere")
     managers.swarm("h3", "system", "repair", timeout=100)
     wait_state(managers, "h3", "OK")
     names = {name_of(s) for s in managers.get("/services", "h1")}

@@ -13,16 +13,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from swarm.base.errors import FailedPrecondition, NotFound
-from swarm.manager.control.payloads import find_payload, users_of
+from swarm.manager.control.payloads import DELETED_AT_ONCE, find_payload, users_of
 from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, Task, payload_id
 from swarm.model.payload_rules import check_size, kind_of
 from swarm.model.payload_versions import VersionFacts, held_at, is_following, versions_of
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.plan import Create, Crossing, Delete, Op, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 
-PRUNED_AT_ONCE = 50
 ROLLED_AT_ONCE = 90
 """Services in the transaction of the new version; the orchestrator finds the others by itself."""
 
@@ -71,7 +70,8 @@ class PayloadVersions:
             raise FailedPrecondition(f"{noun} {name} has no version before {item.current}")
         chosen = number or older[-1]
         if chosen != item.current:
-            await self._make_current(item, replace(item, current=chosen))
+            # Somebody may prune just now, to whom that version is of no use.
+            await self._make_current(item, replace(item, current=chosen), crossing=Crossing.NAMES)
         return chosen
 
     def history(self, kind: type[Secret | Config], reference: str) -> tuple[VersionFacts, ...]:
@@ -98,18 +98,24 @@ class PayloadVersions:
         return tuple(removed)
 
     async def _prune(self, kind: type[Secret | Config], reference: str) -> Sequence[int]:
-        """As many as one transaction holds. The item is written along: a rollback to one of them collides."""
-        item = find_payload(self._store.view, kind, reference)
-        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
-        stored = {n: self._payload(item, n) for n in range(1, item.last + 1) if n not in used}
-        doomed = [payload for payload in stored.values() if payload is not None][:PRUNED_AT_ONCE]
-        if doomed:
-            await self._store.commit([Update(object=item), *(Delete(object=payload) for payload in doomed)])
-        return [number for number, payload in stored.items() if payload in doomed]
+        """As many as one transaction holds."""
+        unused = self._unused(find_payload(self._store.view, kind, reference))[:DELETED_AT_ONCE]
+        if unused:
+            ops = [Delete(object=payload) for _, payload in unused]
+            await self._store.commit(ops, crossing=Crossing.REMOVES)
+        return [number for number, _ in unused]
 
-    async def _make_current(self, item: Secret | Config, changed: Secret | Config, *more: Op) -> None:
+    def _unused(self, item: Secret | Config) -> list[tuple[int, Payload]]:
+        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
+        stored = ((n, self._payload(item, n)) for n in range(1, item.last + 1) if n not in used)
+        return [(number, payload) for number, payload in stored if payload is not None]
+
+    async def _make_current(
+        self, item: Secret | Config, changed: Secret | Config, *more: Op, crossing: Crossing | None = None
+    ) -> None:
         rolled = roll_followers(self._store.view, item)
-        await self._store.commit([Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]])
+        ops = [Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]]
+        await self._store.commit(ops, crossing=crossing)
         await self._store.apply(rolled[ROLLED_AT_ONCE:])
 
     def _payload(self, item: Secret | Config, number: int) -> Payload | None:

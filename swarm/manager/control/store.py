@@ -7,10 +7,10 @@ from contextlib import suppress
 from typing import Protocol, TypeVar
 
 from swarm.base.errors import OutOfSequence
-from swarm.model.plan import Op
+from swarm.model.plan import Crossing, Op
 from swarm.model.view import ClusterView
 
-ATTEMPTS = 5
+ATTEMPTS = 10
 
 T = TypeVar("T")
 
@@ -29,11 +29,13 @@ class Store(Protocol):
         """Write what has not lost a race, in bounded transactions; returns how many ops were written."""
         ...
 
-    async def commit(self, ops: Sequence[Op]) -> int:
+    async def commit(self, ops: Sequence[Op], *, crossing: Crossing | None = None) -> int:
         """Write all of `ops` in one transaction, or nothing; returns the revision.
 
+        With `crossing`, `ops` must have been decided on the view of now: without an await in between.
+
         Raises:
-            OutOfSequence: an object has another version than the op was decided on.
+            OutOfSequence: an object has another version than the op was decided on, or a commit crossed it.
             AlreadyExists: a name or an ingress port was taken meanwhile.
             Unavailable: no quorum.
         """
