@@ -12,7 +12,7 @@ from swarm.base.errors import NotFound, OutOfSequence
 from swarm.base.ids import SecretID, SequentialIds
 from swarm.manager.control import Control
 from swarm.model.objects import Cluster, Payload, RootCA, Secret, Service, payload_id
-from swarm.model.plan import Op
+from swarm.model.plan import Crossing, Op
 from swarm.model.rotate import TokenRequest
 from swarm.model.specs import ContainerSpec, SecretSpec, ServiceSpec, TaskSpec
 from swarm.model.types import NodeRole, NodeState
@@ -26,11 +26,17 @@ class ContestedStore(FakeStore):
     """`others` write just before each commit, as long as there are any."""
 
     others: list[Callable[[], object]]
+    crossed: Crossing | None = None
+    """On which side somebody else's last write was."""
 
-    async def commit(self, ops: Sequence[Op]) -> int:
+    async def commit(self, ops: Sequence[Op], *, crossing: Crossing | None = None) -> int:
         if self.others:
             self.others.pop(0)()
-        return await super().commit(ops)
+        is_crossed = crossing is not None and self.crossed not in (None, crossing)
+        self.crossed = None
+        if is_crossed:
+            raise OutOfSequence
+        return await super().commit(ops, crossing=crossing)
 
 
 @pytest.fixture
@@ -89,6 +95,11 @@ async def test_a_version_that_is_rolled_back_to_meanwhile_is_not_pruned(
     for data in (b"two", b"three"):
         await control.payload_versions.add(Secret, "db", data)
     secret = store.view.list(Secret)[0]
-    store.others = [lambda: store.put(replace(secret, current=1))]
+
+    def roll_back() -> None:
+        store.put(replace(secret, current=1))
+        store.crossed = Crossing.NAMES
+
+    store.others = [roll_back]
     assert await control.payload_versions.prune(Secret, "db") == (2, 3)
     assert store.view.get(Payload, payload_id(DB, 1)) is not None
