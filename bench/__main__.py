@@ -46,7 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with cluster(options.name, HOSTS) as made:
             for figure in _measure(made, options.only or tuple(MEASURES), quick=options.quick):
-                print(f"... {figure.name}: {figure.measured:.2f} {figure.unit}", file=sys.stderr, flush=True)
+                ratio = "" if figure.ratio is None else f", {figure.ratio:.2f} of its peer"
+                said = f"... {figure.name}: {figure.measured:.2f} {figure.unit}{ratio}"
+                print(said, file=sys.stderr, flush=True)
                 figures.append(figure)
     except SwarmError as error:
         print(f"cannot measure: {error}", file=sys.stderr)

@@ -48,8 +48,10 @@ class Watcher:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._reader.join()
+        self._process.stdout.close()
         self._process.wait()
 
     def wait(self, addresses: Sequence[str], since: float, timeout_s: float = 10.0) -> float:

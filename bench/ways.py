@@ -41,7 +41,7 @@ http {{
 
 
 def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
-    rounds = 1 if quick else 5
+    rounds = 1 if quick else 3
     for name, options in NETWORKS.items():
         cluster.run("h1", "swarm", "network", "create", "-d", "overlay", *options, name)
     on_both = [word for name in NETWORKS for word in ("--network", name)]

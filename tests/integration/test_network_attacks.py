@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from swarm.base.clock import SystemClock
+from tests.integration.overlay_front import Front, ask
 from tests.integration.overlay_site import INGRESS, PORT, TIMEOUT, Host, Site, fetch, port, serve_http
-from tests.integration.test_service_traffic import Front, ask
 
 pytestmark = [
     pytest.mark.root,

@@ -25,7 +25,9 @@ from tempfile import TemporaryFile
 import pytest
 
 from swarm.base.clock import SystemClock
+from swarm.model.embedded import embed
 from tests.chaos.points import names_in_code
+from tests.integration.overlay_front import IPV6_SUBNET
 from tests.integration.overlay_site import (
     INGRESS,
     PORT,
@@ -52,6 +54,9 @@ SETTINGS = (
     "net.bridge.bridge-nf-call-iptables",
     *(f"net.ipv6.conf.{link}.disable_ipv6" for link in ("all", "default")),
     *(f"net.ipv4.conf.{link}.rp_filter" for link in ("all", "default")),
+    *(f"net.ipv6.conf.default.{name}" for name in ("accept_ra", "addr_gen_mode", "dad_transmits")),
+    "net.ipv6.conf.all.forwarding",
+    "net.bridge.bridge-nf-call-ip6tables",
 )
 _LOOK = f"""
 for what in link address "neigh show nud permanent" "route show table all"; do ip -j $what; echo =; done
@@ -78,17 +83,18 @@ class Life:
     def __init__(self, site: Site, directory: Path, *, encrypted: bool) -> None:
         self.site = site
         self.directory = directory
-        self.terms: dict = {"encrypted": True} if encrypted else {}
+        self.encrypted = encrypted
+        self.terms: dict = {"encrypted": True} if encrypted else {"ipv6_subnet": IPV6_SUBNET}
         self.first, self.second = site.hosts[:2]
         self.near = Task(task_id=f"task{11:021d}", address="10.0.0.11", host=self.first)
         self.given = {
             "task_id": self.near.task_id,
-            "attachments": [[INGRESS, f"{self.near.address}/24"]],
+            "attachments": [[INGRESS, f"{self.near.address}/24", *self._beside(self.near)]],
             "host_ports": [["tcp", 9000, 80]],
             "names_on": [INGRESS],
         }
         self._tell_second()
-        self.far = self.second.attach(21)
+        self.far = self._attach_far()
         serve_http(self.far, directory)
         self.first.tasks.append(self.near)
 
@@ -108,7 +114,7 @@ class Life:
             "ports": [port(*tasks), proxied] if tasks else [],
             "services": [service] if tasks else [],
         }
-        if self.terms:
+        if self.encrypted:
             told |= {"encryption": {"generation": 1}, "peers": self._peers()}
         return told
 
@@ -165,6 +171,9 @@ class Life:
         assert fetch(self.site.outside, self.first.address, 4) == both
         assert fetch(self.site.outside, self.second.address, 4) == both
         assert fetch(self.near.nsenter, VIRTUAL, 4, number=80) == both
+        if not self.encrypted:
+            virtual = f"[{embed(VIRTUAL, IPV6_SUBNET)}]"
+            assert fetch(self.near.nsenter, virtual, 4, number=80) == both
         assert fetch(self.site.outside, self.first.address, number=9000) == {self.near.address: 1}
         assert fetch(self.far.nsenter, self.near.address, number=80) == {self.near.address: 1}
 
@@ -174,10 +183,21 @@ class Life:
         self.first.ask("close", remove=True)
         self.first.end()
 
+    def _attach_far(self) -> Task:
+        far = Task(task_id=f"task{21:021d}", address="10.0.0.21", host=self.second)
+        addresses = [f"{far.address}/24", *self._beside(far)]
+        link = self.second.ask("attach", task_id=far.task_id, attachments=[[INGRESS, *addresses]])
+        far.netns = link["netns"]
+        self.second.tasks.append(far)
+        return far
+
+    def _beside(self, task: Task) -> list[str]:
+        return [] if self.encrypted else [f"{embed(task.address, IPV6_SUBNET)}/64"]
+
     def _tell_second(self) -> None:
         tasks = (self.near, self.far) if self.second.tasks else ()
         self.second.ask("apply", **self.plane(self.second, *tasks))
-        if self.terms:  # with the keys that it has made
+        if self.encrypted:  # with the keys that it has made
             self.second.ask("apply", **self.plane(self.second, *tasks))
 
     def _peers(self) -> list[dict]:

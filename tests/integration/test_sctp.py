@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.overlay_front import VIRTUAL, Front
 from tests.integration.overlay_site import OUTSIDE, PORT, Site, Task, port
-from tests.integration.test_service_traffic import VIRTUAL, Front
 
 pytestmark = [
     pytest.mark.root,

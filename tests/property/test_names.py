@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import socket
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, ip_address, ip_network
 from pathlib import Path
 
 from hypothesis import given
@@ -17,8 +16,10 @@ from swarm.overlay.names import plan_names
 from swarm.overlay.records import TaskRecord
 
 SUBNETS = {f"n{number}": f"10.0.{number}.0/24" for number in (1, 2, 3)}
+IPV6_SUBNETS = {name: f"fd00:{number}::/64" for number, name in enumerate(SUBNETS, start=1)}
 NETWORKS = tuple(
-    OverlayNetwork(id=name, name=f"net-{name}", subnets=(subnet,)) for name, subnet in SUBNETS.items()
+    OverlayNetwork(id=name, name=f"net-{name}", subnets=(subnet,), ipv6_subnet=IPV6_SUBNETS[name])
+    for name, subnet in SUBNETS.items()
 )
 words = st.sampled_from(["web", "db", "www", "secret"])
 ends = st.integers(2, 250)
@@ -79,14 +80,13 @@ def test_no_name_or_address_of_another_network_is_told(
         [],
     )
     view = state.view("own")
-    own_subnets = [IPv4Network(SUBNETS[network]) for network in on]
+    own_subnets = [ip_network(subnets[network]) for subnets in (SUBNETS, IPV6_SUBNETS) for network in on]
     foreign = {f"net-{network}" for network in SUBNETS.keys() - on}
     for name in asked:
-        for kind in (wire.TYPE_A, wire.TYPE_PTR):
+        for kind in (wire.TYPE_A, wire.TYPE_AAAA, wire.TYPE_PTR):
             told = answer(view, name, kind)
             for data in told.data if told else ():
-                if kind == wire.TYPE_A:
-                    address = IPv4Address(socket.inet_ntoa(data))
-                    assert any(address in subnet for subnet in own_subnets), name
+                if kind != wire.TYPE_PTR:
+                    assert any(ip_address(data) in subnet for subnet in own_subnets), name
                 else:
                     assert not any(word.encode() in data for word in foreign), name
