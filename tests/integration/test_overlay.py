@@ -220,9 +220,9 @@ def test_attaching_is_cheap(site: Site) -> None:
     times = []
     for number in range(20, 60):
         given = {"task_id": f"task{number:021d}", "attachments": [[INGRESS, f"10.0.0.{number}/24"]]}
-        times.append(first.ask_raw("attach", **given)["ms"])
+        times.append(first.ask_raw("attach", **given)["cpu_ms"])
     print(sorted(times))
-    assert sorted(times)[len(times) // 10] < 20, "a busy machine makes some slow, not all"
+    assert sum(times) / len(times) < 20
 
 
 def test_killed_at_any_moment_it_goes_on(site: Site, tmp_path: Path) -> None:
