@@ -232,7 +232,7 @@ class StoreKeeper:
             await _compact(own.compactor, self._compacted)
             return  # the other members delete behind our back: the next look sees what came of it
         has_learner = any(m.is_learner for m in members)
-        distrust = bool(alarms) and self._may_distrust(now)
+        distrust = any(a.kind == "NOSPACE" for a in alarms) and self._may_distrust(now)
         for use in plan_turns(uses, has_learner=has_learner, pressed=pressed, distrust=distrust):
             log.warning("store.defragments", node_id=use.node_id, size=use.size_bytes, used=use.used_bytes)
             await self._ask(use.node_id, _defragment)
