@@ -235,7 +235,10 @@ class StoreKeeper:
         distrust = any(a.kind == "NOSPACE" for a in alarms) and self._may_distrust(now)
         for use in plan_turns(uses, has_learner=has_learner, pressed=pressed, distrust=distrust):
             log.warning("store.defragments", node_id=use.node_id, size=use.size_bytes, used=use.used_bytes)
-            await self._ask(use.node_id, _defragment)
+            if use.node_id == self._me:
+                await self.defragment()
+            else:
+                await self._ask(use.node_id, _defragment)
         if distrust:
             self._distrusted = (self._compacted, now)
         if alarms:
