@@ -25,6 +25,8 @@ class FakeStore:
         self.commits: list[tuple[Op, ...]] = []
         self.written = asyncio.Event()
         """Set by the first commit."""
+        self.meanwhile: list[StoredObject] = []
+        """What others write just before the next commit arrives."""
         self._clock = clock
         for item in items:
             self.put(item)
@@ -47,6 +49,9 @@ class FakeStore:
 
     async def commit(self, ops: Sequence[Op]) -> int:
         assert len(ops) <= 100
+        for item in self.meanwhile:
+            self.put(item)
+        self.meanwhile.clear()
         for op in ops:
             self._check(op)
         self.revision += 1

@@ -9,6 +9,7 @@ import click
 
 from swarm.api.client import Client
 from swarm.base.errors import InvalidArgument
+from swarm.cli.again import again
 from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.root_rotation import root_progress
 from swarm.cli.values import parse_positive_duration
@@ -36,11 +37,15 @@ def ca(ctx: click.Context, /, rotate: bool, detach: bool, quiet: bool, **flags: 
     if ("ca_cert" in given) != ("ca_key" in given):
         raise InvalidArgument("the --ca-cert and --ca-key flags must be given together")
     with connect(ctx) as client:
-        swarm = client.get("/swarm")
         if not rotate:
-            click.echo(swarm["TLSInfo"]["TrustRoot"].strip())
+            click.echo(client.get("/swarm")["TLSInfo"]["TrustRoot"].strip())
             return
-        client.post("/swarm/update", _spec(swarm["Spec"], given), version=swarm["Version"]["Index"])
+
+        def change() -> None:
+            swarm = client.get("/swarm")
+            client.post("/swarm/update", _spec(swarm["Spec"], given), version=swarm["Version"]["Index"])
+
+        again(change)
         if not detach:
             _watch(client, quiet=quiet)
 

@@ -8,7 +8,8 @@ import click
 
 from swarm.api.client import JsonValue
 from swarm.base.errors import SwarmError
-from swarm.cli.options import Parsed, connect
+from swarm.cli.again import again
+from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.values import parse_duration, parse_integer
 
 ALLOW_LABEL = "swarm.allow"
@@ -102,17 +103,26 @@ def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None
         click.echo(ctx.get_help())
         return
     with connect(ctx) as client:
-        swarm = client.get("/swarm")
-        spec = swarm["Spec"]
-        was_locked = spec["EncryptionConfig"]["AutoLockManagers"]
-        for name, value in given.items():
-            section, key = _SETTINGS[name]
-            spec[section][key] = value
-        if allow is not None:
-            others = {key: value for key, value in (spec.get("Labels") or {}).items() if key != ALLOW_LABEL}
-            spec["Labels"] = others | ({ALLOW_LABEL: allow} if allow else {})
-        client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+
+        def change() -> bool:
+            swarm = client.get("/swarm")
+            was_locked = bool(swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"])
+            spec = _changed_spec(swarm["Spec"], given, allow)
+            client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+            return was_locked
+
+        was_locked = again(change)
         click.echo("Swarm updated.")
         if given.get("autolock") and not was_locked:
             click.echo()
             print_unlock_key(client.get("/swarm/unlockkey")["UnlockKey"])
+
+
+def _changed_spec(spec: Json, given: Json, allow: str | None) -> Json:
+    for name, value in given.items():
+        section, key = _SETTINGS[name]
+        spec[section][key] = value
+    if allow is not None:
+        others = {key: value for key, value in (spec.get("Labels") or {}).items() if key != ALLOW_LABEL}
+        spec["Labels"] = others | ({ALLOW_LABEL: allow} if allow else {})
+    return spec

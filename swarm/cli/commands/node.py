@@ -7,6 +7,7 @@ import click
 from swarm.api.client import Client, JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
+from swarm.cli.again import again
 from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
 from swarm.cli.render import is_table, render
 from swarm.cli.resolve import node_name
@@ -126,9 +127,14 @@ def update(ctx: click.Context, /, name: str, wait: bool, timeout: int | None, **
     if timeout is not None and not wait:
         raise InvalidArgument("--timeout goes with --wait")
     with connect(ctx) as client:
-        found = client.get(f"/nodes/{name}")
-        spec = _changed_spec(found["Spec"], changes)
-        client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+
+        def change() -> Json:
+            found: Json = client.get(f"/nodes/{name}")
+            spec = _changed_spec(found["Spec"], changes)
+            client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+            return found
+
+        found = again(change)
         if wait:
             from swarm.cli.drain import wait_until_empty
 
@@ -182,4 +188,4 @@ def _change_role(ctx: click.Context, names: tuple[str, ...], role: str, same: st
             client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
             click.echo(done.format(name))
 
-        for_each(ctx, names, change)
+        for_each(ctx, names, lambda name: again(lambda: change(name)))

@@ -6,6 +6,7 @@ import click
 
 from swarm.api.client import ApiError, Client
 from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.cli.again import again
 from swarm.cli.commands.service_update import find_service
 from swarm.cli.options import connect, for_each, missing
 from swarm.cli.service_edit import edit_replicas
@@ -24,7 +25,7 @@ def scale(ctx: click.Context, /, pairs: tuple[str, ...], detach: bool) -> None:
 
         def change(pair: str) -> None:
             name, replicas = _parse_target(pair)
-            scaled.append(_scale_one(client, name, replicas))
+            scaled.append(again(lambda: _scale_one(client, name, replicas)))
             click.echo(f"{name} scaled to {replicas}")
 
         failed = False

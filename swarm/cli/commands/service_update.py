@@ -8,6 +8,7 @@ import click
 
 from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.errors import InvalidArgument
+from swarm.cli.again import again
 from swarm.cli.options import connect, missing
 from swarm.cli.payloads import resolve_references
 from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, given_flags
@@ -32,13 +33,12 @@ def update(ctx: click.Context, /, name: str, **flags: JsonValue) -> None:
         if given.get(alone) and given.keys() - _HOW_TO_WAIT - {alone}:
             raise InvalidArgument(f"other flags may not be combined with --{alone}")
     with connect(ctx) as client:
-        service = find_service(client, name)
         if given.get("rollback") or given.get("resume"):
+            service = find_service(client, name)
             query = {"rollback": "previous"} if given.get("rollback") else {"resume": True}
             _post(client, service, {}, **query)
         else:
-            headers = _edit(client, service["Spec"], given)
-            _post(client, service, headers)
+            service = again(lambda: _change(client, name, given))
         _finish(client, service["ID"], name, given)
 
 
@@ -62,6 +62,13 @@ def find_service(client: Client, name: str) -> Json:
         raise missing("service", error, name) from None
     assert isinstance(found, dict)
     return found
+
+
+def _change(client: Client, name: str, given: Json) -> Json:
+    service = find_service(client, name)
+    headers = _edit(client, service["Spec"], given)
+    _post(client, service, headers)
+    return service
 
 
 def _edit(client: Client, spec: Json, given: Json) -> dict[str, str]:

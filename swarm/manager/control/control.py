@@ -152,8 +152,7 @@ class Control:
 
     async def remove_service(self, reference: str) -> None:
         """Delete the service; the orchestrator then takes its tasks down."""
-        service = find(self.view, Service, reference)
-        await self._store.commit([Delete(object=service)])
+        await self._commit_anew(lambda: [Delete(object=find(self.view, Service, reference))])
 
     async def create_network(self, spec: NetworkSpec) -> Network:
         """Store a new network; the leader gives it what the spec leaves open.
@@ -169,12 +168,7 @@ class Control:
 
         Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
         """
-        for _ in range(ATTEMPTS):
-            with suppress(OutOfSequence):  # the leader has just allocated it
-                await self._store.commit([Update(object=removed_network(self.view, reference))])
-                return
-            await self._store.sync()
-        raise OutOfSequence
+        await self._commit_anew(lambda: [Update(object=removed_network(self.view, reference))])
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
         """Change availability, labels and role; the node then moves into the store, or out of it.
@@ -204,7 +198,7 @@ class Control:
             raise FailedPrecondition(f"node {node.id} is not down and can't be removed")
         while orphans := self._orphan_ops(node.id):
             await self._store.apply(orphans)  # what lost a race is found again
-        await self._store.commit([Delete(object=find(self.view, Node, node.id))])
+        await self._commit_anew(lambda: [Delete(object=find(self.view, Node, node.id))])
 
     async def update_cluster(self, version: int, spec: ClusterSpec, rotate: Rotate = NOTHING) -> None:
         """Change the cluster's settings, and replace what `rotate` names.
@@ -237,6 +231,15 @@ class Control:
         if not found:
             raise Unavailable("the swarm's state is being loaded: try again in a moment")
         return found[0]
+
+    async def _commit_anew(self, decide: Callable[[], Sequence[Op]]) -> None:
+        """Write what is decided of the present state; anew when the leader, say, has written in between."""
+        for _ in range(ATTEMPTS):
+            with suppress(OutOfSequence):
+                await self._store.commit(decide())
+                return
+            await self._store.sync()
+        raise OutOfSequence
 
     def _at_version(self, kind: type[Versioned], reference: str, version: int) -> Versioned:
         found = find(self.view, kind, reference)

@@ -327,6 +327,19 @@ async def test_a_dead_worker_is_removed_and_a_manager_never(control: Control, st
         await control.remove_node("h1", force=True)
 
 
+async def test_what_is_removed_goes_though_the_leader_writes_it_meanwhile(
+    control: Control, store: FakeStore
+) -> None:
+    web = await control.create_service(SPEC)
+    store.meanwhile = [replace(web, update_status=UpdateStatus(state=UpdateState.COMPLETED))]
+    await control.remove_service("web")
+    assert not control.view.named(Service, "web")
+    (node,) = control.view.named(Node, "h3")
+    store.meanwhile = [replace(node, status=replace(node.status, message="it is back"))]
+    await control.remove_node("h3", force=True)
+    assert not control.view.named(Node, "h3")
+
+
 async def test_two_nodes_of_one_name_are_ambiguous(control: Control, store: FakeStore) -> None:
     other = a_node(9)
     store.put(replace(other, description=replace(other.description, hostname="h2")))
