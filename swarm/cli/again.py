@@ -1,7 +1,7 @@
 """Changes that read an object, say what is to differ, and write it back.
 
 In: such a change. Out: what it returns. Invariant: it is made of what is there when it is written: if the
-leader, say, has written the object in between, the change is made anew of that, where Docker's client gives up.
+leader, say, has written the object in between, the change is made anew of that, where Docker gives up.
 Not for a change whose meaning depends on what was there, such as a rollback.
 """
 
