@@ -90,6 +90,10 @@ class StoreKeeper:
         self._health = STARTING
         self._defragmenting = asyncio.Lock()
         self._pressed_at = float("-inf")
+        self._compacted = 0
+        """The revision up to which history was given up last."""
+        self._distrusted: tuple[int, float] = (-1, float("-inf"))
+        """For which compaction, and when, members that said that they were full were not believed."""
         self._check = StoreCheck(clock.monotonic())
 
     @property
@@ -231,19 +235,30 @@ class StoreKeeper:
         uses = await self._uses(members)
         pressed = is_pressed(uses, alarms)
         pause_s = ALARMED_EVERY_S if alarms else PRESSED_EVERY_S
-        if pressed and self._clock.monotonic() - self._pressed_at >= pause_s:
-            self._pressed_at = self._clock.monotonic()
-            revision = await own.compactor.revision()
-            log.warning("store.compacts", revision=revision, alarms=len(alarms))
-            await _compact(own.compactor, revision)
-            uses = await self._uses(members)
+        now = self._clock.monotonic()
+        if pressed and now - self._pressed_at >= pause_s:
+            self._pressed_at = now
+            self._compacted = await own.compactor.revision()
+            log.warning("store.compacts", revision=self._compacted, alarms=len(alarms))
+            await _compact(own.compactor, self._compacted)
+            return  # the other members delete behind our back: the next look sees what came of it
         has_learner = any(m.is_learner for m in members)
-        turns = plan_turns(uses, has_learner=has_learner, pressed=pressed)
-        for use in turns:
+        distrust = any(a.kind == "NOSPACE" for a in alarms) and self._may_distrust(now)
+        for use in plan_turns(uses, has_learner=has_learner, pressed=pressed, distrust=distrust):
             log.warning("store.defragments", node_id=use.node_id, size=use.size_bytes, used=use.used_bytes)
-            await self._ask(use.node_id, _defragment)
+            if use.node_id == self._me:
+                await self.defragment()
+            else:
+                await self._ask(use.node_id, _defragment)
+        if distrust:
+            self._distrusted = (self._compacted, now)
         if alarms:
             await self._disarm(own, alarms, members)
+
+    def _may_distrust(self, now: float) -> bool:
+        """Once for each compaction, and then seldom: a store that is really full gains nothing by it."""
+        revision, at = self._distrusted
+        return revision != self._compacted or now - at >= PRESSED_EVERY_S
 
     async def _disarm(self, own: OwnMember, alarms: tuple[Alarm, ...], members: tuple[Member, ...]) -> None:
         for alarm in plan_disarm(alarms, await self._uses(members), [m.id for m in members]):

@@ -307,14 +307,14 @@ def log_records() -> list[bytes]:
 
 def secrets(now: datetime) -> list[Json]:
     return [
-        meta(letter * 25, 7, stamp(now)) | {"Spec": {"Name": name, "Labels": labels}}
+        meta(letter * 25, 7, stamp(now - timedelta(hours=3))) | {"Spec": {"Name": name, "Labels": labels}}
         for letter, name, labels in (("s", "db_pass", {"app": "db", "x": ""}), ("t", "api_key", {}))
     ]
 
 
 def configs(now: datetime) -> list[Json]:
     spec = {"Name": "nginx.conf", "Labels": {"app": "web"}, "Data": "bGlzdGVuIDgwOwo="}
-    return [meta("c" * 25, 7, stamp(now)) | {"Spec": spec}]
+    return [meta("c" * 25, 7, stamp(now - timedelta(hours=3))) | {"Spec": spec}]
 
 
 def _is_named(item: Json, request: Request) -> bool:
