@@ -376,8 +376,8 @@ async def test_a_power_cut_is_told_from_a_lost_supervisor(host, layer):
 @pytest.mark.parametrize(("elsewhere", "survives"), [(("unshare", "--pid", "--fork"), True), ((), False)])
 async def test_only_supervisors_of_this_daemon_are_strays(host, elsewhere, survives):
     """A lab's hosts have daemons with directories of the same names, in PID namespaces of their own."""
-    command = "import time; print(1, flush=True); time.sleep(60)"
-    run = f"import os, sys; os.execv(sys.executable, ['conmon', '-c', {command!r}, {str(host.directory / 'run' / 'exits')!r}])"
+    waits, exits = "import time; print(1, flush=True); time.sleep(60)", host.directory / "run" / "exits"
+    run = f"import os, sys; os.execv(sys.executable, ['conmon', '-c', {waits!r}, {str(exits)!r}])"
     process = await asyncio.create_subprocess_exec(
         *elsewhere, sys.executable, "-c", run, stdout=subprocess.PIPE, start_new_session=True
     )
