@@ -10,7 +10,7 @@ Source: SwarmKit manager/role_manager.go; k3s pkg/etcd for the limit on stalled 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from swarm.base.log import get_logger
 from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
 from swarm.manager.ca.rotation import issuing, trusted_pem
+from swarm.manager.dead_members import LET_GO_S
 from swarm.manager.execs import ExecBroker
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
@@ -213,11 +214,19 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 class RoleManager:
     """The leader's part: takes out of the store who is to leave it, and learners that have stalled."""
 
-    def __init__(self, store: Store, clock: Clock, members: Members | None, me: NodeID) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        members: Members | None,
+        me: NodeID,
+        is_reachable: Callable[[NodeID], bool],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._members = members
         self._me = me
+        self._is_reachable = is_reachable
         self._learners: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -237,6 +246,8 @@ class RoleManager:
         for node in self._store.view.list(Node):
             demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
             if demoted and node.id != self._me:
+                if not self._is_reachable(node.id):
+                    await asyncio.sleep(LET_GO_S)
                 await remove_manager(self._store, self._members, node)
         if self._members is not None:
             await self._remove_stalled(await self._members.list())
