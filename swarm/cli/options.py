@@ -20,6 +20,7 @@ Json = dict[str, Any]
 RAFT = "is of Docker's own store: etcd, which is the store here, sees to its snapshots itself"
 NO_EXTERNAL_CA = "is not supported: the managers issue certificates; swarm ca --rotate takes a root of yours"
 FORMAT_HELP = "'table', 'table TEMPLATE', 'json', or a Go template"
+OBJECT_FORMAT_HELP = "'json', or a Go template"
 
 
 class Parsed(click.ParamType[JsonValue]):

@@ -107,7 +107,9 @@ class Deployment:
             name = service.body["TaskTemplate"]["ContainerSpec"]["Image"]
             if name not in answers:
                 headers = self._headers(name)
-                answers[name] = ask_registry(self._client, name, headers, otherwise="--resolve-image never")
+                answers[name] = ask_registry(
+                    self._client, name, headers, otherwise="--resolve-image never", tell=_warn
+                )
             answer = answers[name]
             reference, platforms = answer if answer is not None else (name, [])
             found[service.name] = Image(reference=reference, platforms=tuple(platforms))
@@ -239,6 +241,10 @@ class Deployment:
         if not self._options.quiet:
             click.echo(f"Rolling back {step.kind} {step.name}")
         Seen.of(path, found).update(self._client, {}, rollback="previous")
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def listed(items: Sequence[str]) -> str:

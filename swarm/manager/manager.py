@@ -22,6 +22,7 @@ from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
 from swarm.manager.control.payloads import users_of
 from swarm.manager.data_key import DataKeyRotation, Held
+from swarm.manager.dead_members import DeadMembers
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.events.feed import EventFeed
 from swarm.manager.execs import ExecBroker
@@ -50,6 +51,7 @@ from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
 from swarm.store.members import Members
+from swarm.store.peer_connections import end_connections
 from swarm.store.store import Store
 
 STOP_GRACE_S = 0.5
@@ -153,6 +155,8 @@ class Manager:
             group.create_task(self.keeper.run())
             group.create_task(self.data_key.run())
             group.create_task(self._hand_raft_on())
+            if self._parts.member is not None:
+                group.create_task(DeadMembers(self._store, self.is_reachable, end_connections).run())
             group.create_task(dispatcher.run())
             joins = JoinSite(self._store, self._clock, self._identity, self.keeper.refuse_damaged)
             group.create_task(joins.run(self._listen.address, self._listen.join_port))
@@ -168,7 +172,10 @@ class Manager:
             group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
             group.create_task(Fencing(self._store, self._clock, epoch).run())
             group.create_task(self.data_key.lead(epoch))
-            group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
+            group.create_task(self._role_manager().run())
+
+    def _role_manager(self) -> RoleManager:
+        return RoleManager(self._store, self._clock, self._parts.members, self._me, self.is_reachable)
 
     def _may_lead(self) -> bool:
         node = self._store.view.get(Node, self._me)

@@ -10,7 +10,7 @@ Source: SwarmKit manager/role_manager.go; k3s pkg/etcd for the limit on stalled 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.ca.certificates import is_manager, issue
 from swarm.manager.ca.etcd_ca import EtcdCA
+from swarm.manager.dead_members import LET_GO_S
 from swarm.manager.execs import ExecBroker
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
@@ -212,11 +213,19 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 class RoleManager:
     """The leader's part: takes out of the store who is to leave it, and learners that have stalled."""
 
-    def __init__(self, store: Store, clock: Clock, members: Members | None, me: NodeID) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        members: Members | None,
+        me: NodeID,
+        is_reachable: Callable[[NodeID], bool],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._members = members
         self._me = me
+        self._is_reachable = is_reachable
         self._learners: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -236,6 +245,8 @@ class RoleManager:
         for node in self._store.view.list(Node):
             demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
             if demoted and node.id != self._me:
+                if not self._is_reachable(node.id):
+                    await asyncio.sleep(LET_GO_S)
                 await remove_manager(self._store, self._members, node)
         if self._members is not None:
             await self._remove_stalled(await self._members.list())

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import asynccontextmanager
+import sys
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -370,6 +371,28 @@ async def test_a_power_cut_is_told_from_a_lost_supervisor(host, layer):
     host.restart()
     (found,) = await host.containers.adopt((container_id,))
     assert found.exit_status.error == "the host restarted while the container ran"
+
+
+@here
+@pytest.mark.parametrize(("elsewhere", "survives"), [(("unshare", "--pid", "--fork"), True), ((), False)])
+async def test_only_supervisors_of_this_daemon_are_strays(host, elsewhere, survives):
+    """A lab's hosts have daemons with directories of the same names, in PID namespaces of their own."""
+    waits, exits = "import time; print(1, flush=True); time.sleep(60)", host.directory / "run" / "exits"
+    run = f"import os, sys; os.execv(sys.executable, ['conmon', '-c', {waits!r}, {str(exits)!r}])"
+    process = await asyncio.create_subprocess_exec(
+        *elsewhere, sys.executable, "-c", run, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(10):
+            await process.stdout.readline()
+        await host.containers.adopt(())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 0.5 if survives else 10)
+        assert (process.returncode is None) is survives
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @here

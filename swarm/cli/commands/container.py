@@ -6,7 +6,7 @@ import click
 
 from swarm.base.clock import SystemClock
 from swarm.cli.go_switches import GoGroup
-from swarm.cli.options import FORMAT_HELP, connect, filters_of, inspect_each, listing
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect, filters_of, inspect_each, listing
 from swarm.cli.render import render
 from swarm.cli.rows import CONTAINERS, container_rows
 
@@ -30,7 +30,7 @@ def ls(ctx: click.Context, /, filters: tuple[tuple[str, str], ...], template: st
 
 @container.command()
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str) -> None:
     """Show containers in detail."""

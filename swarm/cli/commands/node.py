@@ -8,7 +8,16 @@ from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument, SwarmError
 from swarm.cli.go_switches import GoGroup
-from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
+from swarm.cli.options import (
+    OBJECT_FORMAT_HELP,
+    Json,
+    Parsed,
+    connect,
+    filters_of,
+    for_each,
+    inspect_each,
+    listing,
+)
 from swarm.cli.render import is_table, render
 from swarm.cli.resolve import node_name
 from swarm.cli.rows import NODES, TASKS, node_rows, task_rows
@@ -43,7 +52,7 @@ def _resolve_self(client: Client, name: str) -> str:
 
 @node.command()
 @click.argument("names", metavar="self|NODE...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.option("--pretty", is_flag=True, help="Print in a form for people")
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:

@@ -11,7 +11,16 @@ from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
 from swarm.cli.commands.payload_versions import add_versions
 from swarm.cli.go_switches import GoGroup
-from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
+from swarm.cli.options import (
+    OBJECT_FORMAT_HELP,
+    Json,
+    Parsed,
+    connect,
+    filters_of,
+    for_each,
+    inspect_each,
+    listing,
+)
 from swarm.cli.payloads import TABLES, payload_rows, pretty_payload, read_data
 from swarm.cli.render import render
 from swarm.cli.service_values import parse_label
@@ -86,7 +95,7 @@ def _add_rest(group: click.Group, kind: str) -> None:
 
     @group.command(help=f"Show {word}s in detail.")
     @click.argument("names", metavar=f"{kind.upper()}...", nargs=-1, required=True)
-    @click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+    @click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
     @click.option("--pretty", is_flag=True, help="Print in a form for people")
     @click.pass_context
     def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:

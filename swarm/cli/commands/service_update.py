@@ -87,7 +87,8 @@ def _edit(client: Client, spec: Json, given: Json) -> dict[str, str]:
     if "image" in given and not given.get("no-resolve-image"):
         from swarm.cli.registry import pin_image
 
-        pin_image(client, spec, headers)
+        for text in pin_image(client, spec, headers):
+            click.echo(text, err=True)
     return headers
 
 

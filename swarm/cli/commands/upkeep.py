@@ -7,14 +7,14 @@ import time
 
 import click
 
-from swarm.cli.options import FORMAT_HELP, connect
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect
 
 _REPAIR_S = 120.0
 _POLL_S = 0.2
 
 
 @click.command()
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def info(ctx: click.Context, /, template: str) -> None:
     """Show how this node's store, runtime, kernel and certificate are."""

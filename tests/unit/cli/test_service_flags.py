@@ -227,6 +227,13 @@ def test_an_image_that_nobody_has_is_refused_before_anything_is_created(run: Run
     assert run("service", "create", "-d", "--no-resolve-image", "nope").status == 0
 
 
+def test_a_refusal_comes_alone(run: Run, api: FakeApi) -> None:
+    api.put("GET /distribution/.+/json", (500, {"message": "no such host"}))
+    api.put("POST /services/create", (503, {"message": "This node is not a swarm manager."}))
+    outcome = run("service", "create", "-d", "other:1")
+    assert outcome.err == "Error response from daemon: This node is not a swarm manager.\n"
+
+
 def test_a_registry_that_cannot_be_asked_is_no_reason_to_refuse(run: Run, api: FakeApi) -> None:
     api.put("GET /distribution/.*/json", (503, {"message": "no route to host"}))
     outcome = run("service", "create", "-d", "nope")
