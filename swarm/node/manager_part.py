@@ -210,6 +210,7 @@ class ManagerPart:
                 role=NodeRole.MANAGER,
                 initial_cluster=answer.initial_cluster,
                 member_id=f"{answer.member_id:x}",
+                generation=answer.generation,
                 is_voter=False,
             )
         )
@@ -342,6 +343,7 @@ class ManagerPart:
             await self._recover(store, own.members)
         if self._seed is not None:
             await self._sow(store, self._seed, await own.members.status() if own else None)
+        self._note_generation(store)
         await self._ensure_certificate()
         group.create_task(self._follow_lock(store))
         listen = Listen(
@@ -364,6 +366,13 @@ class ManagerPart:
         failpoint("manager.serving")
         self._manager = manager
         self._served.set()
+
+    def _note_generation(self, store: Store) -> None:
+        """It changes by a recovery or a restore only, after which this part starts anew."""
+        membership = self._needs.membership()
+        for cluster in store.view.list(Cluster):
+            if cluster.generation != membership.generation:
+                self._needs.save(replace(membership, generation=cluster.generation))
 
     async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""

@@ -206,22 +206,26 @@ class Member:
                 continue
             node = self._node
             try:
-                must_enter = serving is None or self._manager_part.has_lost_place
+                must_enter = serving is None or self._manager_part.has_lost_place or self._is_left_behind()
                 if node.spec.role is NodeRole.MANAGER and must_enter:
+                    await _end(serving)
                     if self._around.identity().subject.role is not NodeRole.MANAGER:
                         await self._renew()
                     await self._manager_part.enter_store()
                     serving = self._begin_serving(group)
                     log.info("role.manager")
                 elif serving is not None and not is_manager(node):
-                    serving.cancel()
-                    await asyncio.wait({serving})
+                    await _end(serving)
                     serving = None
                     await self._become_worker()
             except SwarmError as error:
                 log.warning("role.unchanged", wanted=node.spec.role, reason=str(error))
                 self._node_changed.set()
                 await asyncio.sleep(RETRY_ROLE_S)
+
+    def _is_left_behind(self) -> bool:
+        """The cluster was recovered without this manager, whose store waits for a quorum of the past."""
+        return 0 <= self._membership.generation < self.agent.generation
 
     def _begin_serving(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
         self._manager_part.has_lost_place = False
@@ -290,3 +294,9 @@ class Member:
     def _save(self, membership: Membership) -> None:
         self._membership = membership
         save_membership(self._around.paths, membership)
+
+
+async def _end(serving: asyncio.Task[None] | None) -> None:
+    if serving is not None:
+        serving.cancel()
+        await asyncio.wait({serving})

@@ -153,6 +153,11 @@ class Agent:
         return tuple(self._managers)
 
     @property
+    def generation(self) -> int:
+        """Of the cluster, as managers have told it last."""
+        return self._generation
+
+    @property
     def problem(self) -> str:
         """Why there is no session; empty while there is one."""
         return self._problem
