@@ -76,13 +76,13 @@ class Diagnosis:
             found += [UNREAD_KEY for cluster in member.manager.view.list(Cluster) if cluster.next_unlock_key]
         return tuple(found)
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         member = self._member()
         if member is None or member.membership.role is not NodeRole.MANAGER:
             raise NotManager(in_cluster=member is not None)
         try:
             async with asyncio.timeout(REPAIR_TIMEOUT_S):
-                await member.repair()
+                await member.repair(tell)
         except TimeoutError:
             raise Unavailable(REPAIRING) from None
 

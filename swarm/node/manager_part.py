@@ -55,8 +55,14 @@ LEAVE_PATIENCE_S = 8.0
 """etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
 member that goes without may take the quorum with it."""
 LEAVE_RETRY_S = 0.5
+REPAIR_PATIENCE_S = 30.0
+"""Two changes, each of which may wait for the same five seconds, and for a leader of raft in between."""
 TOO_NEW = "unhealthy cluster"
 """etcd's words for a member that has not been there for long enough."""
+
+ASKING = "asking the other managers for a new place in the store"
+WAITING = "the store lets its members change when those that are up have been so for five seconds"
+FILLING = "the other managers fill this one's part of the store"
 
 T = TypeVar("T")
 
@@ -87,6 +93,16 @@ class Seed:
     ops: tuple[Op, ...]
     after_revision: int = 0
     """Up to where the revisions of the cluster's former store went, if this one is restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """With a change that the store's other members do not let happen yet."""
+
+    seconds: float
+    may_pass: Callable[[SwarmError], bool]
+    on_wait: Callable[[SwarmError], None] = lambda _: None
+    """Told when it waits, and when it is for another reason than before."""
 
 
 class _Rebuild(Exception):
@@ -138,10 +154,11 @@ class ManagerPart:
         """
         self._take_place(await self._ask_for_place(replace_member=False))
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         """Have this manager's member of the store replaced by an empty one, which the others fill.
 
-        Returns when the manager serves again. Its files are wiped only after another manager gave a place.
+        Returns when the manager serves again; `tell` hears of each step. Its files are wiped only after
+        another manager gave a place.
         Raises: FailedPrecondition when nothing is wrong; Unavailable when no other manager can help.
         """
         if self.health.serves:
@@ -153,9 +170,16 @@ class ManagerPart:
                 "no other manager has the state to repair this one from; its files are left as they are: "
                 "restore them from a backup"
             )
+        tell(ASKING)
         self._place = await self._patiently(
-            lambda: self._ask_for_place(replace_member=True), lambda error: TOO_NEW in str(error)
+            lambda: self._ask_for_place(replace_member=True),
+            Patience(
+                REPAIR_PATIENCE_S,
+                lambda error: isinstance(error, Unavailable),
+                lambda error: tell(f"waiting: {WAITING if TOO_NEW in str(error) else error}"),
+            ),
         )
+        tell(FILLING)
         self._served.clear()
         self._replaced.set()
         await self.serving()
@@ -311,23 +335,25 @@ class ManagerPart:
 
         try:
             await self._patiently(
-                lambda: self._ask(leave), lambda error: not isinstance(error, PermissionDenied)
+                lambda: self._ask(leave),
+                Patience(LEAVE_PATIENCE_S, lambda error: not isinstance(error, PermissionDenied)),
             )
         except SwarmError as error:
             log.info("store.not.left", reason=str(error))
 
-    async def _patiently(
-        self, change: Callable[[], Awaitable[T]], may_pass: Callable[[SwarmError], bool]
-    ) -> T | None:
+    async def _patiently(self, change: Callable[[], Awaitable[T]], patience: Patience) -> T | None:
         """A change of the store's members, again while what keeps it may pass; None with nobody to ask."""
         clock = self._needs.clock
-        patient_until = clock.monotonic() + LEAVE_PATIENCE_S
+        began, told = clock.monotonic(), ""
         while self._needs.others():
             try:
                 return await change()
             except SwarmError as error:
-                if not may_pass(error) or clock.monotonic() >= patient_until:
+                if not patience.may_pass(error) or clock.monotonic() - began >= patience.seconds:
                     raise
+                if str(error) != told:
+                    told = str(error)
+                    patience.on_wait(error)
             await asyncio.sleep(LEAVE_RETRY_S)
         return None
 

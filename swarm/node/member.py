@@ -148,9 +148,9 @@ class Member:
     def etcd_quota_bytes(self) -> int:
         return self._around.etcd_quota_bytes
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         """`ManagerPart.repair`."""
-        await self._manager_part.repair()
+        await self._manager_part.repair(tell)
 
     async def connected(self) -> None:
         """Wait until the node has a session, and serves as a manager if it is to."""
