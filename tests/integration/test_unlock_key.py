@@ -6,6 +6,7 @@ the command printed, with the key of before, or without any.
 
 from __future__ import annotations
 
+import os
 import re
 
 import pytest
@@ -25,8 +26,8 @@ ROTATED = (*ON, "lock.change.before:2")
 
 
 @pytest.fixture(scope="module")
-def one(request):
-    with chaos_lab.chaos_lab("tunlock", hosts=1) as lab:
+def one():
+    with chaos_lab.chaos_lab(f"u{os.getpid()}", hosts=1) as lab:
         cluster = Cluster(lab)
         cluster.swarm(HOST, "init", "--advertise-addr", lab.address(HOST))
         yield cluster
