@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 from swarm.api.diagnosis import Capability, KeyRotation, RuntimeReport, StoreMember, StoreReport, SystemReport
+from swarm.base.clock import Clock
 from swarm.base.errors import NotManager, SwarmError, Unavailable
-from swarm.manager.ca.rotation import list_blocking
+from swarm.manager.ca.rotation import ends_soon, list_blocking
 from swarm.manager.manager import Manager
 from swarm.manager.upkeep import MemberReport
 from swarm.model.objects import Cluster, Node
@@ -42,7 +44,9 @@ class Diagnosis:
         choice: RuntimeChoice,
         member: Callable[[], Member | None],
         identity: Callable[[], Identity | None],
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._choice = choice
         self._member = member
         self._identity = identity
@@ -73,6 +77,8 @@ class Diagnosis:
             found.append(f"WARNING: the swarm's store is {health.state}: {health.message}")
         if member is not None and member.manager is not None:
             found += [_blocks_rotation(node) for node in list_blocking(member.manager.view)]
+            if (end := ends_soon(member.manager.view, self._clock.now())) is not None:
+                found.append(_ends(end))
             found += [UNREAD_KEY for cluster in member.manager.view.list(Cluster) if cluster.next_unlock_key]
         return tuple(found)
 
@@ -109,6 +115,13 @@ class Diagnosis:
         if member.manager is None:
             raise Unavailable("this manager does not serve yet; try again")
         return member.manager
+
+
+def _ends(end: datetime) -> str:
+    return (
+        f"WARNING: the swarm's root certificate ends at {end:%Y-%m-%d %H:%M:%S} UTC, and the swarm with it: "
+        "replace it with: swarm ca --rotate"
+    )
 
 
 def _blocks_rotation(node: Node) -> str:
