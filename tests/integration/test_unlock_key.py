@@ -20,7 +20,7 @@ HOST = "h1"
 KEY = re.compile(r"SWMKEY-1-\S+")
 LOCK = "/var/lib/swarm/node/lock"
 ONE_KEY_BYTES = 113
-ON = ("cluster.change.after:1", "lock.key.sent:1", "lock.key.confirmed:1", "lock.change.after:1")
+ON = ("cluster.change.after:1", "lock.key.sent:1", "lock.change.after:1")
 ROTATED = (*ON, "lock.change.before:2")
 """The first change of the lock adds the new key, the second drops the old one."""
 
