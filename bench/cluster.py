@@ -60,6 +60,10 @@ class Cluster:
         """The first task of a service, as the API shows it."""
         return self.tasks(name)[0]
 
+    def service(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self._api.get(f"/services/{name}")
+        return found
+
     def tasks(self, name: str) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._api.get("/tasks", filters=f'{{"service":["{name}"]}}')
         return found

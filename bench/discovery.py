@@ -25,18 +25,21 @@ _CLOSE = ("-H", "Connection: close")
 
 def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
     rounds = 1 if quick else 8
-    cluster.run("h1", "swarm", "network", "create", "-d", "overlay", NETWORK)
+    cluster.run("h1", "swarm", "network", "create", "-d", "overlay", "--ipv6", NETWORK)
     cluster.create("shop", "--network", NETWORK, "--constraint", "node.hostname==h1", "nginx")
     pair = ("--replicas", "2", "--constraint", "node.hostname==h2")
     cluster.create("ask", "--network", NETWORK, *pair, "busybox", "sleep", "9999")
     cluster.wait_running("shop", 1)
     cluster.wait_running("ask", 2)
     inside, other = (("nsenter", f"--net=/run/swarm/netns/{task['ID']}") for task in cluster.tasks("ask"))
-    straight = str(cluster.task("shop")["NetworksAttachments"][0]["Addresses"][0]).partition("/")[0]
-    virtual = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
-    for name, more, at_least in (
-        ("requests through a virtual address, to another host", (), REQUESTS_AT_LEAST),
-        ("new connections through a virtual address", _CLOSE, CONNECTIONS_AT_LEAST),
+    ipv4, ipv6 = map(_host_of, cluster.task("shop")["NetworksAttachments"][0]["Addresses"])
+    virtual_ipv4 = cluster.run("h2", *inside, sys.executable, "-c", _RESOLVE, "shop")
+    virtual_ipv6 = _host_of(cluster.service("shop")["Endpoint"]["VirtualIPs"][1]["Addr"])
+    for name, more, straight, virtual, at_least in (
+        ("requests through a virtual address, to another host", (), ipv4, virtual_ipv4, REQUESTS_AT_LEAST),
+        ("requests through a virtual address of IPv6", (), ipv6, virtual_ipv6, REQUESTS_AT_LEAST),
+        ("new connections through a virtual address", _CLOSE, ipv4, virtual_ipv4, CONNECTIONS_AT_LEAST),
+        ("new connections through one of IPv6", _CLOSE, ipv6, virtual_ipv6, CONNECTIONS_AT_LEAST),
     ):
         direct: list[float] = []
         through: list[float] = []
@@ -62,6 +65,12 @@ def measure(cluster: Cluster, *, quick: bool) -> Iterator[Figure]:
         unit="ms",
         at_most=CHANGE_AT_MOST_MS,
     )
+
+
+def _host_of(address: str) -> str:
+    """As URLs have it, of an address with its prefix."""
+    bare = address.partition("/")[0]
+    return f"[{bare}]" if ":" in bare else bare
 
 
 # As a program in the task's network would: by the resolver's address, without the container's files.

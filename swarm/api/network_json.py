@@ -65,8 +65,6 @@ def read_network(value: object) -> NetworkSpec:
         )
     if posted.scope not in ("", "local" if posted.config_only else "swarm"):
         raise InvalidArgument(f"invalid scope {posted.scope}: only config-only networks are one node's")
-    if posted.enable_ipv6:
-        raise Unsupported("IPv6 is not supported on networks by this version: leave out --ipv6")
     if not posted.enable_ipv4:
         raise InvalidArgument("a network needs IPv4: leave out --ipv4=false")
     if posted.ipam.driver not in ("", DEFAULT_IPAM):
@@ -84,6 +82,7 @@ def read_network(value: object) -> NetworkSpec:
         ingress=posted.ingress,
         config_only=posted.config_only,
         config_from=posted.config_from.network,
+        enable_ipv6=posted.enable_ipv6,
     )
 
 
@@ -96,7 +95,7 @@ def network_json(network: Network, scope: str = "") -> Json:
         "Scope": scope or scope_of(network),
         "Driver": spec.driver,
         "EnableIPv4": True,
-        "EnableIPv6": False,
+        "EnableIPv6": spec.enable_ipv6,
         "IPAM": {"Driver": DEFAULT_IPAM, "Options": None, "Config": ipam_configs(network)},
         "Internal": spec.internal,
         "Attachable": spec.attachable,
@@ -157,9 +156,14 @@ def _addresses(task: Task, network_id: str) -> tuple[str, ...]:
 
 
 def _container(task: Task, network_id: str) -> Json:
-    address = next(iter(_addresses(task, network_id)), "")
-    mac = mac_of(address.partition("/")[0]) if address else ""
-    return {"Name": task.name, "EndpointID": "", "MacAddress": mac, "IPv4Address": address, "IPv6Address": ""}
+    address, ipv6_address, *_ = (*_addresses(task, network_id), "", "")
+    return {
+        "Name": task.name,
+        "EndpointID": "",
+        "MacAddress": mac_of(address.partition("/")[0]) if address else "",
+        "IPv4Address": address,
+        "IPv6Address": ipv6_address,
+    }
 
 
 def _peers(view: ClusterView, tasks: Iterable[Task]) -> list[Json]:

@@ -32,7 +32,9 @@ class OverlayNetwork:
     name: str = ""
     vni: int = 0
     subnets: tuple[str, ...] = ()
-    """CIDR."""
+    """CIDR, of IPv4."""
+    ipv6_subnet: str = ""
+    """CIDR; empty where the network has IPv4 only. See `swarm.model.embedded`."""
     data_path_port: int = 4789
     mtu: int = 0
     """Of its links; 0 takes what the hosts' network leaves."""

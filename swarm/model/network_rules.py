@@ -8,10 +8,10 @@ Source: SwarmKit controlapi/network.go.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.embedded import SMALLEST_MTU
+from swarm.model.ipam_rules import check_ipam
 from swarm.model.networks import (
     ENCRYPTED_OPTION,
     HOST,
@@ -29,16 +29,13 @@ from swarm.model.networks import (
     vni_of,
 )
 from swarm.model.specs import NetworkSpec, ServiceSpec
-from swarm.model.types import IPAMConfig, NetworkAttachmentConfig
+from swarm.model.types import NetworkAttachmentConfig
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?")
 _ALIAS = re.compile(r"[a-zA-Z0-9_](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9_])?")
 _OPTIONS = {OVERLAY: frozenset({MTU_OPTION, VNI_OPTION, ENCRYPTED_OPTION}), MACVLAN: frozenset[str]()}
 _LINK = re.compile(r"[^\s/:]{1,15}")
 """What the kernel takes as a link's name."""
-SMALLEST_PREFIX = 29
-"""A /29 has six addresses; a network below it could hold next to nothing."""
-LARGEST_PREFIX = 8
 
 
 def validate_network_spec(spec: NetworkSpec) -> None:
@@ -55,7 +52,8 @@ def validate_network_spec(spec: NetworkSpec) -> None:
     mtu_of(spec)
     vni_of(spec)
     _check_ingress(spec)
-    _check_ipam(spec.ipam)
+    _check_ipv6(spec)
+    check_ipam(spec.ipam, with_ipv6=spec.enable_ipv6)
 
 
 def validate_node_settings(spec: NetworkSpec) -> None:
@@ -80,7 +78,9 @@ def validate_node_settings(spec: NetworkSpec) -> None:
     if mode is not None and mode not in MACVLAN_MODES:
         words = ", ".join(sorted(MACVLAN_MODES))
         raise InvalidArgument(f"invalid option {MODE_OPTION}={mode}: expected one of {words}")
-    _check_ipam(spec.ipam)
+    if spec.enable_ipv6:
+        raise InvalidArgument("macvlan networks have IPv4 only: leave out --ipv6")
+    check_ipam(spec.ipam, with_ipv6=False)
     if [bool(config.subnet) for config in spec.ipam] != [True]:
         raise InvalidArgument("a config-only network needs one --subnet")
 
@@ -120,60 +120,19 @@ def _check_ingress(spec: NetworkSpec) -> None:
         raise InvalidArgument("ingress network cannot be internal")
 
 
-def _check_ipam(configs: Collection[IPAMConfig]) -> None:
-    subnets: list[IPv4Network] = []
-    for config in configs:
-        if not config.subnet:
-            if config != IPAMConfig() or len(configs) > 1:
-                raise InvalidArgument("ipam configuration: a gateway, range or aux address needs its subnet")
-            continue
-        subnet = _subnet(config.subnet)
-        if any(subnet.overlaps(other) for other in subnets):
-            raise InvalidArgument(f"ipam configuration: subnet {subnet} overlaps another one of the network")
-        subnets.append(subnet)
-        _check_inside(config, subnet)
-
-
-def _subnet(text: str) -> IPv4Network:
-    if ":" in text:
-        raise InvalidArgument(f"IPv6 is not supported on networks by this version: leave out subnet {text}")
-    try:
-        subnet = IPv4Network(text)
-    except (AddressValueError, NetmaskValueError, ValueError):
-        raise InvalidArgument(f"ipam configuration: invalid subnet {text}") from None
-    if not LARGEST_PREFIX <= subnet.prefixlen <= SMALLEST_PREFIX:
+def _check_ipv6(spec: NetworkSpec) -> None:
+    if not spec.enable_ipv6:
+        return
+    if spec.driver == MACVLAN:
+        raise InvalidArgument("macvlan networks have IPv4 only: leave out --ipv6")
+    if spec.ingress:
         raise InvalidArgument(
-            f"ipam configuration: invalid subnet {text}: its mask must be from /{LARGEST_PREFIX} to "
-            f"/{SMALLEST_PREFIX}"
+            "the ingress network has IPv4 only: leave out --ipv6; published ports answer on IPv6 all the same"
         )
-    if subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified:
-        raise InvalidArgument(f"ipam configuration: invalid subnet {text}: not an address range for hosts")
-    return subnet
-
-
-def _check_inside(config: IPAMConfig, subnet: IPv4Network) -> None:
-    if config.ip_range:
-        try:
-            part = IPv4Network(config.ip_range)
-        except (AddressValueError, NetmaskValueError, ValueError):
-            raise InvalidArgument(f"ipam configuration: invalid range {config.ip_range}") from None
-        if not part.subnet_of(subnet):
-            raise InvalidArgument(
-                f"ipam configuration: subnet {config.subnet} does not contain range {config.ip_range}"
-            )
-    if config.gateway:
-        _check_address("gateway", config.gateway, subnet)
-    for name, address in config.auxiliary_addresses.items():
-        _check_address(f"auxiliary address {name}", address, subnet)
-
-
-def _check_address(what: str, text: str, subnet: IPv4Network) -> None:
-    try:
-        address = IPv4Address(text)
-    except ValueError:
-        raise InvalidArgument(f"ipam configuration: invalid {what} {text}") from None
-    if address not in subnet or address in (subnet.network_address, subnet.broadcast_address):
-        raise InvalidArgument(f"ipam configuration: subnet {subnet} does not contain {what} {text}")
+    if 0 < mtu_of(spec) < SMALLEST_MTU:
+        raise InvalidArgument(
+            f"invalid option {MTU_OPTION}={mtu_of(spec)}: IPv6 needs at least {SMALLEST_MTU}"
+        )
 
 
 def validate_attachments(spec: ServiceSpec) -> None:

@@ -173,7 +173,13 @@ class Network:
 
     @property
     def subnets(self) -> tuple[str, ...]:
-        return tuple(config.subnet for config in self.ipam)
+        """Of IPv4."""
+        return tuple(config.subnet for config in self.ipam if not config.is_ipv6)
+
+    @property
+    def ipv6_subnet(self) -> str:
+        """Empty where it has none."""
+        return next((config.subnet for config in self.ipam if config.is_ipv6), "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

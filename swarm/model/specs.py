@@ -180,6 +180,8 @@ class NetworkSpec:
     """No network but settings that others refer to by `config_from`."""
     config_from: str = ""
     """Name of the config-only network of each node that holds this one's settings there."""
+    enable_ipv6: bool = False
+    """Every IPv4 address on it has an IPv6 address beside it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

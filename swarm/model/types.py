@@ -253,6 +253,10 @@ class VirtualIP:
     addr: str = ""
     """CIDR, as clients parse it strictly."""
 
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.addr
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
@@ -276,6 +280,10 @@ class IPAMConfig:
     auxiliary_addresses: Mapping[str, str] = field(default_factory=dict)
     """Name to address: never given to a task."""
 
+    @property
+    def is_ipv6(self) -> bool:
+        return ":" in self.subnet
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkAttachmentConfig:
@@ -292,7 +300,7 @@ class NetworkAttachmentConfig:
 class NetworkAttachment:
     network_id: str = ""
     addresses: tuple[str, ...] = ()
-    """CIDR, the prefix being the network's."""
+    """CIDR, the prefix being the network's: one of IPv4, then that of IPv6 if the network has any."""
     subnets: tuple[str, ...] = ()
     """All of the network's when it has several: a task reaches each directly, as its own."""
     internal: bool = False

@@ -10,9 +10,10 @@ Source: linux/netfilter/nfnetlink_conntrack.h. Blocking.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import socket
 import struct
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 
 from swarm.model.types import Protocol
@@ -26,13 +27,14 @@ _ORIGINAL, _REPLY, _STATUS, _FILTER = 1, 2, 3, 25
 _SEEN_REPLY, _DST_NAT = 0x2, 0x20
 _NUMBERS = {Protocol.TCP: 6, Protocol.UDP: 17, Protocol.SCTP: 132}
 _FLAGS_REPLY, _REPLY_SOURCE = 2, 0x1
-_HEADER = struct.pack("=BBH", socket.AF_INET, 0, 0)
+_IPV4_SOURCE, _IPV4_TARGET, _IPV6_SOURCE, _IPV6_TARGET = 1, 2, 3, 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Flow:
     original: bytes
     """The tuple as the kernel gave it: what a deletion must quote."""
+    family: int
     protocol: int
     port: int
     """Where the client sent it."""
@@ -82,7 +84,7 @@ def _forget(protocol: Protocol | None, is_stale: Callable[[_Flow], bool], kernel
         numbers = [_NUMBERS[protocol]] if protocol else list(_NUMBERS.values())
         stale = [f for f in _list_flows(channel, kernel_filter) if f.protocol in numbers and is_stale(f)]
         for sequence, flow in enumerate(stale, start=10):
-            body = _HEADER + pack_attribute(_ORIGINAL | _NESTED, flow.original)
+            body = _header(flow.family) + pack_attribute(_ORIGINAL | _NESTED, flow.original)
             _send(channel, _DELETE, _REQUEST | _ACK, body, sequence)
             with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
                 list(receive(channel, sequence))
@@ -92,12 +94,12 @@ def _forget(protocol: Protocol | None, is_stale: Callable[[_Flow], bool], kernel
 def _list_flows(channel: socket.socket, kernel_filter: bytes) -> list[_Flow]:
     """The flows that pass the kernel's filter; all of them where the kernel (before 5.8) cannot filter."""
     try:
-        _send(channel, _GET, _REQUEST | _DUMP, _HEADER + kernel_filter, 1)
+        _send(channel, _GET, _REQUEST | _DUMP, kernel_filter or _header(socket.AF_UNSPEC), 1)
         return [_decode_flow(payload) for payload in receive(channel, 1)]
     except OSError:
         if not kernel_filter:
             raise
-        _send(channel, _GET, _REQUEST | _DUMP, _HEADER, 2)
+        _send(channel, _GET, _REQUEST | _DUMP, _header(socket.AF_UNSPEC), 2)
         return [_decode_flow(payload) for payload in receive(channel, 2)]
 
 
@@ -105,11 +107,18 @@ def _send(channel: socket.socket, kind: int, flags: int, body: bytes, sequence: 
     channel.send(struct.pack("=IHHII", 16 + len(body), kind, flags, sequence, 0) + body)
 
 
+def _header(family: int) -> bytes:
+    return struct.pack("=BBH", family, 0, 0)
+
+
 def _filter_by_source(address: str) -> bytes:
-    """Only flows whose replies come from `address`."""
-    source = pack_attribute(1 | _NESTED, pack_attribute(1, socket.inet_aton(address)))
+    """A question for flows whose replies come from `address`, and for no others."""
+    own = ipaddress.ip_address(address)
+    family, kind = (socket.AF_INET, _IPV4_SOURCE) if own.version == 4 else (socket.AF_INET6, _IPV6_SOURCE)
+    source = pack_attribute(1 | _NESTED, pack_attribute(kind, own.packed))
     wanted = pack_attribute(_FLAGS_REPLY, struct.pack("=I", _REPLY_SOURCE))
-    return pack_attribute(_REPLY | _NESTED, source) + pack_attribute(_FILTER | _NESTED, wanted)
+    asked = pack_attribute(_REPLY | _NESTED, source) + pack_attribute(_FILTER | _NESTED, wanted)
+    return _header(family) + asked
 
 
 def _decode_flow(payload: bytes) -> _Flow:
@@ -122,7 +131,12 @@ def _decode_flow(payload: bytes) -> _Flow:
         original=parts[_ORIGINAL],
         protocol=transport[1][0],
         port=int.from_bytes(transport.get(3, b""), "big"),
-        sent_to=socket.inet_ntoa(addresses[2]) if 2 in addresses else "",
-        answers_from=socket.inet_ntoa(reply[1]) if 1 in reply else "",
+        family=payload[0],
+        sent_to=_address(addresses, _IPV4_TARGET, _IPV6_TARGET),
+        answers_from=_address(reply, _IPV4_SOURCE, _IPV6_SOURCE),
         status=int.from_bytes(parts.get(_STATUS, b""), "big"),
     )
+
+
+def _address(found: Mapping[int, bytes], *kinds: int) -> str:
+    return next((str(ipaddress.ip_address(found[kind])) for kind in kinds if kind in found), "")

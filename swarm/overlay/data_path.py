@@ -32,11 +32,13 @@ from swarm.overlay.balance import (
     render_table,
     shape_of,
 )
+from swarm.overlay.carried import HostAbilities, refused_networks
 from swarm.overlay.guard_tables import GuardTables
 from swarm.overlay.kernel import Kernel
 from swarm.overlay.macvlan_plan import Settings
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
+from swarm.overlay.netns import has_ipv6
 from swarm.overlay.plan import planned_part
 from swarm.overlay.proxy import Proxy
 from swarm.overlay.proxy_config import render_proxy
@@ -91,6 +93,7 @@ class DataPath:
         self._lock = asyncio.Lock()
         self._desired: DataPlane | None = None
         self._refused: dict[str, str] = {}
+        """Networks that this host cannot carry, and why."""
         self._planned: object = None
         self._applied: Rules | None = None
         self._generation = -1
@@ -122,7 +125,7 @@ class DataPath:
     async def apply(self, desired: DataPlane) -> None:
         """Make networks and published ports as desired, by the difference only."""
         async with self._lock:
-            self._desired = desired = self._services.possible(self._carried(desired))
+            self._desired = desired = self._services.possible(await self._carried(desired))
             await self._encrypt(desired)
             await self._apply_networks(desired)
             await self._serve_proxied(desired)
@@ -143,14 +146,12 @@ class DataPath:
         """Make the task's network namespace and its links; again gives the same.
 
         Raises: Temporary while a network is not on this host yet, or a host port is another task's; Fatal for
-        an encrypted network on a host that cannot encrypt, or a macvlan network that it has no link for.
+        a network that this host cannot carry, for lack of encryption, of IPv6 or of a macvlan's link.
         """
         async with self._lock:
             for attachment in task.attachments:
-                if attachment.network_id in self._refused:
-                    name = self._refused[attachment.network_id]
-                    why = self.encryption_problem
-                    raise Fatal(f"network {name} is encrypted, and this host cannot encrypt: {why}")
+                if why := self._refused.get(attachment.network_id):
+                    raise Fatal(why)
             record = await self._call(lambda: self._kernel.attach(task))
             await self._guards.admit(self._kernel.records.values())
             # Rules of a former process stand until it is known which ports are published.
@@ -213,12 +214,15 @@ class DataPath:
             self._thread.shutdown(wait=True)
             self._thread = None
 
-    def _carried(self, desired: DataPlane) -> DataPlane:
-        """Without the encrypted networks, if this host cannot encrypt: nothing of theirs is made here."""
-        if not self.encryption_problem:
-            return desired
-        self._refused = {network.id: network.name for network in desired.networks if network.encrypted}
-        return replace(desired, networks=tuple(n for n in desired.networks if not n.encrypted))
+    async def _carried(self, desired: DataPlane) -> DataPlane:
+        """Without what this host cannot carry: nothing of those networks is made here."""
+        host = HostAbilities(
+            encryption_problem=self.encryption_problem,
+            has_ipv6=has_ipv6(),
+            wire_mtu=await self._call(lambda: self._kernel.wire_mtu),
+        )
+        self._refused = refused_networks(desired.networks, host)
+        return replace(desired, networks=tuple(n for n in desired.networks if n.id not in self._refused))
 
     async def _encrypt(self, desired: DataPlane) -> int:
         """Keys for as long as any network of the cluster is encrypted, devices while one is on this host."""

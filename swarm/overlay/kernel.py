@@ -17,7 +17,7 @@ from swarm.overlay.gateway import TASK_LINK, Gateway
 from swarm.overlay.macvlan import Macvlans, macvlan_names
 from swarm.overlay.macvlan_plan import Settings, plan_macvlans
 from swarm.overlay.netlink import LINK_GROUP, Netlink
-from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
+from swarm.overlay.netns import Namespaces, disable_ipv6, enable_ipv6, write_sysctl
 from swarm.overlay.networks import PREFIX, Networks
 from swarm.overlay.plan import CreateSandbox, Op, Underlay, plan_networks
 from swarm.overlay.record_files import RecordFiles
@@ -146,7 +146,7 @@ class Kernel:
                     continue
                 self._networks.connect(
                     attachment.network_id,
-                    attachment.addresses[0],
+                    attachment.addresses,
                     task=record.task_id,
                     link=link,
                     is_new=link not in existing,
@@ -157,6 +157,8 @@ class Kernel:
                 if is_mending and not self._macvlans.has_parent(wanted):
                     continue
                 self._macvlans.connect(wanted, channel, task=record.task_id, name=link)
+            if links := _links_with_ipv6(record):
+                self.namespaces.run(record.task_id, lambda: _enable_ipv6(links))
             _configure_task(channel, record, self._gateway)
         finally:
             channel.close()
@@ -220,12 +222,25 @@ class Kernel:
 
 
 def _prepare_task_namespace() -> Netlink:
-    """What a container expects: no IPv6, ports below 1024 and ping for any user of it."""
+    """What a container expects: no IPv6 unasked for, ports below 1024 and ping for any user of it."""
     for link in ("all", "default"):
         disable_ipv6(link)
     write_sysctl("ipv4/ip_unprivileged_port_start", "0")
     write_sysctl("ipv4/ping_group_range", "0 2147483647")
     return Netlink()
+
+
+def _links_with_ipv6(record: TaskRecord) -> list[str]:
+    return [
+        f"eth{number}"
+        for number, attachment in enumerate(record.attachments)
+        if any(":" in address for address in attachment.addresses)
+    ]
+
+
+def _enable_ipv6(links: list[str]) -> None:
+    for link in ("lo", *links):
+        enable_ipv6(link)
 
 
 def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> None:
@@ -236,7 +251,7 @@ def _configure_task(channel: Netlink, record: TaskRecord, gateway: Gateway) -> N
         if f"eth{number}" not in links:
             continue  # its parent is gone
         index = links[f"eth{number}"].index
-        own = [ipaddress.IPv4Interface(address) for address in attachment.addresses]
+        own = [ipaddress.ip_interface(address) for address in attachment.addresses]
         for address in own:
             channel.add_address(index, address)
         channel.set_up(index)

@@ -34,6 +34,7 @@ def plan_names(
         f"network/{network_id}": {
             "name": networks[network_id].name,
             "subnets": list(networks[network_id].subnets),
+            "ipv6_subnet": networks[network_id].ipv6_subnet,
         }
         for network_id in sorted(near)
     }

@@ -19,6 +19,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from swarm.base.errors import Temporary
 from swarm.overlay.plan import Tunnel
@@ -35,6 +36,7 @@ _IFF_UP = 1
 _NTF_SELF, _NTF_MASTER = 0x02, 0x04
 _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _NESTED = 0x8000
+_IFA_F_NODAD = 0x02
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
@@ -42,6 +44,13 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VXLAN_ID, _VXLAN_LOCAL, _VXLAN_LEARNING, _VXLAN_PROXY, _VXLAN_PORT = 1, 4, 7, 11, 15
 _IFLA_LINK, _MACVLAN_MODE = 5, 1
 _BRPORT_HAIRPIN, _BRPORT_LEARNING, _BRPORT_UNICAST_FLOOD, _BRPORT_ISOLATED = 4, 8, 9, 33
+
+
+class _Versioned(Protocol):
+    """An address, interface or network of `ipaddress`."""
+
+    @property
+    def version(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,45 +198,61 @@ class Netlink:
 
     def list_addresses(self) -> list[tuple[int, ipaddress.IPv4Interface]]:
         """(interface index, address with prefix) of every IPv4 address."""
-        found = []
-        for payload in self._dump(_GETADDR, struct.pack("=BBBBi", socket.AF_INET, 0, 0, 0, 0)):
-            prefix, index = struct.unpack_from("=xBxxi", payload)
+        found = self._list_addresses(socket.AF_INET)
+        return [(index, ipaddress.IPv4Interface((raw, prefix))) for index, raw, prefix in found]
+
+    def list_ipv6_addresses(self) -> list[tuple[int, ipaddress.IPv6Interface]]:
+        """As above; none where the kernel has no IPv6."""
+        found = self._list_addresses(socket.AF_INET6)
+        return [(index, ipaddress.IPv6Interface((raw, prefix))) for index, raw, prefix in found]
+
+    def _list_addresses(self, family: int) -> Iterator[tuple[int, bytes, int]]:
+        for payload in self._dump(_GETADDR, struct.pack("=BBBBi", family, 0, 0, 0, 0)):
+            found, prefix, index = struct.unpack_from("=BBxxi", payload)
             attributes = dict(decode_attributes(payload[8:]))
             raw = attributes.get(2) or attributes.get(1)
-            if raw:
-                found.append((index, ipaddress.IPv4Interface((raw, prefix))))
-        return found
+            if raw and found == family:
+                yield index, raw, prefix
 
-    def add_address(self, index: int, address: ipaddress.IPv4Interface) -> None:
+    def add_address(self, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+        """One of IPv6 is used at once: nobody else can have it."""
         network = address.network
-        body = struct.pack("=BBBBi", socket.AF_INET, network.prefixlen, 0, 0, index)
+        flags = 0 if address.version == 4 else _IFA_F_NODAD
+        body = struct.pack("=BBBBi", _family(address), network.prefixlen, flags, 0, index)
         body += pack_attribute(2, address.ip.packed) + pack_attribute(1, address.ip.packed)
-        if network.prefixlen < 31:
+        if address.version == 4 and network.prefixlen < 31:
             body += pack_attribute(4, network.broadcast_address.packed)
         self._change(_NEWADDR, body, _CREATE | _EXCL, fine=(errno.EEXIST,))
 
-    def delete_address(self, index: int, address: ipaddress.IPv4Interface) -> None:
-        body = struct.pack("=BBBBi", socket.AF_INET, address.network.prefixlen, 0, 0, index)
+    def delete_address(self, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+        body = struct.pack("=BBBBi", _family(address), address.network.prefixlen, 0, 0, index)
         body += pack_attribute(2, address.ip.packed)
         self._change(_DELADDR, body, fine=(errno.EADDRNOTAVAIL,))
 
     def list_routes(self) -> list[ipaddress.IPv4Network]:
         """Destinations of every IPv4 route but the default one."""
-        found = []
-        for payload in self._dump(_GETROUTE, struct.pack("=B11x", socket.AF_INET)):
+        found = self._list_routes(socket.AF_INET)
+        return [ipaddress.IPv4Network((raw, prefix), strict=False) for raw, prefix in found]
+
+    def list_ipv6_routes(self) -> list[ipaddress.IPv6Network]:
+        """As above; none where the kernel has no IPv6."""
+        found = self._list_routes(socket.AF_INET6)
+        return [ipaddress.IPv6Network((raw, prefix), strict=False) for raw, prefix in found]
+
+    def _list_routes(self, family: int) -> Iterator[tuple[bytes, int]]:
+        for payload in self._dump(_GETROUTE, struct.pack("=B11x", family)):
             destination = dict(decode_attributes(payload[12:])).get(1)
-            if destination:
-                found.append(ipaddress.IPv4Network((destination, payload[1]), strict=False))
-        return found
+            if destination and payload[0] == family:
+                yield destination, payload[1]
 
     def set_default_route(self, index: int, gateway: str) -> None:
         # main table, protocol static, universe scope, unicast
         body = struct.pack("=BBBBBBBBI", socket.AF_INET, 0, 0, 0, 254, 4, 0, 1, 0)
         self._change(_NEWROUTE, body + pack_attribute(5, _ip(gateway)) + _u32(4, index), _CREATE | _REPLACE)
 
-    def add_route(self, index: int, destination: ipaddress.IPv4Network) -> None:
+    def add_route(self, index: int, destination: ipaddress.IPv4Network | ipaddress.IPv6Network) -> None:
         """`destination` is straight behind the link: main table, protocol static, link scope, unicast."""
-        body = struct.pack("=BBBBBBBBI", socket.AF_INET, destination.prefixlen, 0, 0, 254, 4, 253, 1, 0)
+        body = struct.pack("=BBBBBBBBI", _family(destination), destination.prefixlen, 0, 0, 254, 4, 253, 1, 0)
         body += pack_attribute(1, destination.network_address.packed) + _u32(4, index)
         self._change(_NEWROUTE, body, _CREATE | _REPLACE)
 
@@ -248,24 +273,26 @@ class Netlink:
     # Neighbours and forwarding entries
 
     def list_neighbours(self) -> dict[int, dict[str, str]]:
-        """Permanent IPv4 neighbours of each link, by its index: address to MAC."""
+        """Permanent neighbours of each link, of both families, by its index: address to MAC."""
         found: dict[int, dict[str, str]] = {}
-        for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_INET, 0, 0, 0, 0)):
+        for payload in self._dump(_GETNEIGH, struct.pack("=BxxxiHBB", socket.AF_UNSPEC, 0, 0, 0, 0)):
             of, state = struct.unpack_from("=4xiH", payload)
             if not state & _NUD_PERMANENT:
                 continue
             attributes = dict(decode_attributes(payload[12:]))
-            if 1 in attributes and 2 in attributes:
-                found.setdefault(of, {})[socket.inet_ntoa(attributes[1])] = attributes[2].hex(":")
+            if len(attributes.get(1, b"")) in (4, 16) and 2 in attributes:
+                found.setdefault(of, {})[str(ipaddress.ip_address(attributes[1]))] = attributes[2].hex(":")
         return found
 
     def set_neighbour(self, index: int, address: str, mac: str) -> None:
-        body = struct.pack("=BxxxiHBB", socket.AF_INET, index, _NUD_PERMANENT, 0, 0)
-        body += pack_attribute(1, _ip(address)) + pack_attribute(2, pack_mac(mac))
+        own = ipaddress.ip_address(address)
+        body = struct.pack("=BxxxiHBB", _family(own), index, _NUD_PERMANENT, 0, 0)
+        body += pack_attribute(1, own.packed) + pack_attribute(2, pack_mac(mac))
         self._change(_NEWNEIGH, body, _CREATE | _REPLACE)
 
     def delete_neighbour(self, index: int, address: str) -> None:
-        body = struct.pack("=BxxxiHBB", socket.AF_INET, index, 0, 0, 0) + pack_attribute(1, _ip(address))
+        own = ipaddress.ip_address(address)
+        body = struct.pack("=BxxxiHBB", _family(own), index, 0, 0, 0) + pack_attribute(1, own.packed)
         self._change(_DELNEIGH, body, fine=(errno.ENOENT,))
 
     def list_forwarding(self, index: int) -> Forwarding:
@@ -355,6 +382,10 @@ def _ip(address: str) -> bytes:
 
 def pack_attribute(kind: int, value: bytes) -> bytes:
     return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _family(of: _Versioned) -> int:
+    return socket.AF_INET if of.version == 4 else socket.AF_INET6
 
 
 def _nested(kind: int, value: bytes) -> bytes:

@@ -86,10 +86,26 @@ def write_sysctl(name: str, value: str) -> None:
         path.write_text(value)
 
 
+def has_ipv6() -> bool:
+    """Whether this host's kernel speaks IPv6."""
+    return Path("/proc/sys/net/ipv6").exists()
+
+
 def disable_ipv6(link: str) -> None:
     """No IPv6 on `link` ("all", "default" or a name); nothing to do where the kernel has none."""
     with contextlib.suppress(FileNotFoundError):
         write_sysctl(f"ipv6/conf/{link}/disable_ipv6", "1")
+
+
+def enable_ipv6(link: str) -> None:
+    """IPv6 on `link`, with no address but those it is given: none of its own making, none by a router's word.
+
+    `default` is for links that are yet to come.
+    """
+    for name in ("accept_ra", "autoconf", "accept_redirects", "dad_transmits"):
+        write_sysctl(f"ipv6/conf/{link}/{name}", "0")
+    write_sysctl(f"ipv6/conf/{link}/addr_gen_mode", "1")
+    write_sysctl(f"ipv6/conf/{link}/disable_ipv6", "0")
 
 
 def _unshare_and_bind(path: Path) -> None:

@@ -12,13 +12,13 @@ Invariant: every call may be repeated after a crash at any step. Blocking: calle
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import assert_never
 
 from swarm.base.errors import Temporary
 from swarm.overlay.netlink import LINK_GROUP, Netlink, PortFlags, VethEnd
-from swarm.overlay.netns import Namespaces, disable_ipv6, write_sysctl
+from swarm.overlay.netns import Namespaces, disable_ipv6, enable_ipv6, write_sysctl
 from swarm.overlay.plan import (
     CreateSandbox,
     DeleteEndpoint,
@@ -40,6 +40,7 @@ from swarm.overlay.plan import (
 PREFIX = "ov-"
 _BRIDGE, _VXLAN, _LEG_PORT, _TASK_PORT = "br0", "vxlan0", "host0", "p"
 _BRIDGED_RULES = "bridge/bridge-nf-call-iptables"
+_BRIDGED_IPV6_RULES = "bridge/bridge-nf-call-ip6tables"
 _PASSING = "swx"
 """A VXLAN link's name for the moment that it spends in the host's namespace."""
 
@@ -83,12 +84,14 @@ class Networks:
             case _:
                 assert_never(op)
 
-    def connect(self, network_id: str, address: str, *, task: str, link: str, is_new: bool) -> None:
-        """A port for the task at `address` (CIDR), made with the other end `link` if `is_new`."""
+    def connect(
+        self, network_id: str, addresses: Sequence[str], *, task: str, link: str, is_new: bool
+    ) -> None:
+        """A port for the task at `addresses` (CIDR), made with the other end `link` if `is_new`."""
         if not self._namespaces.exists(PREFIX + network_id):
             raise Temporary(f"network {network_id} is not on this host yet")
         channel = self._channel(network_id)
-        own = str(ipaddress.IPv4Interface(address).ip)
+        own = _bare(addresses[0])
         port, mac = port_name(_TASK_PORT, own), mac_of(own)
         bridge = channel.list_links()[_BRIDGE]
         if is_new:
@@ -101,17 +104,18 @@ class Networks:
             channel.set_up(index, master=bridge.index)
         channel.set_port(index, PortFlags(hairpin=True))
         channel.set_forwarding(index, mac)
-        channel.set_neighbour(bridge.index, own, mac)
+        for each in addresses:
+            channel.set_neighbour(bridge.index, _bare(each), mac)
 
     def has_port(self, network_id: str, address: str) -> bool:
-        port = port_name(_TASK_PORT, str(ipaddress.IPv4Interface(address).ip))
+        port = port_name(_TASK_PORT, _bare(address))
         return self._namespaces.exists(PREFIX + network_id) and bool(
             self._channel(network_id).get_index(port)
         )
 
     def sweep(self, network_id: str, *, keep: frozenset[str]) -> int:
         """Delete the ports of tasks that are no more; `keep` holds the addresses in use, in CIDR."""
-        ports = {port_name(_TASK_PORT, str(ipaddress.IPv4Interface(address).ip)) for address in keep}
+        ports = {port_name(_TASK_PORT, _bare(address)) for address in keep}
         channel = self._channel(network_id)
         stray = [name for name in channel.list_links() if name.startswith(_TASK_PORT) and name not in ports]
         for name in stray:
@@ -149,15 +153,15 @@ class Networks:
         if bridge and vxlan and vxlan.master == bridge.index and vxlan.is_up:
             tunnel = vxlan.tunnel
             endpoints = _observe_endpoints(channel, vxlan.index, bridge.index)
-        addresses = channel.list_addresses() if bridge else []
+        own = [*channel.list_addresses(), *channel.list_ipv6_addresses()] if bridge else []
         return ObservedNetwork(
             network_id=network_id,
             has_bridge=bridge is not None and bridge.is_up,
             tunnel=tunnel,
             leg=self._observe_leg(tunnel) if _LEG_PORT in links and tunnel else "",
             endpoints=endpoints,
-            virtual=frozenset(str(a.ip) for of, a in addresses if bridge and of == bridge.index),
-            routes=frozenset(str(route) for route in channel.list_routes()),
+            virtual=frozenset(_bare(str(a)) for of, a in own if bridge and of == bridge.index),
+            routes=frozenset(map(str, [*channel.list_routes(), *channel.list_ipv6_routes()])),
             task_ports=frozenset(name for name in links if name.startswith(_TASK_PORT)),
         )
 
@@ -169,7 +173,7 @@ class Networks:
     def _create_sandbox(self, op: CreateSandbox) -> None:
         name = PREFIX + op.network_id
         if self._namespaces.ensure(name):
-            self._namespaces.run(name, _prepare_namespace)
+            self._namespaces.run(name, _prepare_ipv6 if op.with_ipv6 else _prepare_namespace)
         channel = self._channel(op.network_id)
         # Any fixed address will do; a bridge without one takes and changes it as ports come and go.
         channel.add_bridge(_BRIDGE, mac="02:42:00:00:00:01", mtu=op.mtu)
@@ -212,7 +216,7 @@ class Networks:
     def _set_endpoint(self, op: SetEndpoint) -> None:
         channel = self._channel(op.network_id)
         vxlan = channel.get_index(_VXLAN)
-        mac = mac_of(op.address)
+        mac = mac_of(op.address)  # one for both families
         channel.set_forwarding(vxlan, mac, op.host)
         channel.set_neighbour(vxlan, op.address, mac)
         channel.set_neighbour(channel.get_index(_BRIDGE), op.address, mac)
@@ -221,7 +225,8 @@ class Networks:
         channel = self._channel(op.network_id)
         vxlan = channel.get_index(_VXLAN)
         channel.delete_neighbour(vxlan, op.address)
-        channel.delete_forwarding(vxlan, mac_of(op.address))
+        if ":" not in op.address:  # the entry of IPv4 goes, too, or is to stay
+            channel.delete_forwarding(vxlan, mac_of(op.address))
         if not channel.get_index(port_name(_TASK_PORT, op.address)):
             channel.delete_neighbour(channel.get_index(_BRIDGE), op.address)
 
@@ -229,11 +234,11 @@ class Networks:
         channel = self._channel(op.network_id)
         bridge = channel.get_index(_BRIDGE)
         for subnet in op.routes:
-            channel.add_route(bridge, ipaddress.IPv4Network(subnet))
+            channel.add_route(bridge, ipaddress.ip_network(subnet))
         for address in op.removed:
-            channel.delete_address(bridge, ipaddress.IPv4Interface(address))
+            channel.delete_address(bridge, ipaddress.ip_interface(address))
         for address in op.added:
-            channel.add_address(bridge, ipaddress.IPv4Interface(address))
+            channel.add_address(bridge, ipaddress.ip_interface(address))
 
 
 def add_veth_again(channel: Netlink, ours: VethEnd, theirs: VethEnd, *, mtu: int) -> None:
@@ -265,14 +270,26 @@ def _prepare_namespace() -> None:
         write_sysctl(_BRIDGED_RULES, "1")
 
 
+def _prepare_ipv6() -> None:
+    """As above, with IPv6 on all links that are yet to come."""
+    _prepare_namespace()
+    enable_ipv6("default")
+    write_sysctl("ipv6/conf/all/forwarding", "1")
+    if translates_bridged():
+        write_sysctl(_BRIDGED_IPV6_RULES, "1")
+
+
+def _bare(address: str) -> str:
+    return address.partition("/")[0]
+
+
 def _observe_endpoints(channel: Netlink, vxlan: int, bridge: int) -> dict[str, str]:
     """Address to host; the host is empty where one of the four entries is missing or wrong."""
     listed = channel.list_neighbours()
     neighbours, near = listed.get(vxlan, {}), listed.get(bridge, {})
     forwarding = channel.list_forwarding(vxlan)
-    endpoints: dict[str, str] = dict.fromkeys(neighbours, "")
-    for mac, host in forwarding.hosts.items():
-        address = address_of(mac)
-        is_whole = neighbours.get(address) == near.get(address) == mac and mac in forwarding.bridged
-        endpoints[address] = host if is_whole else ""
+    endpoints = dict.fromkeys(map(address_of, forwarding.hosts), "")
+    for address, mac in neighbours.items():
+        is_whole = near.get(address) == mac == mac_of(address) and mac in forwarding.bridged
+        endpoints[address] = forwarding.hosts.get(mac, "") if is_whole else ""
     return endpoints

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from swarm.base.errors import FailedPrecondition
 from swarm.model.dataplane import DataPlane, OverlayNetwork
+from swarm.model.embedded import embed
 
 LEG_PREFIX = "swl"
 """How the names of the host's own links into overlays begin."""
@@ -65,6 +66,7 @@ class ObservedNetwork:
 class CreateSandbox:
     network_id: str
     mtu: int
+    with_ipv6: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,11 +167,16 @@ def plan_networks(
     return tuple(ops)
 
 
+def link_mtu(network: OverlayNetwork, underlay_mtu: int) -> int:
+    """Of the network's links: what is asked for, as far as the hosts' network has room for it."""
+    room = underlay_mtu - VXLAN_OVERHEAD - (WIREGUARD_OVERHEAD if network.encrypted else 0)
+    return min(network.mtu or room, room)
+
+
 def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Underlay) -> Iterator[Op]:
-    room = underlay.mtu - VXLAN_OVERHEAD - (WIREGUARD_OVERHEAD if network.encrypted else 0)
-    mtu = min(network.mtu or room, room)
+    mtu = link_mtu(network, underlay.mtu)
     if not found.has_bridge:
-        yield CreateSandbox(network_id=network.id, mtu=mtu)
+        yield CreateSandbox(network_id=network.id, mtu=mtu, with_ipv6=bool(network.ipv6_subnet))
         found = ObservedNetwork(network_id=network.id)
     port = network.data_path_port + network.encrypted
     tunnel = Tunnel(vni=network.vni, local=underlay.address, port=port, mtu=mtu)
@@ -181,7 +188,12 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
         yield SetLeg(network_id=network.id, name=leg_name(network.vni), address=leg, mtu=mtu)
     elif found.leg and not leg:
         yield DeleteLeg(network_id=network.id, name=leg_name(network.vni))
-    remote = {e.address: e.host for e in network.endpoints if e.host != underlay.address}
+    remote = {
+        address: e.host
+        for e in network.endpoints
+        if e.host != underlay.address
+        for address in addresses_of(e.address, network)
+    }
     known = {} if is_new_tunnel else found.endpoints
     for address in known:
         if address not in remote:
@@ -192,17 +204,24 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
 
 
 def _plan_virtual(network: OverlayNetwork, found: ObservedNetwork, virtual: Set[str]) -> Iterator[Op]:
-    added, removed = virtual - found.virtual, found.virtual - virtual
-    routes = tuple(subnet for subnet in network.subnets if virtual and subnet not in found.routes)
+    wanted = {address for each in virtual for address in addresses_of(each, network)}
+    added, removed = wanted - found.virtual, found.virtual - wanted
+    subnets = (*network.subnets, network.ipv6_subnet) if network.ipv6_subnet else network.subnets
+    routes = tuple(subnet for subnet in subnets if virtual and subnet not in found.routes)
     if added or removed or routes:
         yield SetVirtual(
             network_id=network.id, routes=routes, added=tuple(sorted(added)), removed=tuple(sorted(removed))
         )
 
 
+def addresses_of(address: str, network: OverlayNetwork) -> tuple[str, ...]:
+    """An IPv4 address on the network, and the IPv6 address beside it."""
+    return (address, embed(address, network.ipv6_subnet)) if network.ipv6_subnet else (address,)
+
+
 def mac_of(address: str) -> str:
-    """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and the address."""
-    return "02:42:" + ipaddress.IPv4Address(address).packed.hex(":")
+    """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and its last 32 bits."""
+    return "02:42:" + ipaddress.ip_address(address).packed[-4:].hex(":")
 
 
 def address_of(mac: str) -> str:
@@ -222,8 +241,8 @@ def leg_name(vni: int) -> str:
 
 
 def port_name(prefix: str, address: str) -> str:
-    """A task's bridge port is named by its address, so the kernel itself refuses a second user of it."""
-    return prefix + ipaddress.IPv4Address(address).packed.hex()
+    """A task's bridge port is named by its IPv4 address, so the kernel itself refuses a second user of it."""
+    return prefix + ipaddress.ip_address(address).packed[-4:].hex()
 
 
 def choose_subnet(in_use: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:

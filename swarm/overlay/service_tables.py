@@ -20,6 +20,7 @@ from swarm.overlay import conntrack, nft
 from swarm.overlay.netns import Namespaces
 from swarm.overlay.networks import PREFIX, translates_bridged
 from swarm.overlay.virtual import (
+    VIRTUAL_TABLE,
     VirtualRules,
     change_virtual,
     left_targets,
@@ -72,7 +73,8 @@ class ServiceTables:
 
     async def apply(self, desired: DataPlane) -> int:
         """Make the tables as desired. Returns how many had to be changed."""
-        services: dict[str, list[NetworkService]] = {network.id: [] for network in desired.networks}
+        subnets = {network.id: network.ipv6_subnet for network in desired.networks}
+        services: dict[str, list[NetworkService]] = {network_id: [] for network_id in subnets}
         for service in desired.services:
             services.get(service.network_id, []).append(service)
         for network_id in self._applied.keys() - services.keys():
@@ -80,7 +82,7 @@ class ServiceTables:
         changed = 0
         for network_id, found in services.items():
             if self._namespaces.exists(PREFIX + network_id):
-                changed += await self._apply_one(network_id, plan_virtual(found))
+                changed += await self._apply_one(network_id, plan_virtual(found, subnets[network_id]))
         return changed
 
     async def _apply_one(self, network_id: str, rules: VirtualRules) -> int:
@@ -108,7 +110,7 @@ class ServiceTables:
             return False
         if generation == former.generation:
             return True
-        shape = await nft.read_shape(self._namespaces.path(PREFIX + network_id))
+        shape = await nft.read_shape(self._namespaces.path(PREFIX + network_id), VIRTUAL_TABLE)
         if shape != shape_of_virtual(former.rules):
             return False
         self._applied[network_id] = _Applied(former.rules, inode, generation)

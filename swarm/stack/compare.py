@@ -71,13 +71,16 @@ def network_changes(wanted: Json, present: Json) -> tuple[str, ...]:
     for key in ("Labels", "Options"):
         mine, theirs = wanted.get(key) or {}, present.get(key) or {}
         found += [f"{key}.{name}" for name in sorted(mine) if theirs.get(name) != mine[name]]
-    if _pools(wanted) and _pools(wanted) != _pools(present):
+    families = [(_pools(wanted, mark), _pools(present, mark)) for mark in ".:"]
+    if any(mine and mine != theirs for mine, theirs in families):
         found.append("IPAM")
     return tuple(found)
 
 
-def _pools(network: Json) -> list[str]:
-    return sorted(each.get("Subnet", "") for each in (network.get("IPAM") or {}).get("Config") or ())
+def _pools(network: Json, mark: str) -> list[str]:
+    """The subnets with this mark, which tells the families apart: one that is not asked for is given."""
+    subnets = (each.get("Subnet", "") for each in (network.get("IPAM") or {}).get("Config") or ())
+    return sorted(subnet for subnet in subnets if mark in subnet)
 
 
 def content_changes(wanted: Json, spec: Json, *, is_other: bool = False) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def _network(key: str, names: Names, places: Places) -> StackObject:
         "Internal": body.get("internal", False),
         "Attachable": body.get("attachable", False),
     }
-    options = said(Options=body.get("driver_opts"))
+    options = said(EnableIPv6=body.get("enable_ipv6"), Options=body.get("driver_opts"))
     with _at(places, "networks", key):
         addresses = decode(NetworkSpec, {"IPAM": pools} if pools else {}).ipam
         validate_network_spec(replace(decode(NetworkSpec, found | options), ipam=addresses))

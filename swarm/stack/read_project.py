@@ -184,8 +184,9 @@ _NETWORK = fields(
         "internal": boolean,
         "labels": labels,
         "ipam": _IPAM,
+        "enable_ipv6": boolean,
     },
-    {"enable_ipv4": "networks have IPv4", "enable_ipv6": "networks have IPv4 only"},
+    {"enable_ipv4": "networks have IPv4"},
 )
 _VOLUME = fields(
     {"name": text, "external": _external, "driver": text, "driver_opts": labels, "labels": labels},

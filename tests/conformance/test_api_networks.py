@@ -48,6 +48,13 @@ async def test_a_network_is_shown_as_it_was_asked_for(http: Http, cluster: FakeB
     assert (await http.get("/networks/front", verbose="1"))["Services"] == {}
 
 
+async def test_a_network_with_ipv6(http: Http, cluster: FakeBackend) -> None:
+    await created(http, EnableIPv6=True, IPAM={"Config": [{"Subnet": "fd00:7::/64"}]})
+    shown = await http.get("/networks/front")
+    assert shown["EnableIPv6"] is True
+    assert shown["IPAM"]["Config"] == [{"Subnet": "fd00:7::/64"}]
+
+
 async def test_lists_are_filtered(http: Http, cluster: FakeBackend) -> None:
     await created(http)
     for filters, names in (
@@ -133,13 +140,41 @@ async def test_pruning_keeps_what_services_use(http: Http, cluster: FakeBackend)
         ({"Driver": "weave"}, 400, 'network driver "weave" is not there'),
         ({"Driver": "bridge"}, 501, "create front with --driver overlay"),
         ({"Scope": "local"}, 400, "invalid scope local"),
-        ({"EnableIPv6": True}, 501, "IPv6 is not supported on networks"),
+        ({"EnableIPv6": True, "Ingress": True, "Attachable": False}, 400, "has IPv4 only"),
+        ({"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00::/120"}]}}, 400, "from /16 to /96"),
+        ({"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "ff00::/64"}]}}, 400, "not an address range"),
+        ({"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00::1/64"}]}}, 400, "invalid subnet fd00::1"),
+        (
+            {"EnableIPv6": True, "IPAM": {"Config": [{"Subnet": "fd00::/64", "Gateway": "fd01::1"}]}},
+            400,
+            "does not contain gateway",
+        ),
+        (
+            {"EnableIPv6": True, "Options": {"com.docker.network.driver.mtu": "1200"}, "IPAM": {}},
+            400,
+            "IPv6 needs at least 1280",
+        ),
+        (
+            {
+                "EnableIPv6": True,
+                "ConfigOnly": True,
+                "Scope": "local",
+                "Attachable": False,
+                "Options": {"parent": "eth1"},
+            },
+            400,
+            "macvlan networks have IPv4 only",
+        ),
         ({"EnableIPv4": False}, 400, "a network needs IPv4"),
         ({"IPAM": {"Driver": "dhcp"}}, 501, "IPAM driver dhcp is not supported"),
         ({"IPAM": {"Options": {"a": "b"}}}, 501, "IPAM options are not supported"),
         ({"IPAM": {"Config": [{"Subnet": "nonsense"}]}}, 400, "ipam configuration: invalid subnet nonsense"),
         ({"IPAM": {"Config": [{"Subnet": "127.0.0.0/16"}]}}, 400, "not an address range for hosts"),
-        ({"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}}, 400, "IPv6 is not supported on networks"),
+        (
+            {"IPAM": {"Config": [{"Subnet": "fd00::/64"}]}},
+            400,
+            "subnet fd00::/64 is of IPv6: give --ipv6 too",
+        ),
         ({"IPAM": {"Config": [{"Gateway": "10.9.0.1"}]}}, 400, "needs its subnet"),
         ({"IPAM": {"Config": [{"Subnet": "10.0.4.0/24"}]}}, 400, "network ingress has 10.0.0.0/20"),
         ({"IPAM": {"Config": [{"Subnet": "10.9.0.0/24", "Gateway": "10.9.0.0"}]}}, 400, "contain gateway"),

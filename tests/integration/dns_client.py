@@ -43,8 +43,11 @@ def read(data: bytes) -> dict[str, object]:
         at = read_name(data, at)[1]
         kind, _, _, length = struct.unpack_from("!HHIH", data, at)
         at += 10
-        value = socket.inet_ntoa(data[at : at + 4]) if kind == 1 else read_name(data, at)[0]
-        records.append(value)
+        if kind in (TYPES["A"], TYPES["AAAA"]):
+            family = socket.AF_INET if kind == TYPES["A"] else socket.AF_INET6
+            records.append(socket.inet_ntop(family, data[at : at + length]))
+        else:
+            records.append(read_name(data, at)[0])
         at += length
     return {"code": CODES[flags & 15], "records": records, "truncated": bool(flags & 0x0200)}
 

@@ -60,7 +60,10 @@ def data_plane(given: dict) -> DataPlane:
 def task_network(given: dict) -> TaskNetwork:
     return TaskNetwork(
         task_id=given["task_id"],
-        attachments=tuple(NetworkAttachment(network_id=n, addresses=(a,)) for n, a in given["attachments"]),
+        attachments=tuple(
+            NetworkAttachment(network_id=n, addresses=tuple(addresses))
+            for n, *addresses in given["attachments"]
+        ),
         host_ports=tuple(
             PortConfig(
                 protocol=Protocol(protocol),

@@ -3,112 +3,47 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.overlay_site import ROOT, Host, Site, Task, fetch, run, serve_http
+from tests.integration.overlay_front import FRONT, IPV6_SUBNET, VIRTUAL, Front, ask, requests
+from tests.integration.overlay_site import Host, Site, run, serve_http
 
 pytestmark = [
     pytest.mark.root,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root for network namespaces"),
 ]
-FRONT = "front00000000000000000000"[:25]
-VIRTUAL = "10.0.1.200"
-SUBNET = "10.0.1.0/24"
-
-
-class Front:
-    """One overlay network on all hosts of a site, with the service `web` on it."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.tasks: list[Task] = []
-        self.internal = False
-
-    def attach(self, host: Host, number: int) -> Task:
-        task = Task(task_id=f"front{number:020d}", address=f"10.0.1.{number}", host=host)
-        link = host.ask(
-            "attach",
-            task_id=task.task_id,
-            attachments=[[FRONT, f"{task.address}/24"]],
-            names_on=[FRONT],
-            nameservers=[] if self.internal else ["10.231.77.200"],
-        )
-        task.netns, task.gateway_address = link["netns"], link["address"]
-        host.tasks.append(task)
-        self.tasks.append(task)
-        return task
-
-    def apply(self, *backends: Task, suspects: tuple[Task, ...] = (), **more: object) -> None:
-        for host in self.site.hosts:
-            host.ask(
-                "apply",
-                networks=[self.network(host)],
-                ports=[],
-                services=[self.service(*backends, suspects=suspects, **more)],
-            )
-
-    def network(self, host: Host) -> dict:
-        endpoints = [{"address": t.address, "host": t.host.address} for t in self.tasks]
-        return {
-            "id": FRONT,
-            "name": "front",
-            "vni": 4097,
-            "subnets": (SUBNET,),
-            "internal": self.internal,
-            "endpoints": endpoints,
-        }
-
-    def service(self, *backends: Task, suspects: tuple[Task, ...] = (), **more: object) -> dict:
-        named = [
-            {
-                "address": t.address,
-                "suspect": t in suspects,
-                "names": (f"web.{n}.{t.task_id}", t.task_id[:12]),
-            }
-            for n, t in enumerate((*backends, *suspects), start=1)
-        ]
-        service = {
-            "network_id": FRONT,
-            "service_id": "webservice",
-            "name": "web",
-            "virtual_ip": VIRTUAL,
-            "aliases": ("www",),
-        }
-        return service | {"backends": named} | more
 
 
 @pytest.fixture
-def front(tmp_path: Path) -> Iterator[Front]:
+def front(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Front]:
+    """With IPv6 beside IPv4 where a test asks for it."""
     site = Site(tmp_path)
     try:
         site.up()
-        made = Front(site)
+        made = Front(site, getattr(request, "param", ""))
         made.apply()
         yield made
     finally:
         site.down()
 
 
-def ask(task: Task, name: str, kind: str = "A", *more: str) -> tuple[str, list[str]]:
-    script = str(ROOT / "tests/integration/dns_client.py")
-    heard = json.loads(task.nsenter(sys.executable, script, "127.0.0.11", name, kind, *more))
-    return heard["code"], sorted(heard["records"])
+of_both_families = pytest.mark.parametrize("front", ["", IPV6_SUBNET], indirect=True, ids=["ipv4", "ipv6"])
 
 
-def requests(task: Task, times: int) -> Counter[str]:
-    return fetch(task.nsenter, VIRTUAL, times, number=80)
+def virtual(front: Front) -> str:
+    """The virtual address of the family that the test is about."""
+    return front.ipv6(VIRTUAL) or VIRTUAL
 
 
+@of_both_families
 def test_a_virtual_address_spreads_evenly_and_leads_back_to_the_asker(front: Front, tmp_path: Path) -> None:
     h1, h2, h3 = front.site.hosts
     near, far, client = front.attach(h1, 11), front.attach(h2, 12), front.attach(h3, 13)
@@ -116,9 +51,10 @@ def test_a_virtual_address_spreads_evenly_and_leads_back_to_the_asker(front: Fro
         serve_http(task, tmp_path)
     front.apply(near, far)
     for asker in (client, near, far):
-        assert requests(asker, 20) == {near.address: 10, far.address: 10}
+        assert requests(asker, 20, virtual(front)) == {near.address: 10, far.address: 10}
 
 
+@of_both_families
 def test_a_removed_task_gets_no_new_connection_and_keeps_its_old_ones(front: Front, tmp_path: Path) -> None:
     h1, h2, _ = front.site.hosts
     one, other, client = front.attach(h1, 11), front.attach(h2, 12), front.attach(h1, 13)
@@ -127,7 +63,7 @@ def test_a_removed_task_gets_no_new_connection_and_keeps_its_old_ones(front: Fro
         task.serve("busybox", "nc", "-ll", "-p", "81", "-e", "cat")
         task.wait_for("tcp", 81)
     front.apply(one)
-    talk = f"import socket,sys\ns=socket.create_connection(('{VIRTUAL}',81),5)\n" + (
+    talk = f"import socket,sys\ns=socket.create_connection(('{virtual(front)}',81),5)\n" + (
         "s.sendall(b'a');s.recv(1);print('begun',flush=True);sys.stdin.readline()\n"
         "s.sendall(b'b');print(s.recv(1).decode(),flush=True)"
     )
@@ -140,7 +76,7 @@ def test_a_removed_task_gets_no_new_connection_and_keeps_its_old_ones(front: Fro
     try:
         assert process.stdout.readline() == "begun\n"
         front.apply(other)
-        assert requests(client, 10) == {other.address: 10}
+        assert requests(client, 10, virtual(front)) == {other.address: 10}
         assert process.communicate("go\n", timeout=10)[0] == "b\n"
     finally:
         process.kill()
@@ -150,7 +86,7 @@ def test_a_removed_task_gets_no_new_connection_and_keeps_its_old_ones(front: Fro
 # The same source port throughout, so that all of it is one flow to the kernel; a line on stdin asks again.
 UDP_ASKER = """
 import socket, sys
-client = socket.socket(type=socket.SOCK_DGRAM)
+client = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 client.settimeout(5)
 client.connect((sys.argv[1], 53))
 for _ in sys.stdin:
@@ -162,14 +98,15 @@ for _ in sys.stdin:
 """
 UDP_NAME = """
 import socket, sys
-server = socket.socket(type=socket.SOCK_DGRAM)
-server.bind(("0.0.0.0", 53))
+server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+server.bind(("::", 53))
 while True:
     _, client = server.recvfrom(99)
     server.sendto(sys.argv[1].encode(), client)
 """
 
 
+@of_both_families
 def test_a_flow_of_datagrams_moves_off_a_task_that_left(front: Front) -> None:
     h1, h2, _ = front.site.hosts
     one, other, client = front.attach(h1, 11), front.attach(h2, 12), front.attach(h1, 13)
@@ -177,7 +114,7 @@ def test_a_flow_of_datagrams_moves_off_a_task_that_left(front: Front) -> None:
         task.serve(sys.executable, "-c", UDP_NAME, task.address)
         task.wait_for("udp", 53)
     asker = subprocess.Popen(
-        ["nsenter", f"--net={client.netns}", sys.executable, "-c", UDP_ASKER, VIRTUAL],
+        ["nsenter", f"--net={client.netns}", sys.executable, "-c", UDP_ASKER, virtual(front)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import ip_interface, ip_network
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -38,10 +38,16 @@ class Networks(RuleBasedStateMachine):
         for name in ("n1", "n2"):
             self.scenario.run(f"add-node {name}")
 
-    @rule(name=networks, subnet=st.sampled_from(SUBNETS), vni=st.sampled_from(("", "4097", "77")))
-    def create_network(self, name: str, subnet: str, vni: str) -> None:
+    @rule(
+        name=networks,
+        subnet=st.sampled_from(SUBNETS),
+        vni=st.sampled_from(("", "4097", "77")),
+        ipv6=st.sampled_from(("", "ipv6", "ipv6 subnet=fd00:9::/64", "ipv6 subnet=fd00:9::/96")),
+    )
+    def create_network(self, name: str, subnet: str, vni: str, ipv6: str) -> None:
         more = [f"subnet={subnet}"] if subnet else []
         more += [f"vni={vni}"] if vni else []
+        more += [ipv6] if ipv6 else []
         self.scenario.run(" ".join(["create-network", name, *more]))
 
     @rule(subnets=st.tuples(st.sampled_from(SUBNETS), st.sampled_from(SUBNETS)))
@@ -105,7 +111,7 @@ class Networks(RuleBasedStateMachine):
         found = self.cluster.objects.list(Network)
         numbers = [network.vni for network in found if network.vni]
         assert len(numbers) == len(set(numbers))
-        subnets = [IPv4Network(subnet) for network in found for subnet in network.subnets]
+        subnets = [ip_network(config.subnet) for network in found for config in network.ipam]
         assert not any(a.overlaps(b) for i, a in enumerate(subnets) for b in subnets[:i])
 
     @invariant()
@@ -116,9 +122,11 @@ class Networks(RuleBasedStateMachine):
                 network = known.get(attachment.network_id)
                 assert network is not None or not held(task)
                 for address in attachment.addresses if network else ():
-                    own = IPv4Interface(address)
-                    assert any(own.network == IPv4Network(subnet) for subnet in network.subnets)
+                    own = ip_interface(address)
+                    assert any(own.network == ip_network(config.subnet) for config in network.ipam)
                     assert str(own.ip) not in {config.gateway for config in network.ipam}
+                if network and attachment.addresses:
+                    assert len(attachment.addresses) == len({":" in config.subnet for config in network.ipam})
 
     def teardown(self) -> None:
         """Without services every removed network goes, and every service has its addresses until then."""

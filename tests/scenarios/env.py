@@ -165,7 +165,7 @@ class Scenario:
         self.cluster.write(replace(network, spec=replace(network.spec, ipam=(IPAMConfig(subnet=subnet),))))
 
     def do_create_network(self, name: str, *flags: str, **options: list[str]) -> None:
-        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress`.
+        """`subnet=10.9.0.0/24 range=10.9.0.8/29 aux=printer:10.9.0.9 vni=77 internal ingress ipv6`.
 
         Or `config-from=lan`, for a macvlan network.
         """
@@ -182,6 +182,7 @@ class Scenario:
             ipam=(first, *more),
             internal="internal" in flags,
             ingress="ingress" in flags,
+            enable_ipv6="ipv6" in flags,
             options={VNI_OPTION: options["vni"][0]} if "vni" in options else {},
         )
         self._network_ids += 1
@@ -385,7 +386,7 @@ class Scenario:
 
     def do_networks(self) -> str:
         return "\n".join(
-            f"{n.spec.name} {' '.join(n.subnets) or '-'} "
+            f"{n.spec.name} {' '.join(config.subnet for config in n.ipam) or '-'} "
             f"gateway={','.join(config.gateway for config in n.ipam) or '-'} vni={n.vni}"
             + (" removed" if n.is_removed else "")
             + (f" ({n.err})" if n.err else "")

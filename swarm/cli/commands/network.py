@@ -86,7 +86,7 @@ def _split(texts: Sequence[str]) -> list[str]:
 @click.option("--config-only", is_flag=True, help="Settings of this node only, for --config-from")
 @click.option("--config-from", default="", metavar="NETWORK", help="Take each node's settings of that name")
 @click.option("--scope", default="", help="swarm; local goes with --config-only")
-@click.option("--ipv6", is_flag=True, hidden=True)
+@click.option("--ipv6", is_flag=True, help="IPv6 addresses beside those of IPv4")
 @click.option("--ipam-driver", default="default", hidden=True)
 @click.pass_context
 def create(ctx: click.Context, /, name: str, **flags: Any) -> None:  # noqa: ANN401 - values of many types

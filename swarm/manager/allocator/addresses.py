@@ -31,16 +31,16 @@ def holdings(view: ClusterView) -> Iterator[Holding]:
     for node in view.list(Node):
         since = node.meta.created_at or LONG_AGO
         for attachment in node.attachments:
-            for address in attachment.addresses:
+            for address in attachment.addresses[:1]:
                 yield Holding(attachment.network_id, number_of(address), since, is_held=True)
     for service in view.list(Service):
         since = service.meta.created_at or LONG_AGO
-        for virtual in service.endpoint.virtual_ips:
+        for virtual in (found for found in service.endpoint.virtual_ips if not found.is_ipv6):
             yield Holding(virtual.network_id, number_of(virtual.addr), since, is_held=True)
     for task in view.list(Task):
         since, is_held = task.meta.created_at or LONG_AGO, held(task)
         for attachment in task.attachments:
-            for address in attachment.addresses:
+            for address in attachment.addresses[:1]:  # that of IPv6 follows from it
                 yield Holding(attachment.network_id, number_of(address), since, is_held)
 
 

@@ -14,6 +14,7 @@ from datetime import datetime
 from swarm.manager.allocator.addresses import pools_of
 from swarm.manager.allocator.ipam import AddressPool
 from swarm.manager.allocator.networks import allocate_networks
+from swarm.model.embedded import embed
 from swarm.model.networks import PREDEFINED
 from swarm.model.objects import Network, Node, Service, StoredObject, Task, TaskStatus
 from swarm.model.plan import Op, Plan, Update
@@ -48,14 +49,14 @@ class _Space:
             return f"could not find an available IP on network {network.spec.name} ({subnets})"
         return NetworkAttachment(
             network_id=network.id,
-            addresses=(address,),
+            addresses=_with_ipv6(address, network),
             subnets=network.subnets if len(network.subnets) > 1 else (),
             internal=network.spec.internal,
         )
 
     def give_back(self, attachments: Iterable[NetworkAttachment]) -> None:
         for attachment in attachments:
-            for address in attachment.addresses:
+            for address in attachment.addresses[:1]:
                 self.pools[attachment.network_id].give_back(address)
 
 
@@ -116,11 +117,20 @@ def _allocate_service(service: Service, space: _Space) -> Iterator[Op]:
     added = [
         VirtualIP(network_id=network_id, addr=address)
         for network_id in missing
-        if (address := space.pools[network_id].take()) is not None
+        if (taken := space.pools[network_id].take()) is not None
+        for address in _with_ipv6(taken, space.networks[network_id])
     ]
     if (*kept, *added) != service.endpoint.virtual_ips:
         endpoint = replace(service.endpoint, virtual_ips=(*kept, *added))
         yield Update(object=replace(service, endpoint=endpoint))
+
+
+def _with_ipv6(address: str, network: Network) -> tuple[str, ...]:
+    """An address of the network (CIDR), with the IPv6 address that goes with it, if it has any."""
+    if not network.ipv6_subnet:
+        return (address,)
+    own, prefix = address.partition("/")[0], network.ipv6_subnet.partition("/")[2]
+    return address, f"{embed(own, network.ipv6_subnet)}/{prefix}"
 
 
 def _virtual_networks(spec: ServiceSpec, space: _Space) -> list[str]:

@@ -1,4 +1,4 @@
-"""Addresses of one network: those in use in, the next free ones out; and which subnets are free.
+"""IPv4 addresses of one network: those in use in, the next free ones out; and which subnets are free.
 
 Invariant: an address is given to one holder at a time. The next-fit order starts behind the one given last,
 so an address just freed is the last to be given again: something on the way may be meant for its old holder.
@@ -7,18 +7,19 @@ so an address just freed is the last to be given again: something on the way may
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_network
 
+from swarm.model.embedded import embedded
 from swarm.model.types import IPAMConfig
 
 
 def gateway_of(subnet: str) -> str:
     """The first address, as Docker has it."""
-    return str(IPv4Network(subnet)[1])
+    return str(ip_network(subnet)[1])
 
 
 def number_of(address: str) -> int:
-    """Of an address with or without its prefix."""
+    """Of an IPv4 address with or without its prefix."""
     return int(IPv4Address(address.partition("/")[0]))
 
 
@@ -32,13 +33,16 @@ def spell_out(config: IPAMConfig) -> IPAMConfig:
     )
 
 
-def reserved(configs: Iterable[IPAMConfig]) -> set[int]:
-    """Addresses that nobody is given."""
-    return {
-        number_of(address)
-        for config in configs
-        for address in (config.gateway, *config.auxiliary_addresses.values())
-    }
+def reserved(configs: Sequence[IPAMConfig]) -> set[int]:
+    """IPv4 addresses that nobody is given: those asked for, and those whose IPv6 address is asked for."""
+    wanted = [(c, address) for c in configs for address in (c.gateway, *c.auxiliary_addresses.values())]
+    found = {number_of(address) for config, address in wanted if not config.is_ipv6}
+    subnets = [IPv4Network(config.subnet) for config in configs if not config.is_ipv6]
+    for config, address in wanted:
+        own = embedded(address, config.subnet) if config.is_ipv6 else ""
+        if own and any(IPv4Address(own) in subnet for subnet in subnets):
+            found.add(number_of(own))
+    return found
 
 
 def choose_subnet(pools: Iterable[IPv4Network], size: int, taken: Collection[IPv4Network]) -> str | None:
@@ -76,7 +80,7 @@ class AddressPool:
 
     def __init__(self, configs: Sequence[IPAMConfig], *, used: set[int], last: int) -> None:
         """`used` is taken over and added to; `last` is the address given most recently, 0 if none was."""
-        self._parts = [_Part(config, last) for config in configs]
+        self._parts = [_Part(config, last) for config in configs if not config.is_ipv6]
         self._used = used
 
     @property

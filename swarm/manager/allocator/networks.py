@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 
 from swarm.manager.allocator.ipam import choose_subnet, spell_out
 from swarm.model.defaults import FIRST_VNI
+from swarm.model.embedded import default_ipv6_subnet
 from swarm.model.networks import OVERLAY, vni_of
 from swarm.model.objects import Cluster, Network, Node, Service, Task
 from swarm.model.plan import Delete, Op, Update
@@ -66,17 +67,18 @@ def _allocate(view: ClusterView, network: Network, before: dict[str, Network]) -
     taken = {other.vni for other in others} | {vni_of(other.spec) for other in others}
     vni = network.vni or vni_of(network.spec)
     vni = vni or next(number for number in VNIS if number not in taken)
-    return replace(network, ipam=configs, vni=vni, err="")
+    ipv6, err = _ipv6_subnet(view, network, vni, others)
+    return replace(network, err=err) if err else replace(network, ipam=configs + ipv6, vni=vni, err="")
 
 
 def _subnets(
     view: ClusterView, network: Network, others: Iterable[Network]
 ) -> tuple[tuple[IPAMConfig, ...], str]:
-    """The subnets of the network, or none and the reason."""
-    wanted = [config for config in network.spec.ipam if config.subnet]
+    """The IPv4 subnets of the network, or none and the reason."""
+    wanted = [config for config in network.spec.ipam if config.subnet and not config.is_ipv6]
     held_by_others = [other for other in others if other.ipam]
     if wanted:
-        conflict = find_overlap(network.spec, held_by_others, ())
+        conflict = find_overlap(replace(network.spec, ipam=tuple(wanted)), held_by_others, ())
         return ((), conflict) if conflict else (tuple(map(spell_out, wanted)), "")
     cluster = next(iter(view.list(Cluster)), None)
     if cluster is None:
@@ -84,7 +86,7 @@ def _subnets(
     if view.list(Node) and not any(node.description.hostname for node in view.list(Node)):
         return (), ""  # the founder's session is about to open, and tells its routes
     pools = [IPv4Network(pool) for pool in cluster.default_address_pools]
-    asked_for = [IPv4Network(c.subnet) for other in others for c in other.spec.ipam if c.subnet]
+    asked_for = [IPv4Network(text) for other in others for text in _asked_for(other.spec) if ":" not in text]
     taken = [IPv4Network(subnet) for other in held_by_others for subnet in other.subnets]
     routes = [IPv4Network(subnet) for node in view.list(Node) for subnet in node.description.subnets]
     # A route to all of a pool (10.0.0.0/8, say) is no reason against it: the pool was given to the swarm.
@@ -99,6 +101,20 @@ def _subnets(
     return (spell_out(IPAMConfig(subnet=found)),), ""
 
 
+def _ipv6_subnet(
+    view: ClusterView, network: Network, vni: int, others: Iterable[Network]
+) -> tuple[tuple[IPAMConfig, ...], str]:
+    """Its IPv6 subnet if it is to have one, or the reason why it cannot have it."""
+    spec = network.spec
+    if not spec.enable_ipv6:
+        return (), ""
+    asked_for = next((config for config in spec.ipam if config.is_ipv6), None)
+    cluster = next(iter(view.list(Cluster)), None)
+    config = asked_for or IPAMConfig(subnet=default_ipv6_subnet(cluster.id if cluster else "", vni))
+    conflict = find_overlap(replace(spec, ipam=(config,)), [other for other in others if other.ipam], ())
+    return ((), conflict) if conflict else ((spell_out(config),), "")
+
+
 def find_same_number(spec: NetworkSpec, others: Iterable[Network]) -> str:
     """Why the VXLAN identifier that the user wants cannot be had; empty if it can."""
     wanted = vni_of(spec)
@@ -110,19 +126,22 @@ def find_same_number(spec: NetworkSpec, others: Iterable[Network]) -> str:
 
 def find_overlap(spec: NetworkSpec, others: Iterable[Network], nodes: Iterable[Node]) -> str:
     """Why the subnets that the user wants cannot be had; empty if they can."""
-    for config in (config for config in spec.ipam if config.subnet):
-        subnet = IPv4Network(config.subnet)
+    for subnet in map(ip_network, _asked_for(spec)):
         for other in others:
-            for theirs in other.subnets or tuple(c.subnet for c in other.spec.ipam if c.subnet):
-                if subnet.overlaps(IPv4Network(theirs)):
+            for theirs in tuple(config.subnet for config in other.ipam) or _asked_for(other.spec):
+                if subnet.overlaps(ip_network(theirs)):
                     name = f"network {other.spec.name} has {theirs}"
                     return f"Pool overlaps with other one on this address space: {subnet}: {name}"
         for node in nodes:
             for theirs in node.description.subnets:
-                if subnet.overlaps(IPv4Network(theirs)):
+                if subnet.overlaps(ip_network(theirs)):
                     name = f"node {node.description.hostname or node.id} has a route to {theirs}"
                     return f"Pool overlaps with other one on this address space: {subnet}: {name}"
     return ""
+
+
+def _asked_for(spec: NetworkSpec) -> tuple[str, ...]:
+    return tuple(config.subnet for config in spec.ipam if config.subnet)
 
 
 def users_of(view: ClusterView, network_id: str) -> list[Service]:

@@ -162,6 +162,7 @@ def _networks(view: ClusterView, node: Node, tasks: Iterable[Task]) -> list[Over
             name=n.spec.name,
             vni=n.vni,
             subnets=n.subnets,
+            ipv6_subnet=n.ipv6_subnet,
             data_path_port=port,
             host_address=own.get(n.id, ""),
             internal=n.spec.internal,
@@ -181,7 +182,7 @@ def _endpoints(view: ClusterView) -> Iterable[NetworkEndpoint]:
         holders = [node.attachments]
         holders += [t.attachments for t in view.tasks_on_node(node.id) if t.status.state <= TaskState.RUNNING]
         for attachment in (a for attachments in holders for a in attachments):
-            for address in attachment.addresses:
+            for address in attachment.addresses[:1]:  # that of IPv6 follows from it
                 endpoint = OverlayEndpoint(address=bare_address(address), host=host)
                 yield NetworkEndpoint(network_id=attachment.network_id, endpoint=endpoint)
 

@@ -44,7 +44,7 @@ def network_services(view: ClusterView) -> Iterator[NetworkService]:
         return
     for service in view.list(Service):
         aliases = _aliases(service)
-        virtual = {v.network_id: bare_address(v.addr) for v in service.endpoint.virtual_ips}
+        virtual = {v.network_id: bare_address(v.addr) for v in service.endpoint.virtual_ips if not v.is_ipv6}
         backends = _backends(view, service)
         for network_id in sorted(networks & (virtual.keys() | backends.keys() | aliases.keys())):
             yield NetworkService(

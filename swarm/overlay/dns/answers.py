@@ -16,10 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from swarm.model.dataplane import NetworkService
+from swarm.model.embedded import embed, embedded
 from swarm.overlay.dns.wire import (
     NO_ERROR,
     NO_SUCH_NAME,
     TYPE_A,
+    TYPE_AAAA,
     TYPE_ANY,
     TYPE_PTR,
     WireError,
@@ -38,11 +40,14 @@ class NetworkNames:
 
     name: str = ""
     """The network's own: `web.front` asks for `web` on the network `front` only."""
-    subnets: tuple[ipaddress.IPv4Network, ...] = ()
+    subnets: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    ipv6_subnet: str = ""
+    """Empty where it has IPv4 only."""
     addresses: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Names in lower case; a service without a healthy task has none."""
+    """Names in lower case to addresses of IPv4, from which those of IPv6 follow; a service without a healthy
+    task has none."""
     owners: Mapping[str, str] = field(default_factory=dict)
-    """Address to the name of whoever has it."""
+    """Address of IPv4 to the name of whoever has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +80,11 @@ def network_names(name: str, subnets: Iterable[str], services: Iterable[NetworkS
         owners |= {backend.address: backend.names[0] for backend in backends if backend.names}
         if service.virtual_ip:
             owners[service.virtual_ip] = service.name
+    ranges = tuple(subnets)
     return NetworkNames(
         name=name.lower(),
-        subnets=tuple(ipaddress.IPv4Network(subnet) for subnet in subnets if ":" not in subnet),
+        subnets=tuple(map(ipaddress.ip_network, ranges)),
+        ipv6_subnet=next((subnet for subnet in ranges if ":" in subnet), ""),
         addresses={each: tuple(found) for each, found in addresses.items()},
         owners={address: f"{owner}.{name}" if name else owner for address, owner in owners.items()},
     )
@@ -86,18 +93,22 @@ def network_names(name: str, subnets: Iterable[str], services: Iterable[NetworkS
 def answer(view: View, name: str, kind: int) -> Answer | None:
     """None when the question is to be asked elsewhere."""
     address = reversed_address(name)
-    found = _whose(view.networks, address) if address else _where(view.networks, name)
+    found = _whose(view.networks, address) if address else _where(view.networks, name, kind)
     if found is None:
         return None if view.forwards else Answer(code=NO_SUCH_NAME)
-    wanted = (TYPE_PTR,) if address else (TYPE_A, TYPE_ANY)
+    wanted = (TYPE_PTR,) if address else (TYPE_A, TYPE_AAAA, TYPE_ANY)
     return found if kind in wanted else Answer(code=found.code)
 
 
-def _where(networks: Sequence[NetworkNames], name: str) -> Answer | None:
+def _where(networks: Sequence[NetworkNames], name: str, kind: int) -> Answer | None:
+    """The addresses on the first network on which the name has any: of both families on the same one."""
     is_known = False
     for network in networks:
         own = name.removesuffix(f".{network.name}") if network.name else name
         found = network.addresses.get(name, network.addresses.get(own))
+        if found and kind == TYPE_AAAA:
+            found = tuple(filter(None, (embed(address, network.ipv6_subnet) for address in found)))
+            return Answer(data=tuple(ipaddress.IPv6Address(address).packed for address in found))
         if found:
             return Answer(data=tuple(ipaddress.IPv4Address(address).packed for address in found))
         is_known |= found is not None
@@ -105,9 +116,9 @@ def _where(networks: Sequence[NetworkNames], name: str) -> Answer | None:
 
 
 def _whose(networks: Sequence[NetworkNames], address: str) -> Answer | None:
-    number = ipaddress.IPv4Address(address)
+    number = ipaddress.ip_address(address)
     for network in networks:
-        if owner := network.owners.get(address):
+        if owner := network.owners.get(_ipv4_of(network, address)):
             try:
                 return Answer(data=(pack_name(owner),))
             except WireError:  # a name that DNS cannot carry
@@ -115,3 +126,10 @@ def _whose(networks: Sequence[NetworkNames], address: str) -> Answer | None:
     if any(number in subnet for network in networks for subnet in network.subnets):
         return Answer(code=NO_SUCH_NAME)
     return None
+
+
+def _ipv4_of(network: NetworkNames, address: str) -> str:
+    """Under which address its owner is known; empty if it cannot be on this network."""
+    if ":" not in address:
+        return address
+    return embedded(address, network.ipv6_subnet) if network.ipv6_subnet else ""

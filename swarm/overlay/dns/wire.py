@@ -5,14 +5,16 @@ In: bytes from a client. Out: a `Query`; and bytes of the answer to it.
 Invariant: no input whatever makes `parse_query` fail with anything but `WireError`, nor loop; what is built
 is never longer than the client takes, and says so when something is missing from it.
 
-Source: RFC 1035 §4; RFC 6891 for a client's larger datagrams.
+Source: RFC 1035 §4; RFC 3596; RFC 6891 for a client's larger datagrams.
 """
 
 from __future__ import annotations
 
+import string
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 TYPE_A, TYPE_PTR, TYPE_AAAA, TYPE_OPT, TYPE_ANY = 1, 12, 28, 41, 255
 CLASS_IN, CLASS_ANY = 1, 255
@@ -121,8 +123,12 @@ def pack_name(name: str) -> bytes:
 
 
 def reversed_address(name: str) -> str:
-    """The IPv4 address that a name of in-addr.arpa asks about; empty if it does not."""
+    """The address that a name of in-addr.arpa or ip6.arpa asks about; empty if it does not."""
     labels = name.split(".")
+    if labels[32:] == ["ip6", "arpa"]:
+        digits = "".join(labels[31::-1])
+        is_hexadecimal = all(len(digit) == 1 and digit in string.hexdigits for digit in labels[:32])
+        return str(IPv6Address(int(digits, 16))) if is_hexadecimal else ""
     if labels[4:] != ["in-addr", "arpa"]:
         return ""
     numbers = labels[3::-1]

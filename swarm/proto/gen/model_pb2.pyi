@@ -1745,6 +1745,7 @@ class NetworkSpec(_message.Message):
     ATTACHABLE_FIELD_NUMBER: _builtins.int
     CONFIG_ONLY_FIELD_NUMBER: _builtins.int
     CONFIG_FROM_FIELD_NUMBER: _builtins.int
+    ENABLE_IPV6_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     driver: _builtins.str
     ingress: _builtins.bool
@@ -1752,6 +1753,7 @@ class NetworkSpec(_message.Message):
     attachable: _builtins.bool
     config_only: _builtins.bool
     config_from: _builtins.str
+    enable_ipv6: _builtins.bool
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -1771,10 +1773,11 @@ class NetworkSpec(_message.Message):
         attachable: _builtins.bool = ...,
         config_only: _builtins.bool = ...,
         config_from: _builtins.str = ...,
+        enable_ipv6: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "config_from", b"config_from", "config_only", b"config_only", "driver", b"driver", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "name", b"name", "options", b"options"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachable", b"attachable", "config_from", b"config_from", "config_only", b"config_only", "driver", b"driver", "enable_ipv6", b"enable_ipv6", "ingress", b"ingress", "internal", b"internal", "ipam", b"ipam", "labels", b"labels", "name", b"name", "options", b"options"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2722,6 +2725,7 @@ class OverlayNetwork(_message.Message):
     SUBNETS_FIELD_NUMBER: _builtins.int
     MTU_FIELD_NUMBER: _builtins.int
     ENCRYPTED_FIELD_NUMBER: _builtins.int
+    IPV6_SUBNET_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     vni: _builtins.int
@@ -2730,6 +2734,7 @@ class OverlayNetwork(_message.Message):
     internal: _builtins.bool
     mtu: _builtins.int
     encrypted: _builtins.bool
+    ipv6_subnet: _builtins.str
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___OverlayEndpoint]: ...
     @_builtins.property
@@ -2747,10 +2752,11 @@ class OverlayNetwork(_message.Message):
         subnets: _abc.Iterable[_builtins.str] | None = ...,
         mtu: _builtins.int = ...,
         encrypted: _builtins.bool = ...,
+        ipv6_subnet: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "encrypted", b"encrypted", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "internal", b"internal", "mtu", b"mtu", "name", b"name", "subnets", b"subnets", "vni", b"vni"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "encrypted", b"encrypted", "endpoints", b"endpoints", "host_address", b"host_address", "id", b"id", "internal", b"internal", "ipv6_subnet", b"ipv6_subnet", "mtu", b"mtu", "name", b"name", "subnets", b"subnets", "vni", b"vni"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

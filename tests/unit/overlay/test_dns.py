@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,8 @@ def ask(name: str, kind: int = wire.TYPE_A, view: View | None = None) -> tuple[i
     found = answer(view or View(networks=(FRONT,)), name, kind)
     if found is None:
         return None
-    return found.code, [socket.inet_ntoa(d) if len(d) == 4 else d.decode() for d in found.data]
+    shown = {4: socket.inet_ntoa, 16: lambda data: socket.inet_ntop(socket.AF_INET6, data)}
+    return found.code, [shown.get(len(d), bytes.decode)(d) for d in found.data]
 
 
 @pytest.mark.parametrize(
@@ -71,6 +73,26 @@ def test_a_known_name_has_no_other_records_and_an_unknown_one_does_not_exist() -
     assert ask("nobody", view=View(networks=(FRONT,), forwards=True)) is None
 
 
+def test_ipv6_addresses_follow_from_those_of_ipv4() -> None:
+    six = network_names(
+        "six", ["10.0.3.0/24", "fd00:3::/64"], [service("web", "10.0.3.5", virtual_ip="10.0.3.2")]
+    )
+    view, kind = View(networks=(six, FRONT), forwards=True), wire.TYPE_AAAA
+    assert ask("web", kind, view) == (wire.NO_ERROR, ["fd00:3::a00:302"])
+    assert ask("tasks.web", kind, view) == (wire.NO_ERROR, ["fd00:3::a00:305"])
+    assert ask("db", kind, view) == (wire.NO_ERROR, []), "of a network without IPv6"
+    assert ask("web", wire.TYPE_A, view) == (wire.NO_ERROR, ["10.0.3.2"])
+    assert ask(reverse("fd00:3::a00:305"), wire.TYPE_PTR, view) == (0, ["\x03web\x011\x03id1\x03six\x00"])
+    assert ask(reverse("fd00:3::a00:302"), wire.TYPE_PTR, view) == (0, ["\x03web\x03six\x00"])
+    for unknown in ("fd00:3::a00:399", "fd00:3::1:a00:305"):
+        assert ask(reverse(unknown), wire.TYPE_PTR, view) == (wire.NO_SUCH_NAME, [])
+    assert ask(reverse("fd00:4::a00:305"), wire.TYPE_PTR, view) is None
+
+
+def reverse(address: str) -> str:
+    return IPv6Address(address).reverse_pointer
+
+
 def test_the_first_network_that_has_a_task_of_the_name_answers() -> None:
     view = View(networks=(FRONT, BACK))
     assert ask("web", view=view) == (wire.NO_ERROR, ["10.0.1.2"])
@@ -90,7 +112,19 @@ def test_addresses_have_names_on_their_own_networks() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "in-addr.arpa", "1.2.3.in-addr.arpa", "256.0.0.1.in-addr.arpa", "²0.0.0.1.in-addr.arpa"]
+    "name",
+    [
+        "",
+        "in-addr.arpa",
+        "1.2.3.in-addr.arpa",
+        "256.0.0.1.in-addr.arpa",
+        "²0.0.0.1.in-addr.arpa",
+        "0." * 31 + "ip6.arpa",
+        "0." * 33 + "ip6.arpa",
+        "g." + "0." * 31 + "ip6.arpa",
+        "00." * 32 + "ip6.arpa",
+        "٣." + "0." * 31 + "ip6.arpa",
+    ],
 )
 def test_what_is_no_reversed_address(name: str) -> None:
     assert wire.reversed_address(name) == ""

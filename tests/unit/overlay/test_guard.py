@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from swarm.model.types import NetworkAttachment
 from swarm.overlay.guard import (
     gateway_places,
@@ -31,10 +33,21 @@ def test_a_place_is_made_of_its_address() -> None:
     ]
 
 
+def test_ipv6_is_a_place_and_what_may_be_advertised() -> None:
+    given = NetworkAttachment(network_id="n1", addresses=("10.0.0.11/24", "fd00::a00:b/64"))
+    places = overlay_places([replace(record(11), attachments=(given,))], "n1")
+    assert render_places(places).splitlines() == [
+        'add element bridge swarm places { "p0a00000b" . 02:42:0a:00:00:0b . 10.0.0.11 }',
+        'add element bridge swarm ipv6_places { "p0a00000b" . 02:42:0a:00:00:0b . fd00::a00:b }',
+        'add element bridge swarm advertised { "p0a00000b" . 0xfd00000000000000000000000a00000b }',
+    ]
+    assert shape_of_guard("p", places).sets == {"places": 1, "ipv6_places": 1, "advertised": 1}
+
+
 def test_what_is_not_the_ports_own_is_dropped_last() -> None:
     places = overlay_places([record(11)], "n1")
     rules = [line.strip() for line in render_guard("p", places).splitlines()]
     assert 'iifname != "p*" accept' in rules
     chain = rules[rules.index("chain prerouting {") :]
     assert chain[chain.index("}") - 1] == "drop"
-    assert shape_of_guard("p", places).chains == {"prerouting": 4}
+    assert shape_of_guard("p", places).chains == {"prerouting": 6}

@@ -28,10 +28,13 @@ UNDERLAY = Underlay(address="192.0.2.1", mtu=1500)
 HOSTS = ("192.0.2.1", "192.0.2.2", "192.0.2.3")
 
 
-def network(endpoints: dict[str, str], *, host_address: str = "10.0.0.2", vni: int = 4096) -> OverlayNetwork:
+def network(
+    endpoints: dict[str, str], *, host_address: str = "10.0.0.2", vni: int = 4096, ipv6_subnet: str = ""
+) -> OverlayNetwork:
     return OverlayNetwork(
         id="n1",
         vni=vni,
+        ipv6_subnet=ipv6_subnet,
         subnets=("10.0.0.0/24",),
         host_address=host_address,
         endpoints=tuple(OverlayEndpoint(address=a, host=h) for a, h in endpoints.items()),
@@ -109,6 +112,25 @@ def test_a_virtual_address_needs_a_route_to_its_tasks() -> None:
     assert ops == (SetVirtual(network_id="n1", routes=("10.0.0.0/24",), added=("10.0.0.200",)),)
 
 
+def test_ipv6_addresses_go_along() -> None:
+    six = network({"10.0.0.6": "192.0.2.2"}, host_address="", ipv6_subnet="fd00::/64")
+    ops = plan([six], {}, UNDERLAY, frozenset({"10.0.0.200"}))
+    assert ops[0] == CreateSandbox(network_id="n1", mtu=1450, with_ipv6=True)
+    assert ops[2:] == (
+        SetEndpoint(network_id="n1", address="10.0.0.6", host="192.0.2.2"),
+        SetEndpoint(network_id="n1", address="fd00::a00:6", host="192.0.2.2"),
+        SetVirtual(
+            network_id="n1",
+            routes=("10.0.0.0/24", "fd00::/64"),
+            added=("10.0.0.200", "fd00::a00:c8"),
+        ),
+    )
+    state = perform({}, ops)
+    assert plan([six], state, UNDERLAY, frozenset({"10.0.0.200"})) == ()
+    gone = plan([replace(six, endpoints=())], state, UNDERLAY, frozenset({"10.0.0.200"}))
+    assert {op.address for op in gone if isinstance(op, DeleteEndpoint)} == {"10.0.0.6", "fd00::a00:6"}
+
+
 def test_only_networks_and_virtual_addresses_are_planned() -> None:
     service = NetworkService(network_id="n1", virtual_ip="10.0.0.200")
     before = DataPlane(networks=(network({}),), services=(service,))
@@ -124,6 +146,7 @@ def test_only_networks_and_virtual_addresses_are_planned() -> None:
 def test_mac_holds_the_address() -> None:
     assert mac_of("10.0.0.5") == "02:42:0a:00:00:05"
     assert address_of(mac_of("172.31.255.254")) == "172.31.255.254"
+    assert mac_of("fd00::a00:5") == mac_of("10.0.0.5"), "one link has both"
 
 
 addresses = st.integers(3, 20).map(lambda n: f"10.0.0.{n}")

@@ -45,20 +45,36 @@ def test_a_change_touches_only_the_service_that_changed() -> None:
     before = rules(a2=["10.0.1.5"], a3=["10.0.1.6"])
     after = rules(a2=["10.0.1.5", "10.0.1.7"], a3=["10.0.1.6"])
     assert change_virtual(before, after).splitlines() == [
-        "flush chain ip swarm to-10.0.1.2",
-        "add rule ip swarm to-10.0.1.2 meta l4proto { tcp, udp, sctp } dnat ip to "
+        "flush chain inet swarm to-10.0.1.2",
+        "add rule inet swarm to-10.0.1.2 meta l4proto { tcp, udp, sctp } dnat ip to "
         "numgen inc mod 2 map { 0 : 10.0.1.5, 1 : 10.0.1.7 }",
-        "add element ip swarm tasks { 10.0.1.7 . 10.0.1.7 }",
+        "add element inet swarm tasks { 10.0.1.7 . 10.0.1.7 }",
     ]
     assert change_virtual(after, after) == ""
 
 
 def test_a_service_without_tasks_has_no_rule() -> None:
     text = change_virtual(rules(a2=["10.0.1.5"]), rules(a2=[]))
-    assert "delete element ip swarm services { 10.0.1.2 }" in text
-    assert "delete chain ip swarm to-10.0.1.2" in text
+    assert "delete element inet swarm services { 10.0.1.2 }" in text
+    assert "delete chain inet swarm to-10.0.1.2" in text
     assert "to-" not in render_virtual(rules(a2=[]))
-    assert shape_of_virtual(rules(a2=[])).sets == {"services": 0, "addresses": 0, "tasks": 0}
+    assert set(shape_of_virtual(rules(a2=[])).sets.values()) == {0}
+
+
+def test_ipv6_has_sets_and_chains_of_its_own() -> None:
+    web = NetworkService(virtual_ip="10.0.1.2", backends=(ServiceBackend(address="10.0.1.5"),))
+    both = plan_virtual([web], "fd00::/64")
+    assert both.targets == {"10.0.1.2": ("10.0.1.5",), "fd00::a00:102": ("fd00::a00:105",)}
+    assert change_virtual(plan_virtual([web]), both).splitlines() == [
+        "add chain inet swarm to-fd00000000000000000000000a000102",
+        "add rule inet swarm to-fd00000000000000000000000a000102 meta l4proto { tcp, udp, sctp } dnat ip6 to "
+        "numgen inc mod 1 map { 0 : fd00::a00:105 }",
+        "add element inet swarm ipv6-services { fd00::a00:102 : jump to-fd00000000000000000000000a000102 }",
+        "add element inet swarm ipv6-addresses { fd00::a00:102 : fd00::a00:102 }",
+        "add element inet swarm ipv6-tasks { fd00::a00:105 . fd00::a00:105 }",
+    ]
+    assert left_targets(both, VirtualRules()) == {"10.0.1.5", "fd00::a00:105"}
+    assert opened_addresses(VirtualRules(), both) == {"10.0.1.2", "fd00::a00:102"}
 
 
 def test_flows_move_off_tasks_that_left_and_begin_anew_where_a_task_came() -> None:
@@ -68,8 +84,8 @@ def test_flows_move_off_tasks_that_left_and_begin_anew_where_a_task_came() -> No
 
 
 tables = st.dictionaries(
-    st.sampled_from(["10.0.1.2", "10.0.1.3", "10.0.1.4"]),
-    st.lists(st.sampled_from(["10.0.1.5", "10.0.1.6", "10.0.1.7"]), unique=True).map(tuple),
+    st.sampled_from(["10.0.1.2", "10.0.1.3", "fd00::2"]),
+    st.lists(st.sampled_from(["10.0.1.5", "fd00::6", "10.0.1.7"]), unique=True).map(tuple),
 )
 
 

@@ -239,6 +239,21 @@ def test_a_network_with_other_settings_is_refused(more, field):
         plan_stack(stack, there(STACK), {})
 
 
+def test_a_subnet_that_was_given_is_no_other_setting():
+    def pools(*subnets):
+        return {"IPAM": {"Config": [{"Subnet": subnet} for subnet in subnets]}}
+
+    asked = replace(STACK, networks=(network("front", EnableIPv6=True, **pools("fd00::/64")),))
+    given = network("front", EnableIPv6=True, **pools("10.0.16.0/20", "fd00::/64"))
+    steps = plan_stack(asked, there(replace(STACK, networks=(given,))), {})
+    assert [step.action for step in steps if step.kind is Kind.NETWORK] == ["unchanged"]
+    other = replace(
+        STACK, networks=(network("front", EnableIPv6=True, **pools("10.0.16.0/24", "fd00::/64")),)
+    )
+    with pytest.raises(InvalidArgument, match="IPAM"):
+        plan_stack(other, there(replace(STACK, networks=(given,))), {})
+
+
 def test_a_spec_that_no_manager_takes_is_refused_at_once():
     stack = replace(STACK, services=(service("web", Nonsense=1),))
     with pytest.raises(InvalidArgument, match="Nonsense is not supported"):
