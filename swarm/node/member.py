@@ -30,7 +30,7 @@ from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
 from swarm.store.external import ExternalEtcd
-from swarm.store.health import Health
+from swarm.store.health import Health, StoreState
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, ControllerParts
 from swarm.worker.execs import Execs
@@ -107,6 +107,7 @@ class Member:
             offer=around.offer,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
+            store_trouble=self._store_trouble,
             home=self._home,
             remember=self._remember,
             told=self._told,
@@ -283,6 +284,12 @@ class Member:
 
     def _home(self) -> str:
         return self._own() if self.manager is not None else ""
+
+    def _store_trouble(self) -> tuple[str, str]:
+        health = self.store_health
+        if health is None or health.serves or health.state is StoreState.STARTING:
+            return "", ""
+        return health.state, health.message
 
     def _own(self) -> str:
         return f"{self._membership.advertise_address}:{CLUSTER_PORT}"

@@ -93,6 +93,12 @@ def names_on(cluster, host):
     return {name_of(s) for s in cluster.get("/services", host)}
 
 
+def told_on(cluster, host):
+    """What that manager tells of the store of h3."""
+    warnings = cluster.get("/info", host)["Warnings"] or ()
+    return [w for w in warnings if w.startswith("WARNING: manager h3 says that its store is CORRUPT: ")]
+
+
 def name_of(service):
     return service["Spec"]["Name"]
 
@@ -105,6 +111,9 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     assert len(warnings) == 1
     assert "CORRUPT" in warnings[0]
     assert {name_of(s) for s in managers.get("/services", "h1")} == {"kept"}, "the others serve"
+    managers.wait_until(lambda: told_on(managers, "h1"), "the others tell of it")
+    (member,) = (m for m in store(managers, "h1")["Members"] if m["Hostname"] == "h3")
+    assert (member["State"], member["Message"]) == ("CORRUPT", found["Message"])
     managers.create("meanwhile", "--replicas", "0")
     managers.kill_daemon("h2")  # it is too new then to let another member go: the command waits for that
     managers.wait_daemon("h2")
@@ -113,6 +122,7 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     assert "waiting: " in said
     assert said.endswith(REPAIRED)
     assert {name_of(s) for s in managers.get("/services", "h3")} == {"kept", "meanwhile"}
+    managers.wait_until(lambda: not told_on(managers, "h1"), "and that it is over")
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
