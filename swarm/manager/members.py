@@ -102,6 +102,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
             data_keys=self._secrets.ring.data_keys,
             unlock_key=cluster.unlock_key,
             next_unlock_key=cluster.next_unlock_key,
+            generation=cluster.generation,
         )
         if (external := self._secrets.external) is not None:
             answer.endpoints.extend(external.endpoints)

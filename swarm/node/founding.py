@@ -9,7 +9,7 @@ import ipaddress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from swarm.api.backend import InitRequest, JoinRequest
+from swarm.api.backend import InitRequest
 from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ClusterID, IdSource, NetworkID
 from swarm.manager.backup import Backup, certify_restorer, plan_restore
@@ -33,10 +33,6 @@ from swarm.secrets.unlock import new_unlock_key
 from swarm.store.etcd_process import check_version
 
 DEFAULT_POOL = "10.0.0.0/8"
-_KEEPS = (
-    "this node is in the swarm, only its certificate has expired: it keeps {present}; leave out {flag}, or "
-    "leave with --force and join with it"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +149,6 @@ async def _founder(request: InitRequest) -> Membership:
         join_port=port,
         managers=(f"{advertised}:{CLUSTER_PORT}",),
     )
-
-
-async def refuse_other_addresses(request: JoinRequest, membership: Membership) -> None:
-    """Raises FailedPrecondition for addresses other than those that the node has in its swarm already."""
-    local = await addresses.local_addresses()
-    listen = addresses.choose_listen(request.listen_addr)
-    asked = {
-        "--advertise-addr": (request.advertise_addr, membership.advertise_address),
-        "--data-path-addr": (request.data_path_addr, membership.data_path_address),
-    }
-    for flag, (wanted, present) in asked.items():
-        if wanted and addresses.choose_advertised(wanted, local)[0] != present:
-            raise FailedPrecondition(_KEEPS.format(flag=flag, present=present))
-    if listen not in (addresses.choose_listen(""), membership.listen_address):
-        raise FailedPrecondition(_KEEPS.format(flag="--listen-addr", present=membership.listen_address))
 
 
 async def choose_data_path(wanted: str, advertised: str) -> str:

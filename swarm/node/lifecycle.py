@@ -29,27 +29,20 @@ from swarm.manager.ca.etcd_ca import create_etcd_ca
 from swarm.manager.members import Secrets
 from swarm.model.defaults import CLUSTER_PORT, JOIN_PORT
 from swarm.model.host_offer import HostOffer
-from swarm.model.join_token import JoinToken, parse_token
+from swarm.model.join_token import parse_token
 from swarm.model.types import NodeRole
 from swarm.node import addresses
 from swarm.node.engine import LocalParts
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
-from swarm.node.founding import (
-    Foundation,
-    choose_data_path,
-    found_again,
-    found_cluster,
-    prepare_founder,
-    refuse_other_addresses,
-)
+from swarm.node.founding import Foundation, choose_data_path, found_again, found_cluster, prepare_founder
 from swarm.node.joining import Application, request_identity
 from swarm.node.member import Member, Surroundings
+from swarm.node.readmission import has_expired, readmit
 from swarm.node.refusals import (
     ALREADY_IN,
     NOT_A_MANAGER,
     STILL_JOINING,
     leaving_text,
-    refuse_other_swarm,
 )
 from swarm.node.secrets_on_disk import read_external, save_secrets
 from swarm.node.vault import Vault, create_vault, open_vault
@@ -224,16 +217,12 @@ class Lifecycle:
     async def join(self, request: JoinRequest) -> None:
         """Become a node of the cluster that the token is of; the token also tells the role."""
         async with self._changing:
-            expired = self._running.member if self._running and self._has_expired() else None
-            if expired is None:
-                self._refuse_member()
-            token = parse_token(request.token.reveal())
-            if not request.remote_addrs:
-                raise FailedPrecondition("at least 1 RemoteAddr is required to join")
-            remote = ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
-            if expired is not None:
-                await self._let_in_again(expired.membership, request, token, remote)
+            if self._running is not None and has_expired(self._identity, self._clock.now()):
+                await self._readmit(self._running.member.membership, request)
                 return
+            self._refuse_member()
+            token = parse_token(request.token.reveal())
+            remote = _remote_of(request)
             advertised = await addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
             if request.advertise_addr:
                 local = await addresses.local_addresses()
@@ -262,31 +251,15 @@ class Lifecycle:
             self._start(Member(self._surroundings(), membership))
             await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
 
-    async def _let_in_again(
-        self, membership: Membership, request: JoinRequest, token: JoinToken, remote: str
-    ) -> None:
-        """A new certificate for a node whose own has ended: it keeps its key, its id and its containers."""
-        identity = self._require_identity()
-        refuse_other_swarm(token, identity)
-        await refuse_other_addresses(request, membership)
-        wanted = Application(
-            token=token,
-            key_pem=identity.key_pem,
-            availability=request.availability,
-            address=membership.advertise_address,
-        )
-        renewed = await request_identity(remote, wanted, self._clock)
+    async def _readmit(self, membership: Membership, request: JoinRequest) -> None:
+        """The node keeps its key, its id and its containers."""
+        identity, remote = self._require_identity(), _remote_of(request)
+        identity, membership = await readmit(identity, membership, request, remote, self._clock)
         await self._stop()
-        self._replace_identity(renewed)
-        manager = f"{addresses.split_port(remote, JOIN_PORT)[0]}:{CLUSTER_PORT}"
-        others = (known for known in membership.managers if known != manager)
-        membership = replace(membership, managers=(manager, *others))
+        self._replace_identity(identity)
         save_membership(self._paths, membership)
         self._start(Member(self._surroundings(), membership))
         await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
-
-    def _has_expired(self) -> bool:
-        return self._identity is not None and self._identity.subject.not_after <= self._clock.now()
 
     async def leave(self, *, force: bool) -> None:
         async with self._changing:
@@ -423,6 +396,13 @@ class Lifecycle:
                 _, pending = await asyncio.wait({running.work}, timeout=STOP_AGAIN_S)
                 if pending:
                     log.warning("member.stops.slowly")
+
+
+def _remote_of(request: JoinRequest) -> str:
+    """The manager to ask, host:port. Raises: FailedPrecondition, InvalidArgument."""
+    if not request.remote_addrs:
+        raise FailedPrecondition("at least 1 RemoteAddr is required to join")
+    return ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
 
 
 def _open_backup(request: RestoreRequest) -> Backup:

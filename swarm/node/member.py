@@ -30,7 +30,7 @@ from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
 from swarm.store.external import ExternalEtcd
-from swarm.store.health import Health
+from swarm.store.health import Health, StoreState
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, ControllerParts
 from swarm.worker.execs import Execs
@@ -107,6 +107,7 @@ class Member:
             offer=around.offer,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
+            store_trouble=self._store_trouble,
             home=self._home,
             remember=self._remember,
             told=self._told,
@@ -148,9 +149,9 @@ class Member:
     def etcd_quota_bytes(self) -> int:
         return self._around.etcd_quota_bytes
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         """`ManagerPart.repair`."""
-        await self._manager_part.repair()
+        await self._manager_part.repair(tell)
 
     async def connected(self) -> None:
         """Wait until the node has a session, and serves as a manager if it is to."""
@@ -206,22 +207,26 @@ class Member:
                 continue
             node = self._node
             try:
-                must_enter = serving is None or self._manager_part.has_lost_place
+                must_enter = serving is None or self._manager_part.has_lost_place or self._is_left_behind()
                 if node.spec.role is NodeRole.MANAGER and must_enter:
+                    await _end(serving)
                     if self._around.identity().subject.role is not NodeRole.MANAGER:
                         await self._renew()
                     await self._manager_part.enter_store()
                     serving = self._begin_serving(group)
                     log.info("role.manager")
                 elif serving is not None and not is_manager(node):
-                    serving.cancel()
-                    await asyncio.wait({serving})
+                    await _end(serving)
                     serving = None
                     await self._become_worker()
             except SwarmError as error:
                 log.warning("role.unchanged", wanted=node.spec.role, reason=str(error))
                 self._node_changed.set()
                 await asyncio.sleep(RETRY_ROLE_S)
+
+    def _is_left_behind(self) -> bool:
+        """The cluster was recovered without this manager, whose store waits for a quorum of the past."""
+        return 0 <= self._membership.generation < self.agent.generation
 
     def _begin_serving(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
         self._manager_part.has_lost_place = False
@@ -280,6 +285,12 @@ class Member:
     def _home(self) -> str:
         return self._own() if self.manager is not None else ""
 
+    def _store_trouble(self) -> tuple[str, str]:
+        health = self.store_health
+        if health is None or health.serves or health.state is StoreState.STARTING:
+            return "", ""
+        return health.state, health.message
+
     def _own(self) -> str:
         return f"{self._membership.advertise_address}:{CLUSTER_PORT}"
 
@@ -290,3 +301,9 @@ class Member:
     def _save(self, membership: Membership) -> None:
         self._membership = membership
         save_membership(self._around.paths, membership)
+
+
+async def _end(serving: asyncio.Task[None] | None) -> None:
+    if serving is not None:
+        serving.cancel()
+        await asyncio.wait({serving})

@@ -162,7 +162,7 @@ class Host:
     @property
     def system(self) -> Diagnosis:
         member = self._lifecycle.member
-        return Diagnosis(self._choice, lambda: member, lambda: self._lifecycle.identity)
+        return Diagnosis(self._choice, lambda: member, lambda: self._lifecycle.identity, self._clock)
 
     def status(self) -> SwarmStatus:
         member, identity = self._lifecycle.member, self._lifecycle.identity

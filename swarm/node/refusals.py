@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
-
 from swarm.api.backend import ManagerPeer
-from swarm.base.errors import InvalidArgument
-from swarm.model.join_token import JoinToken, root_digest
 from swarm.model.objects import Node
 from swarm.node.member import Member
-from swarm.proto.identity import Identity
 
 ALREADY_IN = (
     'This node is already part of a swarm. Use "docker swarm leave" to leave this swarm and join another one.'
@@ -56,17 +50,6 @@ def leaving_text(member: Member) -> str:
             f"Without a Raft quorum your swarm will be inaccessible. {LOST_CONSENSUS}"
         )
     return f"{LEAVING_MANAGER}Demote it first (swarm node demote), or use `--force` to leave at once."
-
-
-def refuse_other_swarm(token: JoinToken, identity: Identity) -> None:
-    """Raises InvalidArgument for a token whose root this node does not trust: it stays in its own swarm."""
-    roots = x509.load_pem_x509_certificates(identity.root_pem)
-    digests = {root_digest(root.public_bytes(serialization.Encoding.DER)) for root in roots}
-    if token.root_digest not in digests:
-        raise InvalidArgument(
-            "this node's certificate has expired, and the join token is not of the swarm that it is in, or "
-            "of after its root CA was replaced: leave with --force, then join"
-        )
 
 
 def list_peers(member: Member) -> tuple[ManagerPeer, ...]:

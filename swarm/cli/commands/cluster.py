@@ -103,7 +103,10 @@ def init(ctx: click.Context, /, **flags: object) -> None:
 @click.option("--availability", type=_AVAILABILITY, default="active", show_default=True)
 @click.pass_context
 def join(ctx: click.Context, /, remote: str, labels: tuple[str, ...], **flags: str) -> None:
-    """Join a swarm as a node; the token says as what."""
+    """Join a swarm as a node; the token says as what.
+
+    A node whose certificate has expired is let in again, and stays the node it was.
+    """
     if labels:
         raise InvalidArgument(
             "a node does not choose its own labels, since tasks and their secrets are placed by them: "

@@ -1145,9 +1145,13 @@ class NodeDescription(_message.Message):
     SUBNETS_FIELD_NUMBER: _builtins.int
     TUNNEL_KEYS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_PROBLEM_FIELD_NUMBER: _builtins.int
+    STORE_STATE_FIELD_NUMBER: _builtins.int
+    STORE_PROBLEM_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     data_path_address: _builtins.str
     encryption_problem: _builtins.str
+    store_state: _builtins.str
+    store_problem: _builtins.str
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -1172,10 +1176,12 @@ class NodeDescription(_message.Message):
         subnets: _abc.Iterable[_builtins.str] | None = ...,
         tunnel_keys: _abc.Iterable[Global___TunnelKey] | None = ...,
         encryption_problem: _builtins.str = ...,
+        store_state: _builtins.str = ...,
+        store_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "platform", b"platform", "resources", b"resources", "tls_info", b"tls_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "encryption_problem", b"encryption_problem", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "subnets", b"subnets", "tls_info", b"tls_info", "tunnel_keys", b"tunnel_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "encryption_problem", b"encryption_problem", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "store_problem", b"store_problem", "store_state", b"store_state", "subnets", b"subnets", "tls_info", b"tls_info", "tunnel_keys", b"tunnel_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
