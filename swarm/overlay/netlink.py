@@ -38,6 +38,8 @@ _NTF_SELF, _NTF_MASTER = 0x02, 0x04
 _NUD_REACHABLE, _NUD_NOARP, _NUD_PERMANENT = 0x02, 0x40, 0x80
 _NESTED = 0x8000
 _IFA_F_NODAD = 0x02
+_FAMILIES = (socket.AF_INET, socket.AF_INET6)
+"""A question for all of them is answered with others, too."""
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER = 1, 3, 4, 10
 _IFLA_LINKINFO, _IFLA_PROTINFO, _IFLA_NET_NS_FD, _IFLA_GROUP = 18, 12, 28, 27
@@ -197,21 +199,27 @@ class Netlink:
 
     def list_addresses(self) -> list[tuple[int, ipaddress.IPv4Interface]]:
         """(interface index, address with prefix) of every IPv4 address."""
-        found = self._list_addresses(socket.AF_INET)
-        return [(index, ipaddress.IPv4Interface((raw, prefix))) for index, raw, prefix in found]
+        return [
+            (index, ipaddress.IPv4Interface((raw, prefix)))
+            for family, index, raw, prefix in self._list_addresses(socket.AF_INET)
+            if family == socket.AF_INET
+        ]
 
-    def list_ipv6_addresses(self) -> list[tuple[int, ipaddress.IPv6Interface]]:
-        """As above; none where the kernel has no IPv6."""
-        found = self._list_addresses(socket.AF_INET6)
-        return [(index, ipaddress.IPv6Interface((raw, prefix))) for index, raw, prefix in found]
+    def addresses_on(self, index: int) -> frozenset[str]:
+        """Of both families, without their prefixes: there may be thousands, so no more is made of them."""
+        return frozenset(
+            socket.inet_ntop(family, raw)
+            for family, of, raw, _ in self._list_addresses(socket.AF_UNSPEC)
+            if of == index
+        )
 
-    def _list_addresses(self, family: int) -> Iterator[tuple[int, bytes, int]]:
+    def _list_addresses(self, family: int) -> Iterator[tuple[int, int, bytes, int]]:
         for payload in self._dump(_GETADDR, struct.pack("=BBBBi", family, 0, 0, 0, 0)):
             found, prefix, index = struct.unpack_from("=BBxxi", payload)
             attributes = dict(decode_attributes(payload[8:]))
             raw = attributes.get(2) or attributes.get(1)
-            if raw and found == family:
-                yield index, raw, prefix
+            if raw and found in _FAMILIES:
+                yield found, index, raw, prefix
 
     def add_address(self, index: int, address: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
         """One of IPv6 is used at once: nobody else can have it."""
@@ -230,19 +238,22 @@ class Netlink:
 
     def list_routes(self) -> list[ipaddress.IPv4Network]:
         """Destinations of every IPv4 route but the default one."""
-        found = self._list_routes(socket.AF_INET)
-        return [ipaddress.IPv4Network((raw, prefix), strict=False) for raw, prefix in found]
+        return [
+            ipaddress.IPv4Network((raw, prefix), strict=False)
+            for family, raw, prefix in self._list_routes(socket.AF_INET)
+            if family == socket.AF_INET
+        ]
 
-    def list_ipv6_routes(self) -> list[ipaddress.IPv6Network]:
-        """As above; none where the kernel has no IPv6."""
-        found = self._list_routes(socket.AF_INET6)
-        return [ipaddress.IPv6Network((raw, prefix), strict=False) for raw, prefix in found]
+    def destinations(self) -> frozenset[str]:
+        """Of routes of both families, in CIDR, as texts: there are as many as addresses."""
+        routes = self._list_routes(socket.AF_UNSPEC)
+        return frozenset(f"{socket.inet_ntop(family, raw)}/{prefix}" for family, raw, prefix in routes)
 
-    def _list_routes(self, family: int) -> Iterator[tuple[bytes, int]]:
+    def _list_routes(self, family: int) -> Iterator[tuple[int, bytes, int]]:
         for payload in self._dump(_GETROUTE, struct.pack("=B11x", family)):
             destination = dict(decode_attributes(payload[12:])).get(1)
-            if destination and payload[0] == family:
-                yield destination, payload[1]
+            if destination and payload[0] in _FAMILIES:
+                yield payload[0], destination, payload[1]
 
     def set_default_route(self, index: int, gateway: str) -> None:
         # main table, protocol static, universe scope, unicast
@@ -279,8 +290,9 @@ class Netlink:
             if not state & _NUD_PERMANENT:
                 continue
             attributes = dict(decode_attributes(payload[12:]))
-            if len(attributes.get(1, b"")) in (4, 16) and 2 in attributes:
-                found.setdefault(of, {})[str(ipaddress.ip_address(attributes[1]))] = attributes[2].hex(":")
+            if payload[0] in _FAMILIES and 1 in attributes and 2 in attributes:
+                address = socket.inet_ntop(payload[0], attributes[1])
+                found.setdefault(of, {})[address] = attributes[2].hex(":")
         return found
 
     def set_neighbour(self, index: int, address: str, mac: str) -> None:

@@ -153,15 +153,14 @@ class Networks:
         if bridge and vxlan and vxlan.master == bridge.index and vxlan.is_up:
             tunnel = vxlan.tunnel
             endpoints = _observe_endpoints(channel, vxlan.index, bridge.index)
-        own = [*channel.list_addresses(), *channel.list_ipv6_addresses()] if bridge else []
         return ObservedNetwork(
             network_id=network_id,
             has_bridge=bridge is not None and bridge.is_up,
             tunnel=tunnel,
             leg=self._observe_leg(tunnel) if _LEG_PORT in links and tunnel else "",
             endpoints=endpoints,
-            virtual=frozenset(_bare(str(a)) for of, a in own if bridge and of == bridge.index),
-            routes=frozenset(map(str, [*channel.list_routes(), *channel.list_ipv6_routes()])),
+            virtual=channel.addresses_on(bridge.index) if bridge else frozenset(),
+            routes=channel.destinations(),
             task_ports=frozenset(name for name in links if name.startswith(_TASK_PORT)),
         )
 

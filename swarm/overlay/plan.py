@@ -12,6 +12,7 @@ Source: docs/networking.md; VXLAN is RFC 7348, with every address told beforehan
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
@@ -221,11 +222,11 @@ def addresses_of(address: str, network: OverlayNetwork) -> tuple[str, ...]:
 
 def mac_of(address: str) -> str:
     """The MAC of whoever has `address` on an overlay or gateway network: 02:42 and its last 32 bits."""
-    return "02:42:" + ipaddress.ip_address(address).packed[-4:].hex(":")
+    return "02:42:" + _last_32_bits(address).hex(":")
 
 
 def address_of(mac: str) -> str:
-    return str(ipaddress.IPv4Address(bytes.fromhex(mac.replace(":", "")[4:])))
+    return socket.inet_ntoa(bytes.fromhex(mac.replace(":", "")[4:]))
 
 
 def with_prefix(address: str, subnets: Iterable[str]) -> str:
@@ -242,7 +243,12 @@ def leg_name(vni: int) -> str:
 
 def port_name(prefix: str, address: str) -> str:
     """A task's bridge port is named by its IPv4 address, so the kernel itself refuses a second user of it."""
-    return prefix + ipaddress.ip_address(address).packed[-4:].hex()
+    return prefix + _last_32_bits(address).hex()
+
+
+def _last_32_bits(address: str) -> bytes:
+    """By the C library: a large network's thousands of addresses are looked at in each change."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)[-4:]
 
 
 def choose_subnet(in_use: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:
