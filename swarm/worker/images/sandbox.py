@@ -54,7 +54,7 @@ async def unpack(
     """
     argv = [
         *(sys.executable, "-I", "-S", "-X", "utf8", str(_PROGRAM)),
-        *("--kind", kind, "--folder", str(folder)),
+        *("--kind", kind, "--folder", str(folder), "--parent", str(os.getpid())),
         *("--max-bytes", str(limits.max_bytes), "--max-entries", str(limits.max_entries)),
     ]
     async with AsyncExitStack() as stack:

@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import resource
+import select
 import shutil
 import signal
 import stat
@@ -294,9 +295,11 @@ def unpack(source: BinaryIO, unpacker: Unpacker, max_bytes: int) -> dict[str, ob
     }
 
 
-def confine(folder: str, max_bytes: int) -> None:
+def confine(folder: str, max_bytes: int, parent: int) -> None:
     """Enter new namespaces, make `folder` the root. The next fork is process 1 of its own pid namespace."""
     _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+    if os.getppid() != parent:
+        os._exit(1)  # it died before it could be followed
     os.closerange(3, 1 << 16)
     for limit, value in (
         (resource.RLIMIT_CORE, 0),
@@ -335,6 +338,11 @@ def run_inner(work: Callable[[], dict[str, object]]) -> dict[str, object]:
     child = os.fork()
     if child == 0:
         os.close(reader)
+        _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
+        watch = select.poll()
+        watch.register(writer, 0)  # for its end alone
+        if watch.poll(0):
+            os._exit(1)  # nobody reads: the parent died before it could be followed
         with open(writer, "w") as out:
             json.dump(work(), out)
         os._exit(0)
@@ -361,6 +369,7 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--kind", choices=("layer", "archive"), required=True)
     parser.add_argument("--folder", required=True)
+    parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--max-bytes", type=int, required=True)
     parser.add_argument("--max-entries", type=int, required=True)
     options = parser.parse_args()
@@ -368,13 +377,12 @@ def main() -> NoReturn:
     "".encode("idna")  # loads the codec modules that the new root does not have
 
     def work() -> dict[str, object]:
-        _check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
         drop_capabilities(LAYER_CAPABILITIES if layer else ())
         unpacker = Unpacker(layer=layer, max_bytes=options.max_bytes, max_entries=options.max_entries)
         return unpack(sys.stdin.buffer, unpacker, options.max_bytes)
 
     try:
-        confine(options.folder, options.max_bytes)
+        confine(options.folder, options.max_bytes, options.parent)
         report = run_inner(work)
         mark_opaque(report)
         if layer and "error" not in report:
