@@ -26,7 +26,7 @@ async def end_connections(address: str, port: int = ETCD_PEER_PORT) -> None:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
         )
-    except FileNotFoundError as error:
+    except OSError as error:
         log.info("member.connections.kept", address=address, reason=str(error))
         return
     try:

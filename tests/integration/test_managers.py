@@ -308,6 +308,26 @@ def test_a_leader_that_loses_power_is_replaced_and_so_are_its_tasks(three):
     three.wait_ready(via)
 
 
+def test_demoting_a_dead_manager_does_not_stop_the_store(three):
+    """etcd's raft loop waits for connections to a dead host while their buffers are full."""
+    leader, clock = three.leader(), SystemClock()
+    dead, other = three.others(leader)
+    three.lab.kill(dead)
+    three.wait_until(lambda: three.standing(leader)[dead] == "unreachable", "it is seen as unreachable")
+    for number in range(200):
+        three.label(leader, f"{number}" + "x" * 1000)
+    three.swarm(leader, "node", "demote", dead)
+    slowest, began = 0.0, clock.monotonic()
+    while clock.monotonic() - began < 5.0:
+        slowest = max(slowest, three.wait_write(leader, 20.0))
+    assert slowest < 2.0 + SLOW_MACHINE_S
+    three.lab.start(dead)
+    three.wait_worker(dead)
+    three.swarm(other, "node", "promote", dead)
+    three.wait_managers(*MANAGERS, via=other, timeout_s=40.0)
+    three.wait_ready(other)
+
+
 def test_a_leader_that_stood_still_changes_nothing(three):
     leader = three.leader()
     via, *_ = three.others(leader)
