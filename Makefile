@@ -58,6 +58,7 @@ test: setup ## Run all tests
 chaos: setup ## Break labs in every way; CHAOS_SEED=... replays, CHAOS_MINUTES=10, 0 for everything; CHAOS=stack_turns: stacks
 	$(BIN)/python -m tests.chaos.$(or $(CHAOS),run)
 	$(if $(CHAOS),,$(BIN)/pytest -m soak)
+	$(if $(CHAOS),,$(BIN)/pytest --hypothesis-profile=anew tests/property)
 
 demo: setup ## Show the main job on three lab hosts
 	$(BIN)/python -m swarm.lab.demo

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -71,6 +72,15 @@ class Cluster:
     def nodes(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self._api.get("/nodes")
         return found
+
+    def answer_ms(self, path: str, rounds: int, **query: str) -> float:
+        """How long the manager takes to answer one GET, the middle one of `rounds`."""
+        took = []
+        for _ in range(rounds):
+            began = self.clock.monotonic()
+            self._api.get(path, **query)
+            took.append(self.clock.monotonic() - began)
+        return 1000 * median(took)
 
     def daemon_pid(self, name: str) -> int:
         """The pid of a host's swarmd, as this machine numbers it."""

@@ -1,13 +1,16 @@
-"""How long one change takes on a host whose network has many services: run it in a network of its own.
+"""How long a host whose network has many services takes to attach a task, and to make one change.
 
-`unshare --net --mount python -m bench.many_services SERVICES CHANGES` prints the milliseconds of each change.
+Run it in a network of its own: `unshare --net --mount python -m bench.many_services SERVICES TIMES` prints
+the milliseconds of each time, as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
+from collections.abc import Awaitable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -54,9 +57,20 @@ def plane(services: list[NetworkService]) -> DataPlane:
     return DataPlane(networks=(network,), services=tuple(services))
 
 
-async def main(count: int, changes: int) -> None:
-    log.configure(level="error")
+def task(number: int) -> TaskNetwork:
+    attachment = NetworkAttachment(network_id=NETWORK, addresses=(f"10.9.200.{number + 1}/16",))
+    return TaskNetwork(task_id=f"t{number:024d}", attachments=(attachment,), names_on=(NETWORK,))
+
+
+async def _timed(act: Awaitable[object]) -> float:
     clock = SystemClock()
+    began = clock.monotonic()
+    await act
+    return (clock.monotonic() - began) * 1000
+
+
+async def main(count: int, times: int) -> None:
+    log.configure(level="error")
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)  # noqa: ASYNC221  # nothing else runs yet
     with TemporaryDirectory() as directory:
         path = DataPath(local_address="127.0.0.1", run_dir=Path(directory))
@@ -64,14 +78,12 @@ async def main(count: int, changes: int) -> None:
         services = [service(number) for number in range(count)]
         try:
             await path.apply(plane(services))
-            attachment = NetworkAttachment(network_id=NETWORK, addresses=("10.9.200.1/16",))
-            await path.attach(TaskNetwork(task_id="t" * 25, attachments=(attachment,), names_on=(NETWORK,)))
-            for number in range(changes):
+            attached = [await _timed(path.attach(task(number))) for number in range(times)]
+            changed = []
+            for number in range(times):
                 services[number] = replace(services[number], backends=services[number].backends[1:])
-                desired = plane(services)
-                began = clock.monotonic()
-                await path.apply(desired)
-                print(f"{(clock.monotonic() - began) * 1000:.1f}")
+                changed.append(await _timed(path.apply(plane(services))))
+            print(json.dumps({"attach": attached, "change": changed}))
         finally:
             await path.close(remove=True)
 

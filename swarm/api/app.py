@@ -21,6 +21,7 @@ from aiohttp import web
 from swarm import __version__
 from swarm.api.backend import Backend
 from swarm.api.call import Call, Route, answer
+from swarm.api.hijack import IS_LAST
 from swarm.api.routes import all_routes
 from swarm.base.errors import SwarmError
 from swarm.base.log import get_logger
@@ -115,6 +116,8 @@ async def _add_headers(request: web.Request, response: web.StreamResponse) -> No
     """Streams are prepared by their handlers, so headers are added where every answer passes."""
     for name, value in _HEADERS.items():
         response.headers[name] = value
+    if IS_LAST in request:
+        response.headers["Connection"] = "close"
 
 
 def _refuse_version(version: tuple[int, int]) -> web.Response | None:

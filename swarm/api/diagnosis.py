@@ -5,6 +5,7 @@ Declared here because the API is who needs it; `swarm.node` gives it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -90,8 +91,8 @@ class System(Protocol):
         """What `docker info` warns of; cheap."""
         ...
 
-    async def repair(self) -> None:
-        """Have this manager's damaged member of the store replaced from the others.
+    async def repair(self, tell: Callable[[str], None]) -> None:
+        """Have this manager's damaged member of the store replaced from the others; `tell` hears each step.
 
         Raises: NotManager; FailedPrecondition when nothing is wrong; Unavailable when nobody can help.
         """

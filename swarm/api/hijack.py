@@ -23,6 +23,8 @@ from aiohttp import web
 
 from swarm.base.errors import InvalidArgument
 
+IS_LAST = web.RequestKey("is_last", bool)
+"""Set on a request after which its connection is closed: an ordinary answer has to say so."""
 _BODY_TIMEOUT_S = 10.0
 _MAX_BODY_BYTES = 1 << 20
 _READ_LIMIT = 1 << 16
@@ -39,6 +41,7 @@ class Takeover:
         self.upgrades = request.headers.get("Upgrade", "").lower() == "tcp"
 
     def __enter__(self) -> Takeover:
+        self._request[IS_LAST] = True
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -88,10 +88,9 @@ def task_json(task: Task, networks: Mapping[str, Network]) -> Json:
         "Spec": encode(task.spec),
         "ServiceID": task.service_id,
     }
-    # Docker counts the slots of a job from 0, and its client waits for slot 0.
-    slot = task.slot - 1 if task.job_iteration is not None and task.slot else task.slot
-    if slot:
-        found["Slot"] = slot
+    if task.slot:
+        # Docker counts the slots of a job from 0, and its client waits for slot 0.
+        found["Slot"] = task.slot - (task.job_iteration is not None)
     if task.node_id:
         found["NodeID"] = task.node_id
     found["Status"] = _task_status(task.status)

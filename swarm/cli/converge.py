@@ -27,6 +27,7 @@ from swarm.cli.converge_lines import (
     error_line,
     state_of,
 )
+from swarm.cli.resolve import slot_of
 from swarm.cli.values import natural_key
 
 Json = Mapping[str, Any]
@@ -58,7 +59,8 @@ class Convergence:
         state, message = status.get("State", ""), status.get("Message", "")
         if state in ("paused", "rollback_paused"):
             what = "update" if state == "paused" else "rollback"
-            return Converging(lines=(), failure=f"service {what} paused: {message}")
+            advice = f"mend the cause, then: swarm service update --resume {service['Spec']['Name']}"
+            return Converging(lines=(), failure=f"service {what} paused: {message} ({advice})")
         if state == "rollback_started" and not self._rolling_back:
             self._why_back = message
             lines.append(Line(id=ROLLBACK, text=message))
@@ -147,7 +149,7 @@ def _hopeless(service: Json, tasks: Sequence[Json]) -> str:
     refused: dict[object, list[Json]] = {}
     for task in tasks:
         if state_of(task) == "rejected":
-            refused.setdefault(task.get("Slot") or task.get("NodeID"), []).append(task)
+            refused.setdefault(slot_of(task) or task.get("NodeID"), []).append(task)
     slot = max(refused.values(), key=len, default=[])
     if len(slot) < HOPELESS_AFTER:
         return ""

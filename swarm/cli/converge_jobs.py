@@ -54,7 +54,7 @@ def observe_job(service: Json, tasks: Sequence[Json]) -> Converging:
 
 
 def _by_slot(tasks: Sequence[Json], *, is_global: bool) -> dict[Any, list[Json]]:
-    """The slots of a job are counted from 0, which the API leaves out; a global job's are its nodes."""
+    """The slots of a job are counted from 0 in the API; a global job's are its nodes."""
     found: dict[Any, list[Json]] = {}
     for task in tasks:
         found.setdefault(task.get("NodeID", "") if is_global else task.get("Slot", 0), []).append(task)

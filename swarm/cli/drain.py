@@ -11,7 +11,7 @@ import click
 from swarm.api.client import Client
 from swarm.base.clock import SystemClock
 from swarm.base.errors import SwarmError
-from swarm.cli.resolve import names_of_tasks
+from swarm.cli.resolve import names_of_tasks, slot_of
 
 Json = Mapping[str, Any]
 
@@ -27,7 +27,7 @@ def remaining(tasks: Sequence[Json]) -> list[Json]:
 
 def told(tasks: Sequence[Json], services: Mapping[str, str], node: str) -> str:
     """`2 tasks are left on h3: web.1, db.1`."""
-    names = sorted(f"{_service(task, services)}.{task.get('Slot') or node}" for task in tasks)
+    names = sorted(f"{_service(task, services)}.{slot_of(task) or node}" for task in tasks)
     others = f" and {len(names) - _NAMED} others" if len(names) > _NAMED else ""
     number = "1 task is" if len(names) == 1 else f"{len(names)} tasks are"
     return f"{number} left on {node}: {', '.join(names[:_NAMED])}{others}"

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 
 import click
 
+from swarm.cli.go_switches import GoGroup
 
-class LazyGroup(click.Group):
+
+class LazyGroup(GoGroup):
     """`table` maps a command's name to ("module:attribute", its line in the list of commands); `aliases` maps
     other names, which the list does not show, to it."""
 
@@ -35,6 +37,14 @@ class LazyGroup(click.Group):
         found = getattr(importlib.import_module(module), attribute)
         assert isinstance(found, click.Command)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click knows none of the names, and so nothing to suggest
+            raise click.NoSuchCommand(error.command_name, possibilities=self._table, ctx=ctx) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from typing import Any
 
-from swarm.cli.values import parse_bytes
+from swarm.cli.values import comma_fields, parse_bytes
 
 TYPES = ("volume", "bind", "tmpfs")
 PROPAGATIONS = ("private", "rprivate", "shared", "rshared", "slave", "rslave")
@@ -19,7 +18,7 @@ _FALSE = ("0", "false")
 def parse_mount(text: str) -> dict[str, Any]:
     mount: dict[str, Any] = {"Type": "volume"}
     options: dict[str, dict[str, Any]] = {}
-    for field in next(csv.reader([text], strict=True), []):
+    for field in comma_fields(text):
         key, equals, value = field.partition("=")
         key = key.strip().lower()
         if key in ("readonly", "ro"):

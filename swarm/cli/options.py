@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
 from typing import Any, TypeVar
@@ -17,7 +17,10 @@ from swarm.cli.values import parse_positive_duration
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]
 
+RAFT = "is of Docker's own store: etcd, which is the store here, sees to its snapshots itself"
+NO_EXTERNAL_CA = "is not supported: the managers issue certificates; swarm ca --rotate takes a root of yours"
 FORMAT_HELP = "'table', 'table TEMPLATE', 'json', or a Go template"
+OBJECT_FORMAT_HELP = "'json', or a Go template"
 
 
 class Parsed(click.ParamType[JsonValue]):
@@ -37,6 +40,30 @@ class Parsed(click.ParamType[JsonValue]):
         except ValueError as error:
             flag = ", ".join(sorted(param.opts, key=len)) if param is not None else self.name
             raise InvalidArgument(f'invalid argument "{value}" for "{flag}" flag: {error}') from None
+
+
+def refuse_flag(reason: str) -> Callable[[click.Context, click.Parameter, JsonValue], None]:
+    """The callback of an option that only exists to be refused: one of Docker's, by its name."""
+
+    def refuse(ctx: click.Context, param: click.Parameter, value: JsonValue) -> None:
+        if value:
+            raise InvalidArgument(f"{param.opts[0]} {reason}")
+
+    return refuse
+
+
+def refused(reasons: Mapping[str, str]) -> Callable[[F], F]:
+    """Options of Docker's, without the dashes, that a command refuses, and why."""
+
+    def decorate(function: F) -> F:
+        for name, reason in reasons.items():
+            option = click.option(
+                f"--{name}", multiple=True, hidden=True, expose_value=False, callback=refuse_flag(reason)
+            )
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def parse_filter(text: str) -> tuple[str, str]:

@@ -8,7 +8,6 @@ Raises ValueError, for flags, and InvalidArgument in Docker's words. Pure, but f
 
 from __future__ import annotations
 
-import csv
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
@@ -17,7 +16,7 @@ from typing import Any
 from swarm.api.client import Client
 from swarm.base.errors import InvalidArgument
 from swarm.cli.render import Row, Table
-from swarm.cli.values import go_time, human_duration, natural_key, parse_time
+from swarm.cli.values import comma_fields, go_time, human_duration, natural_key, parse_time
 
 Json = dict[str, Any]
 
@@ -72,7 +71,7 @@ def removal_parser(kind: str) -> Callable[[str], Callable[[Json], bool]]:
 
 def _parse_reference(kind: str, text: str) -> Json:
     file: Json = {"Name": "", "UID": "0", "GID": "0", "Mode": 0o444}
-    fields = next(csv.reader([text], strict=True), [])
+    fields = comma_fields(text)
     if len(fields) == 1 and "=" not in fields[0]:
         fields = [f"source={fields[0]}"]
     name, version = "", Json()

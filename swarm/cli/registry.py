@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
-
-import click
 
 from swarm.api.client import ApiError, Client
 from swarm.base.errors import SwarmError
@@ -42,11 +40,14 @@ def registry_of(image: str) -> str:
 def _login(registry: str) -> Json:
     path = Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker") / "config.json"
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
+        return _login_in(json.loads(path.read_text()), registry, path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError, TypeError) as error:
         raise SwarmError(f"cannot read the registry logins in {path}: {error}") from error
+
+
+def _login_in(config: Json, registry: str, path: Path) -> Json:
     key = _HUB_KEY if registry == _DOCKER_HUB else registry
     if config.get("credsStore") or (config.get("credHelpers") or {}).get(registry):
         raise SwarmError(
@@ -60,29 +61,34 @@ def _login(registry: str) -> Json:
     return {"username": name, "password": password, "serveraddress": key}
 
 
-def pin_image(client: Client, spec: Json, headers: dict[str, str]) -> None:
+def pin_image(client: Client, spec: Json, headers: dict[str, str]) -> list[str]:
     """Write the digest of the image's tag into the spec, so that every node runs the same image.
+
+    Returns what the user should hear if the manager takes the spec.
 
     Raises:
         SwarmError: nobody has the image.
     """
     container = spec["TaskTemplate"]["ContainerSpec"]
-    pinned = ask_registry(client, container["Image"], headers, otherwise="--no-resolve-image")
-    if pinned is None:
-        return
-    container["Image"], platforms = pinned
-    if platforms:
-        section(spec, PLACEMENT)["Platforms"] = platforms
+    warnings: list[str] = []
+    pinned = ask_registry(
+        client, container["Image"], headers, otherwise="--no-resolve-image", tell=warnings.append
+    )
+    if pinned is not None:
+        container["Image"], platforms = pinned
+        if platforms:
+            section(spec, PLACEMENT)["Platforms"] = platforms
+    return warnings
 
 
 def ask_registry(
-    client: Client, image: str, headers: dict[str, str], *, otherwise: str
+    client: Client, image: str, headers: dict[str, str], *, otherwise: str, tell: Callable[[str], None]
 ) -> tuple[str, list[Json]] | None:
     """The image with the digest of its tag, and the platforms it is for; None if nobody says.
 
     An image that was loaded here has no registry to ask. One that this manager does not have and that its
     registry does not know is refused. A registry that cannot be asked proves nothing: others may have it.
-    `otherwise` is the flag that goes without the registry.
+    `otherwise` is the flag that goes without the registry; `tell` is told of one that cannot be asked.
 
     Raises:
         SwarmError: nobody has the image.
@@ -104,7 +110,7 @@ def ask_registry(
                 f"the name, load it (swarm image load), or give {otherwise} if other nodes have it"
             ) from error
         where = "" if local is not None else " is not on this manager, and"
-        click.echo(f"image {image}{where or ':'} its registry cannot be asked: {error.message}", err=True)
+        tell(f"image {image}{where or ':'} its registry cannot be asked: {error.message}")
         return None
     platforms = [
         {"Architecture": each.get("architecture", ""), "OS": each.get("os", "")}

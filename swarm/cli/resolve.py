@@ -36,6 +36,12 @@ def names_of_networks(client: Client, spec: Json) -> list[str]:
     return [network["Name"] if network is not None else target for target, network in found]
 
 
+def slot_of(task: Json) -> int:
+    """From 1, as in a task's name; 0 for a task of a node. The API counts a job's slots from 0, as Docker."""
+    slot = task.get("Slot")
+    return 0 if slot is None else int(slot) + ("JobIteration" in task)
+
+
 def node_name(node: Json) -> str:
     name = (node.get("Spec") or {}).get("Name") or node["Description"].get("Hostname") or node["ID"]
     return str(name)

@@ -76,7 +76,10 @@ def run(arguments: list[str]) -> int:
         return status if isinstance(status, int) else 0
     except click.ClickException as error:
         return _report(error)
-    except (KeyboardInterrupt, click.Abort):
+    except click.Abort:
+        click.echo(err=True)  # behind the question that got no answer
+        return 130
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         # Whoever read our output has left; keep the interpreter from complaining when it flushes.
@@ -84,6 +87,9 @@ def run(arguments: list[str]) -> int:
         return 141
     except SwarmError as error:
         click.echo(str(error), err=True)
+        return 1
+    except UnicodeEncodeError:
+        click.echo("an argument or a variable is not UTF-8 text", err=True)
         return 1
     except OSError as error:
         click.echo(f"{error.filename or 'swarm'}: {error.strerror or error}", err=True)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from swarm.cli.render import Row, Table
+from swarm.cli.resolve import slot_of
 from swarm.cli.root_rotation import tls_status
 from swarm.cli.values import go_time, human_duration, human_size, natural_key, parse_time
 
@@ -209,7 +210,7 @@ def _span(run: Sequence[Json], key: str) -> str:
 
 def task_name(task: Json, service_name: str) -> str:
     """`web.1`; a global service's task has its node's id instead of a slot."""
-    return f"{service_name}.{task.get('Slot') or task.get('NodeID', '')}"
+    return f"{service_name}.{slot_of(task) or task.get('NodeID', '')}"
 
 
 def task_rows(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 
-from swarm.base.errors import InvalidArgument
-from swarm.cli.go_command import GoCommand
+from swarm.cli.options import refuse_flag
 from swarm.cli.service_edit import Json, edit_capabilities, edit_health, edit_log_driver
 from swarm.cli.service_flags import AS_ON_CREATE, FLAGS, GROUPS, REFUSED, SWITCH, Flag
 
@@ -30,7 +29,7 @@ class GroupedOption(click.Option):
         return None if record is None else (record[0].partition(" / ")[0], record[1])
 
 
-class ServiceCommand(GoCommand):
+class ServiceCommand(click.Command):
     """Help by group."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -94,11 +93,9 @@ def _option(name: str, flag: Flag, *, short: str = "") -> GroupedOption:
 
 
 def _refused(name: str, reason: str) -> GroupedOption:
-    def refuse(ctx: click.Context, param: click.Parameter, value: Sequence[str]) -> None:
-        if value:
-            raise InvalidArgument(f"--{name} {reason}")
-
-    return GroupedOption(_names(name), multiple=True, hidden=True, expose_value=False, callback=refuse)
+    return GroupedOption(
+        _names(name), multiple=True, hidden=True, expose_value=False, callback=refuse_flag(reason)
+    )
 
 
 def _names(name: str, *, short: str = "", is_switch: bool = False) -> list[str]:

@@ -74,8 +74,11 @@ def setting_at(*path: str, defaults: Json | None = None) -> Edit:
     return edit
 
 
-def items_at(*path: str, key_of: KeyOf = lambda item: item) -> Edit:
-    """A list in which a new item takes the place of the one with its key."""
+def items_at(*path: str, key_of: KeyOf = lambda item: item, last_wins: bool = True) -> Edit:
+    """A list in which a new item takes the place of the one with its key.
+
+    Of new ones that have one key the last counts, or, without `last_wins`, the manager has to refuse them.
+    """
 
     def edit(spec: Json, added: Sequence[Any] | None, removed: Sequence[object]) -> None:
         if added is None and not removed:
@@ -85,8 +88,10 @@ def items_at(*path: str, key_of: KeyOf = lambda item: item) -> Edit:
             for item in _list_at(spec, path)
             if not any(_is(key_of, item, r) for r in removed)
         }
-        kept |= {key_of(item): item for item in added or ()}
-        _put(spec, path, list(kept.values()))
+        fresh = {key_of(item): item for item in added or ()}
+        kept |= fresh
+        doubles = [] if last_wins else [item for item in added or () if item != fresh[key_of(item)]]
+        _put(spec, path, [*kept.values(), *doubles])
 
     return edit
 
@@ -159,7 +164,7 @@ def port_key(port: Json) -> object:
 def edit_ports(spec: Json, added: Sequence[Json] | None, removed: Sequence[object]) -> None:
     """Ports, and with them what their labels say: a port that goes takes its options along."""
     plain = None if added is None else [{k: v for k, v in p.items() if k not in VALUES} for p in added]
-    items_at("EndpointSpec", "Ports", key_of=port_key)(spec, plain, removed)
+    items_at("EndpointSpec", "Ports", key_of=port_key, last_wins=False)(spec, plain, removed)
     if added is None and not removed:
         return
     known = {_port_label(port, name) for port in _list_at(spec, ("EndpointSpec", "Ports")) for name in VALUES}

@@ -427,7 +427,7 @@ GROUPS: tuple[tuple[str, tuple[Flag, ...]], ...] = (
             Flag(
                 name="mount",
                 help="type=volume|bind|tmpfs,source=...,target=...[,readonly]",
-                edit=items_at(*CONTAINER, "Mounts", key_of=lambda item: item.get("Target")),
+                edit=items_at(*CONTAINER, "Mounts", key_of=lambda item: item.get("Target"), last_wins=False),
                 type=Parsed("mount", parse_mount),
                 many=True,
             ),

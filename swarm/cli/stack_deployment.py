@@ -16,6 +16,7 @@ import click
 
 from swarm.api.client import ApiError, Client
 from swarm.base.errors import SwarmError
+from swarm.cli.updating import Seen
 from swarm.stack.compare import CONTENT, filled_in
 from swarm.stack.plan import (
     Action,
@@ -106,7 +107,9 @@ class Deployment:
             name = service.body["TaskTemplate"]["ContainerSpec"]["Image"]
             if name not in answers:
                 headers = self._headers(name)
-                answers[name] = ask_registry(self._client, name, headers, otherwise="--resolve-image never")
+                answers[name] = ask_registry(
+                    self._client, name, headers, otherwise="--resolve-image never", tell=_warn
+                )
             answer = answers[name]
             reference, platforms = answer if answer is not None else (name, [])
             found[service.name] = Image(reference=reference, platforms=tuple(platforms))
@@ -142,7 +145,7 @@ class Deployment:
             self._client.post(f"{path}/versions", {"Data": step.body["Data"]})
         # A new version has changed the object, and the services that use it.
         item = self._client.get(path) if self._former else step.before
-        self._post(step, f"{path}/update", version=item["Version"]["Index"])
+        self._post(step, path, Seen.of(path, item))
 
     def _is_sent_anyway(self, step: Step) -> bool:
         """A login may be a new one."""
@@ -157,12 +160,16 @@ class Deployment:
             else self._ids[step.kind.many][step.name]
         )
 
-    def _post(self, step: Step, path: str, **query: object) -> Json:
+    def _post(self, step: Step, path: str, seen: Seen | None = None) -> Json:
+        """Make it at `path`, or change it from what was seen there."""
         body, headers = step.body, {}
         if step.kind is Kind.SERVICE:
             body = filled_in(body, self._ids)
             headers = self._headers(body["TaskTemplate"]["ContainerSpec"]["Image"])
-        answer: Json = self._client.post(path, body, headers=headers, **query) or {}
+        if seen is not None:
+            answer: Json = seen.update(self._client, body, headers) or {}
+        else:
+            answer = self._client.post(path, body, headers=headers) or {}
         for warning in answer.get("Warnings") or ():
             click.echo(f"WARNING: {step.name}: {warning}", err=True)
         return answer
@@ -233,8 +240,11 @@ class Deployment:
             return
         if not self._options.quiet:
             click.echo(f"Rolling back {step.kind} {step.name}")
-        version = found["Version"]["Index"]
-        self._client.post(f"{path}/update", {}, version=version, rollback="previous")
+        Seen.of(path, found).update(self._client, {}, rollback="previous")
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def listed(items: Sequence[str]) -> str:

@@ -15,6 +15,16 @@ from swarm.model.quantities import parse_cpus as parse_cpus
 from swarm.model.quantities import parse_duration as parse_duration
 
 
+def comma_fields(text: str) -> list[str]:
+    """`a=b,"c=d,e"` as one line of CSV."""
+    import csv  # few flags need it
+
+    try:
+        return next(csv.reader([text], strict=True), [])
+    except csv.Error as error:
+        raise ValueError(f"fields are separated by commas, and quoted whole or not at all: {error}") from None
+
+
 def parse_positive_duration(text: str) -> int:
     duration = parse_duration(text)
     if duration < 0:

@@ -93,16 +93,7 @@ class Lab:
         return known
 
     def ls(self) -> tuple[HostStatus, ...]:
-        lab = self._host()
-        return tuple(
-            HostStatus(
-                lab=self.name,
-                name=name,
-                address=names.host_address(lab.subnet, name),
-                state="off" if host.find_pid(self.name, name) is None else "running",
-            )
-            for name in lab.hosts
-        )
+        return _statuses(self._host())
 
     # --- one host --------------------------------------------------------------------------------------
 
@@ -267,6 +258,18 @@ def _all_labs_locked() -> AbstractContextManager[None]:
 
 
 def list_hosts() -> tuple[HostStatus, ...]:
-    """The hosts of every lab on this machine."""
+    """The hosts of every lab on this machine. Those of a lab that goes meanwhile are off."""
     programs.require_root()
-    return tuple(status for lab in record.list_all() for status in Lab(lab.name).ls())
+    return tuple(status for lab in record.list_all() for status in _statuses(lab))
+
+
+def _statuses(lab: Record) -> tuple[HostStatus, ...]:
+    return tuple(
+        HostStatus(
+            lab=lab.name,
+            name=name,
+            address=names.host_address(lab.subnet, name),
+            state="off" if host.find_pid(lab.name, name) is None else "running",
+        )
+        for name in lab.hosts
+    )

@@ -22,7 +22,7 @@ from swarm.base.errors import SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
-from swarm.manager.members import is_manager
+from swarm.manager.ca.certificates import is_manager
 from swarm.model.objects import Node
 from swarm.secrets.box import new_data_key
 from swarm.secrets.keyring import Keyring, name_of

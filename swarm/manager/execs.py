@@ -47,21 +47,26 @@ LISTENER_QUEUE = 100
 Channel = Callable[[NodeID], AbstractAsyncContextManager[grpc.aio.Channel]]
 """Opens a channel to another manager. Raises: Unavailable."""
 
+_Listener = asyncio.Queue[pb.ExecOrder]
+
 
 @dataclass(slots=True)
 class _Session:
     """One command between its order and its end."""
 
-    node_id: NodeID
+    node: Node
     inputs: AsyncIterator[ExecInput]
+    listener: _Listener
     outputs: asyncio.Future[AsyncIterator[pb.ExecOutputMessage]]
+    """Set once the node has taken the command up."""
     scope: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(None))
     is_over: bool = False
 
     def end(self) -> None:
         """End the node's call."""
         self.is_over = True
-        if self.outputs.done() and not self.outputs.cancelled() and not self.scope.expired():
+        is_taken = self.outputs.done() and not self.outputs.cancelled() and not self.outputs.exception()
+        if is_taken and not self.scope.expired():
             with suppress(RuntimeError):  # it has ended by itself
                 self.scope.reschedule(asyncio.get_running_loop().time())
         self.outputs.cancel()
@@ -72,7 +77,7 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
         self._store = store
         self._new_id = new_id
         self._channel = channel
-        self._listeners: dict[NodeID, asyncio.Queue[pb.ExecOrder]] = {}
+        self._listeners: dict[NodeID, _Listener] = {}
         self._sessions: dict[str, _Session] = {}
 
     @asynccontextmanager
@@ -94,11 +99,11 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
     ) -> AsyncIterator[AsyncIterator[ExecOutput]]:
         """Like `run`, on a node whose session is here: what another manager asks for."""
         node = self._node_of(task_id)
-        order_id = self._new_id()
-        session = _Session(node.id, inputs, asyncio.get_running_loop().create_future())
+        order_id, listener = self._new_id(), self._listener_of(node)
+        session = _Session(node, inputs, listener, asyncio.get_running_loop().create_future())
         self._sessions[order_id] = session
         try:
-            self._tell(node, encode_order(order_id, task_id, config))
+            listener.put_nowait(encode_order(order_id, task_id, config))
             try:
                 async with asyncio.timeout(ANSWER_TIMEOUT_S):
                     found = await session.outputs
@@ -114,23 +119,26 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
         self, request: pb.ListenExecsRequest, context: Context
     ) -> AsyncIterator[pb.ExecOrder]:
         node_id = caller().node_id
-        queue: asyncio.Queue[pb.ExecOrder] = asyncio.Queue(LISTENER_QUEUE)
-        self._listeners[node_id] = queue
+        listener: _Listener = asyncio.Queue(LISTENER_QUEUE)
+        self._listeners[node_id] = listener
         try:
             while True:
-                yield await queue.get()
+                yield await listener.get()
         finally:
-            if self._listeners.get(node_id) is queue:
+            if self._listeners.get(node_id) is listener:
                 del self._listeners[node_id]
+            self._give_up(listener)
 
     async def ServeExec(
         self, request: AsyncIterator[pb.ExecOutputMessage], context: Context
     ) -> AsyncIterator[pb.ExecInputMessage]:
-        first = await anext(request)
+        first = await anext(request, None)
+        if first is None:
+            return  # the node has gone before its first word
         session = self._sessions.get(first.id)
         if session is None or session.outputs.done():
             raise NotFound("exec", first.id)
-        if session.node_id != caller().node_id:
+        if session.node.id != caller().node_id:
             raise PermissionDenied("cannot run a command of a task not assigned this node")
         try:
             async with session.scope:
@@ -146,7 +154,10 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
         self, request: AsyncIterator[pb.ExecInputMessage]
     ) -> AsyncIterator[pb.ExecOutputMessage]:
         """What another manager, which has the client, wants run on a node whose session is here."""
-        order = (await anext(request)).start
+        first = await anext(request, None)
+        if first is None:
+            return
+        order = first.start
         try:
             async with self.run_local(order.task_id, decode_order(order), _decoded(request)) as outputs:
                 async for output in outputs:
@@ -168,11 +179,17 @@ class ExecBroker(dispatcher_pb2_grpc.ExecBrokerServicer):
             finally:
                 call.cancel()
 
-    def _tell(self, node: Node, order: pb.ExecOrder) -> None:
+    def _listener_of(self, node: Node) -> _Listener:
         listener = self._listeners.get(node.id)
         if listener is None or listener.full():
             raise Unavailable(f"node {_name(node)} is not available")
-        listener.put_nowait(order)
+        return listener
+
+    def _give_up(self, listener: _Listener) -> None:
+        """What it was to be told, or was told and has not taken up: nobody will."""
+        for session in self._sessions.values():
+            if session.listener is listener and not session.outputs.done():
+                session.outputs.set_exception(Unavailable(_lost(session.node)))
 
     def _node_of(self, task_id: str) -> Node:
         task = self._store.view.get(Task, task_id)

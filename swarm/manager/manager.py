@@ -22,6 +22,7 @@ from swarm.manager.ca.rotation import plan_rotation
 from swarm.manager.control.control import Control
 from swarm.manager.control.payloads import users_of
 from swarm.manager.data_key import DataKeyRotation, Held
+from swarm.manager.dead_members import DeadMembers
 from swarm.manager.dispatcher.server import Dispatcher
 from swarm.manager.events.feed import EventFeed
 from swarm.manager.execs import ExecBroker
@@ -50,6 +51,7 @@ from swarm.store import keys
 from swarm.store.changes import Change, ObjectKey
 from swarm.store.election import Election
 from swarm.store.members import Members
+from swarm.store.peer_connections import end_connections
 from swarm.store.store import Store
 
 STOP_GRACE_S = 0.5
@@ -121,6 +123,16 @@ class Manager:
         """Whether that manager has been heard of lately."""
         return node_id == self._me or self._beats.is_reachable(node_id)
 
+    @property
+    def is_trustworthy(self) -> bool:
+        """Whether what this manager reads may be believed."""
+        return self.keeper.is_trustworthy
+
+    @property
+    def known_s_ago(self) -> float:
+        """How old what the store shows here can be."""
+        return self._beats.known_s_ago
+
     async def sync(self) -> None:
         """Make reads from `view` linearisable. Raises: Unavailable without a quorum."""
         await self._store.sync()
@@ -134,9 +146,7 @@ class Manager:
         await self._store.ready()
         async with asyncio.TaskGroup() as group:
             group.create_task(self.events.run())
-            dispatcher = Dispatcher(
-                self._store, self._clock, self._new_id, self._me, lambda: self._beats.known_s_ago
-            )
+            dispatcher = Dispatcher(self._store, self._clock, self._new_id, self._me, self)
             generation = GenerationWatch(self._store, self._me, self._identity)
             group.create_task(generation.run())
             await generation.asked()
@@ -145,8 +155,10 @@ class Manager:
             group.create_task(self.keeper.run())
             group.create_task(self.data_key.run())
             group.create_task(self._hand_raft_on())
+            if self._parts.member is not None:
+                group.create_task(DeadMembers(self._store, self.is_reachable, end_connections).run())
             group.create_task(dispatcher.run())
-            joins = JoinSite(self._store, self._clock, self._identity)
+            joins = JoinSite(self._store, self._clock, self._identity, self.keeper.refuse_damaged)
             group.create_task(joins.run(self._listen.address, self._listen.join_port))
             group.create_task(self._serve_nodes(dispatcher))
 
@@ -160,7 +172,10 @@ class Manager:
             group.create_task(Liveness(self._store, self._clock, epoch, self._beats.has_gone).run())
             group.create_task(Fencing(self._store, self._clock, epoch).run())
             group.create_task(self.data_key.lead(epoch))
-            group.create_task(RoleManager(self._store, self._clock, self._parts.members, self._me).run())
+            group.create_task(self._role_manager().run())
+
+    def _role_manager(self) -> RoleManager:
+        return RoleManager(self._store, self._clock, self._parts.members, self._me, self.is_reachable)
 
     def _may_lead(self) -> bool:
         node = self._store.view.get(Node, self._me)
@@ -271,7 +286,7 @@ class Manager:
         dispatcher_pb2_grpc.add_DispatcherServicer_to_server(dispatcher, server)
         dispatcher_pb2_grpc.add_LogBrokerServicer_to_server(self.logs, server)
         dispatcher_pb2_grpc.add_UsageBookServicer_to_server(self._usage, server)
-        managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock), server)
+        managers_pb2_grpc.add_NodeCAServicer_to_server(NodeCA(self._store, self._clock, self.keeper), server)
         dispatcher_pb2_grpc.add_ExecBrokerServicer_to_server(self.execs, server)
         relays = Relays(logs=self.logs, execs=self.execs)
         members = ManagerMembers(self._store, self._parts.members, self._parts.secrets, relays, self.keeper)

@@ -10,7 +10,7 @@ Source: SwarmKit manager/role_manager.go; k3s pkg/etcd for the limit on stalled 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -19,9 +19,9 @@ from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, Permi
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import is_manager, issue
 from swarm.manager.ca.etcd_ca import EtcdCA
-from swarm.manager.ca.root import Grant, node_id_for, read_csr, sign
-from swarm.manager.ca.rotation import issuing, trusted_pem
+from swarm.manager.dead_members import LET_GO_S
 from swarm.manager.execs import ExecBroker
 from swarm.manager.logbroker import LogBroker, LogOptions, options_of, wire_line
 from swarm.manager.upkeep import StoreKeeper
@@ -65,26 +65,21 @@ class Relays:
 
 
 class NodeCA(managers_pb2_grpc.NodeCAServicer):
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, keeper: StoreKeeper) -> None:
         self._store = store
         self._clock = clock
+        self._keeper = keeper
 
     async def RenewNodeCertificate(
         self, request: pb.RenewNodeCertificateRequest, context: Context
     ) -> pb.RenewNodeCertificateResponse:
+        self._keeper.refuse_damaged()
         node, cluster = require_node(self._store), require_cluster(self._store)
-        key = read_csr(request.csr_pem)
-        if node_id_for(key, cluster.id) != node.id:
-            raise PermissionDenied("a node renews its certificate with the key it joined with")
-        role = certified_role(node)
-        life = cluster.spec.node_cert_expiry
-        grant = Grant(node_id=node.id, role=role, cluster_id=cluster.id, life=life)
-        answer = pb.RenewNodeCertificateResponse(
-            certificate_pem=sign(issuing(cluster.root_ca, role), key, grant, self._clock.now()),
-            root_pem=trusted_pem(cluster.root_ca),
-        )
+        issued = issue(cluster, node, request.csr_pem, self._clock.now())
         failpoint("certificate.reply")
-        return answer
+        return pb.RenewNodeCertificateResponse(
+            certificate_pem=issued.certificate_pem, root_pem=issued.root_pem
+        )
 
 
 class ManagerMembers(managers_pb2_grpc.ManagersServicer):
@@ -102,8 +97,12 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 
     async def JoinStore(self, request: pb.JoinStoreRequest, context: Context) -> pb.JoinStoreResponse:
         node = self._require_wanted()
+        cluster = require_cluster(self._store)
         answer = pb.JoinStoreResponse(
-            data_keys=self._secrets.ring.data_keys, unlock_key=require_cluster(self._store).unlock_key
+            data_keys=self._secrets.ring.data_keys,
+            unlock_key=cluster.unlock_key,
+            next_unlock_key=cluster.next_unlock_key,
+            generation=cluster.generation,
         )
         if (external := self._secrets.external) is not None:
             answer.endpoints.extend(external.endpoints)
@@ -156,6 +155,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return pb.CatchUpResponse(is_voter=True)
 
     async def LeaveStore(self, request: pb.LeaveStoreRequest, context: Context) -> pb.LeaveStoreResponse:
+        self._keeper.refuse_damaged()
         await leave_store(self._store, self._members, require_node(self._store))
         failpoint("members.leave.reply")
         return pb.LeaveStoreResponse()
@@ -196,6 +196,7 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
         return self._execs.serve_manager(request)
 
     def _require_wanted(self) -> Node:
+        self._keeper.refuse_damaged()
         node = require_node(self._store)
         if node.spec.role is not NodeRole.MANAGER:
             raise PermissionDenied(f"node {node.id} is not to be a manager: promote it first")
@@ -213,11 +214,19 @@ class ManagerMembers(managers_pb2_grpc.ManagersServicer):
 class RoleManager:
     """The leader's part: takes out of the store who is to leave it, and learners that have stalled."""
 
-    def __init__(self, store: Store, clock: Clock, members: Members | None, me: NodeID) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        members: Members | None,
+        me: NodeID,
+        is_reachable: Callable[[NodeID], bool],
+    ) -> None:
         self._store = store
         self._clock = clock
         self._members = members
         self._me = me
+        self._is_reachable = is_reachable
         self._learners: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -237,6 +246,8 @@ class RoleManager:
         for node in self._store.view.list(Node):
             demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
             if demoted and node.id != self._me:
+                if not self._is_reachable(node.id):
+                    await asyncio.sleep(LET_GO_S)
                 await remove_manager(self._store, self._members, node)
         if self._members is not None:
             await self._remove_stalled(await self._members.list())
@@ -313,16 +324,6 @@ async def change_manager(
         else:
             return
     raise Unavailable(f"node {node_id} kept changing; try again")
-
-
-def is_manager(node: Node) -> bool:
-    """Wanted as a manager, or still one until it has been taken out of the store."""
-    return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
-
-
-def certified_role(node: Node) -> NodeRole:
-    """What its certificate is to say."""
-    return NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER
 
 
 def require_node(store: Store) -> Node:

@@ -18,7 +18,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
 from swarm.manager.beats import ManagerBeats
-from swarm.manager.store_check import MINORITY, StoreCheck, StoreHash, compare
+from swarm.manager.store_check import UNDECIDED, StoreCheck, StoreHash, compare
 from swarm.manager.upkeep_plan import MemberUse, is_pressed, plan_disarm, plan_turns
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Node
@@ -26,7 +26,7 @@ from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
 from swarm.proto.rpc import open_channel, translated
-from swarm.store.health import STARTING, Health, MemberFacts, StoreState, judge
+from swarm.store.health import STARTING, Health, MemberFacts, StoreState, judge, judge_damage
 from swarm.store.members import HASH_S, Alarm, Member, Members, MemberStatus
 from swarm.store.store import Store
 
@@ -90,6 +90,10 @@ class StoreKeeper:
         self._health = STARTING
         self._defragmenting = asyncio.Lock()
         self._pressed_at = float("-inf")
+        self._compacted = 0
+        """The revision up to which history was given up last."""
+        self._distrusted: tuple[int, float] = (-1, float("-inf"))
+        """For which compaction, and when, members that said that they were full were not believed."""
         self._check = StoreCheck(clock.monotonic())
 
     @property
@@ -98,9 +102,20 @@ class StoreKeeper:
         return self._health
 
     @property
+    def finding(self) -> str:
+        """What speaks against this manager's data; empty for nothing."""
+        return self._store.damage or self._check.finding
+
+    @property
     def is_trustworthy(self) -> bool:
-        """Whether nothing speaks against what this manager reads: it may decide then."""
-        return not self._store.damage and self._check.finding != MINORITY
+        """Whether nothing tells that what this manager reads is wrong: it may decide, and answer, then."""
+        return self.finding in ("", UNDECIDED)
+
+    def refuse_damaged(self) -> None:
+        """Raises Unavailable, with the way out, when this manager is not to be believed."""
+        damaged = judge_damage(self.finding)
+        if damaged is not None and not self.is_trustworthy:
+            raise Unavailable(damaged.message)
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -175,7 +190,7 @@ class StoreKeeper:
             own_alarms=tuple(a.kind for a in alarms if status is not None and a.member_id == status.id),
             free_bytes=self._own.free_bytes() if self._own else sys.maxsize,
             silent_s=self._store.silent_for_s,
-            finding=self._store.damage or self._check.finding,
+            finding=self.finding,
             commits_s=self._beats.commits_s,
         )
         self._note(judge(facts))
@@ -220,19 +235,30 @@ class StoreKeeper:
         uses = await self._uses(members)
         pressed = is_pressed(uses, alarms)
         pause_s = ALARMED_EVERY_S if alarms else PRESSED_EVERY_S
-        if pressed and self._clock.monotonic() - self._pressed_at >= pause_s:
-            self._pressed_at = self._clock.monotonic()
-            revision = await own.compactor.revision()
-            log.warning("store.compacts", revision=revision, alarms=len(alarms))
-            await _compact(own.compactor, revision)
-            uses = await self._uses(members)
+        now = self._clock.monotonic()
+        if pressed and now - self._pressed_at >= pause_s:
+            self._pressed_at = now
+            self._compacted = await own.compactor.revision()
+            log.warning("store.compacts", revision=self._compacted, alarms=len(alarms))
+            await _compact(own.compactor, self._compacted)
+            return  # the other members delete behind our back: the next look sees what came of it
         has_learner = any(m.is_learner for m in members)
-        turns = plan_turns(uses, has_learner=has_learner, pressed=pressed)
-        for use in turns:
+        distrust = any(a.kind == "NOSPACE" for a in alarms) and self._may_distrust(now)
+        for use in plan_turns(uses, has_learner=has_learner, pressed=pressed, distrust=distrust):
             log.warning("store.defragments", node_id=use.node_id, size=use.size_bytes, used=use.used_bytes)
-            await self._ask(use.node_id, _defragment)
+            if use.node_id == self._me:
+                await self.defragment()
+            else:
+                await self._ask(use.node_id, _defragment)
+        if distrust:
+            self._distrusted = (self._compacted, now)
         if alarms:
             await self._disarm(own, alarms, members)
+
+    def _may_distrust(self, now: float) -> bool:
+        """Once for each compaction, and then seldom: a store that is really full gains nothing by it."""
+        revision, at = self._distrusted
+        return revision != self._compacted or now - at >= PRESSED_EVERY_S
 
     async def _disarm(self, own: OwnMember, alarms: tuple[Alarm, ...], members: tuple[Member, ...]) -> None:
         for alarm in plan_disarm(alarms, await self._uses(members), [m.id for m in members]):

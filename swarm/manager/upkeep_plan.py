@@ -47,13 +47,21 @@ def is_pressed(uses: Iterable[MemberUse], alarms: Iterable[Alarm]) -> bool:
 
 
 def plan_turns(
-    uses: Iterable[MemberUse], *, has_learner: bool, pressed: bool = False
+    uses: Iterable[MemberUse], *, has_learner: bool, pressed: bool = False, distrust: bool = False
 ) -> tuple[MemberUse, ...]:
-    """The members to defragment, in turn; `pressed` after a compaction that was needed."""
+    """The members to defragment, in turn; `pressed` after a compaction that was needed.
+
+    A member may say that it is full when it is not: etcd counts what a compaction has freed with the next
+    write only, and under an alarm there is none. With `distrust` such members have their turn, too.
+    """
     if has_learner:
         return ()
     least = 0.1 if pressed else HOLES
-    chosen = (use for use in uses if use.fullness > ROOMY and use.holes > least)
+    chosen = (
+        use
+        for use in uses
+        if (use.fullness > ROOMY and use.holes > least) or (distrust and not _has_room(use))
+    )
     return tuple(sorted(chosen, key=lambda use: (use.leads, use.member_id)))
 
 
@@ -62,5 +70,9 @@ def plan_disarm(
 ) -> tuple[Alarm, ...]:
     """Alarms to clear: of space once there is some, and all of members that are gone."""
     present = set(member_ids)
-    has_room = all(use.used_bytes < ROOM_NEEDED * use.quota_bytes for use in uses)
+    has_room = all(map(_has_room, uses))
     return tuple(a for a in alarms if a.member_id not in present or (a.kind == "NOSPACE" and has_room))
+
+
+def _has_room(use: MemberUse) -> bool:
+    return use.used_bytes < ROOM_NEEDED * use.quota_bytes

@@ -32,9 +32,11 @@ CLUSTER_PORT = 2378
 ETCD_PEER_PORT = 2381
 ETCD_CLIENT_PORT = 2382
 DATA_PATH_PORT = 4789
+ENCRYPTION_PORTS = (2383, 2384)
+"""WireGuard's, one for each of two generations of keys."""
 
 CLUSTER_PORTS = {
     Protocol.TCP: frozenset({JOIN_PORT, CLUSTER_PORT, ETCD_PEER_PORT, ETCD_CLIENT_PORT}),
-    Protocol.UDP: frozenset({DATA_PATH_PORT}),
+    Protocol.UDP: frozenset({DATA_PATH_PORT, *ENCRYPTION_PORTS}),
 }
 """A service that published one of these would answer in the cluster's own place, on every host."""

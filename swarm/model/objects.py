@@ -287,6 +287,8 @@ class Cluster:
     """Raised when the cluster is recovered from one manager: agents refuse managers of an older one."""
     unlock_key: str = field(default="", repr=False)
     """`SWMKEY-1-…` while the managers lock their keys on disk, else empty."""
+    next_unlock_key: str = field(default="", repr=False)
+    """Made, and not known to have been read by anybody: until then what opened the locks before does, too."""
     encryption: Encryption = field(default_factory=Encryption)
 
 

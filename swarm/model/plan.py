@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from swarm.model.objects import StoredObject
 
@@ -33,6 +34,18 @@ class Delete:
 
 
 Op = Create | Update | Delete
+
+
+class Crossing(StrEnum):
+    """What a commit is compared with beside its own objects: one manager may name what another one removes.
+
+    Of two such commits that cross, the later one fails and is decided anew.
+    """
+
+    NAMES = "names"
+    """A service that names secrets, configs or networks; or a version that becomes the current one."""
+    REMOVES = "removes"
+    """One of those, which nothing names as far as this manager knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

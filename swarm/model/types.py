@@ -358,5 +358,9 @@ class NodeDescription:
     """Of the present generation and, while there are two, the next or the last."""
     encryption_problem: str = ""
     """Why the host cannot carry encrypted networks; empty if it can."""
+    store_state: str = ""
+    """What is wrong with its member of the managers' store, in a word; empty while nothing is known to be."""
+    store_problem: str = ""
+    """The same in a sentence."""
     subnets: tuple[str, ...] = ()
     """What the host itself has routes to, but for networks of the swarm: no overlay may overlap them."""

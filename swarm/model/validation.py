@@ -16,6 +16,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 
 from swarm.base.errors import InvalidArgument
+from swarm.model.constraint import check_placement
 from swarm.model.container import DNSConfig
 from swarm.model.container_rules import (
     check_capabilities,
@@ -140,8 +141,8 @@ def validate_task_spec(task: TaskSpec) -> None:
         validate_resources(task.resources)
     if task.restart_policy is not None:
         validate_restart_policy(task.restart_policy)
-    if task.placement is not None and task.placement.max_replicas < 0:
-        raise InvalidArgument("invalid max replicas per node: must not be negative")
+    if task.placement is not None:
+        check_placement(task.placement)
     if task.force_update < 0:
         raise InvalidArgument("invalid ForceUpdate: must not be negative")
     log_policy(task.log_driver)

@@ -14,6 +14,7 @@ from swarm.base.clock import Clock
 from swarm.base.errors import SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import counts
 from swarm.proto.gen import managers_pb2 as pb
 from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity, Subject, make_csr
@@ -25,7 +26,7 @@ T = TypeVar("T")
 TIMEOUT_S = 10.0
 RETRY_FIRST_S = 0.5
 RETRY_S = 60.0
-LONGEST_SLEEP_S = 3600.0
+LONGEST_SLEEP_S = 60.0
 """The clock may be set meanwhile: look at it now and then."""
 
 log = get_logger("certificate")
@@ -70,12 +71,13 @@ class Renewer:
         self,
         clock: Clock,
         identity: Callable[[], Identity],
-        managers: Callable[[], Sequence[str]],
+        obtain: Callable[[], Awaitable[Identity]],
         replace: Callable[[Identity], None],
     ) -> None:
+        """`obtain` gets the next one."""
         self._clock = clock
         self._identity = identity
-        self._managers = managers
+        self._obtain = obtain
         self._replace = replace
         self._terms: CertificateTerms | None = None
         self._told = asyncio.Event()
@@ -94,7 +96,7 @@ class Renewer:
                 await self._sleep(self._left(share))
                 continue
             try:
-                self._replace(await renew(self._managers(), self._identity()))
+                self._replace(await self._obtain())
             except SwarmError as error:
                 expires = str(self._identity().subject.not_after)
                 log.warning("certificate.not.renewed", reason=str(error), expires=expires)
@@ -107,7 +109,9 @@ class Renewer:
             backoff = min(backoff * 2, RETRY_S)
 
     def _is_due(self, share: float) -> bool:
-        return self._left(share) <= timedelta(0) or not self._meets()
+        if self._left(share) <= timedelta(0) or not self._meets():
+            return True
+        return not counts(self._identity(), self._clock.now())
 
     def _left(self, share: float) -> timedelta:
         return renewal_time(self._identity().subject, share) - self._clock.now()

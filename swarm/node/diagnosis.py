@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from datetime import datetime
 
 from swarm.api.diagnosis import Capability, KeyRotation, RuntimeReport, StoreMember, StoreReport, SystemReport
+from swarm.base.clock import Clock
 from swarm.base.errors import NotManager, SwarmError, Unavailable
-from swarm.manager.ca.rotation import list_blocking
+from swarm.manager.ca.certificates import is_manager
+from swarm.manager.ca.rotation import ends_soon, list_blocking
 from swarm.manager.manager import Manager
 from swarm.manager.upkeep import MemberReport
-from swarm.model.objects import Node
-from swarm.model.types import NodeRole
+from swarm.model.objects import Cluster, Node
+from swarm.model.types import NodeDescription, NodeRole
 from swarm.model.view import ClusterView
 from swarm.node.member import Member
 from swarm.proto.identity import Identity
@@ -24,6 +27,10 @@ from swarm.worker.runtime.host import RuntimeChoice
 
 REPAIR_TIMEOUT_S = 90.0
 
+UNREAD_KEY = (
+    "WARNING: nobody has read the swarm's new unlock key yet: until then managers open as before; read it "
+    "with: swarm unlock-key"
+)
 REPAIRING = (
     "the store of this manager is being rebuilt and has not caught up in time; that continues in the "
     "background: see `swarm system info`"
@@ -38,7 +45,9 @@ class Diagnosis:
         choice: RuntimeChoice,
         member: Callable[[], Member | None],
         identity: Callable[[], Identity | None],
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._choice = choice
         self._member = member
         self._identity = identity
@@ -68,16 +77,21 @@ class Diagnosis:
         if health is not None and health.message:
             found.append(f"WARNING: the swarm's store is {health.state}: {health.message}")
         if member is not None and member.manager is not None:
+            others = (node for node in member.manager.view.list(Node) if node.id != self._own_id())
+            found += [_troubled(node) for node in others if is_manager(node) and node.description.store_state]
             found += [_blocks_rotation(node) for node in list_blocking(member.manager.view)]
+            if (end := ends_soon(member.manager.view, self._clock.now())) is not None:
+                found.append(_ends(end))
+            found += [UNREAD_KEY for cluster in member.manager.view.list(Cluster) if cluster.next_unlock_key]
         return tuple(found)
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         member = self._member()
         if member is None or member.membership.role is not NodeRole.MANAGER:
             raise NotManager(in_cluster=member is not None)
         try:
             async with asyncio.timeout(REPAIR_TIMEOUT_S):
-                await member.repair()
+                await member.repair(tell)
         except TimeoutError:
             raise Unavailable(REPAIRING) from None
 
@@ -94,14 +108,35 @@ class Diagnosis:
             total=progress.total,
         )
 
+    def _own_id(self) -> str:
+        identity = self._identity()
+        return identity.subject.node_id if identity is not None else ""
+
     def _manager(self) -> Manager:
         """Raises: NotManager, Unavailable."""
         member = self._member()
         if member is None or member.membership.role is not NodeRole.MANAGER:
             raise NotManager(in_cluster=member is not None)
+        if member.running_manager is not None:
+            member.running_manager.keeper.refuse_damaged()
         if member.manager is None:
             raise Unavailable("this manager does not serve yet; try again")
         return member.manager
+
+
+def _troubled(node: Node) -> str:
+    said = node.description
+    return (
+        f"WARNING: manager {said.hostname or node.id} says that its store is {said.store_state}: "
+        f"{said.store_problem}"
+    )
+
+
+def _ends(end: datetime) -> str:
+    return (
+        f"WARNING: the swarm's root certificate ends at {end:%Y-%m-%d %H:%M:%S} UTC, and the swarm with it: "
+        "replace it with: swarm ca --rotate"
+    )
 
 
 def _blocks_rotation(node: Node) -> str:
@@ -116,7 +151,7 @@ async def _store(member: Member) -> StoreReport:
     assert health is not None, "the caller has looked"
     if member.external_store is not None:
         return await _external(member.external_store, health)
-    manager = member.manager
+    manager = member.running_manager
     version, support = "", "not found"
     try:
         version = await check_version()
@@ -175,15 +210,16 @@ async def _members(manager: Manager) -> tuple[StoreMember, ...]:
 def _present(report: MemberReport, view: ClusterView) -> StoreMember:
     node = next((n for n in view.list(Node) if n.id == report.node_id), None)
     status = report.status
+    told = node.description if node is not None else NodeDescription()
     role = "learner" if report.is_learner else "leader" if status is not None and status.leads else "voter"
     return StoreMember(
         node_id=report.node_id,
-        hostname=node.description.hostname if node is not None and node.description else "",
+        hostname=told.hostname,
         address=report.address.removeprefix("https://"),
         role=role,
         is_reachable=status is not None,
-        state=status.state if status else "",
-        message=status.message if status else "",
+        state=status.state if status else told.store_state,
+        message=status.message if status else told.store_problem,
         version=status.version if status else "",
         size_bytes=status.size_bytes if status else 0,
         used_bytes=status.used_bytes if status else 0,

@@ -81,7 +81,8 @@ class HostExecs:
         config = replace(state.request.config, detach=True, stdin=False, size=None)
         try:
             async with self.start(state.id, config, _nothing()) as outputs:
-                begun.set_result(None)
+                if not begun.done():  # else whoever waited for it has gone
+                    begun.set_result(None)
                 async for _ in outputs:
                     continue
         except SwarmError as error:

@@ -102,6 +102,8 @@ class Membership:
     member_id: str = ""
     recover: bool = False
     """Start the store with this member alone and record that; done once."""
+    generation: int = -1
+    """Of the cluster whose store this manager has a place in; -1 while that is not known."""
     is_voter: bool = True
     """False from the time a manager's place in the store is given until it has caught up."""
 

@@ -14,7 +14,13 @@ from swarm.base.errors import FailedPrecondition, InvalidArgument
 from swarm.base.ids import ClusterID, IdSource, NetworkID
 from swarm.manager.backup import Backup, certify_restorer, plan_restore
 from swarm.manager.ca.root import Grant, create_root, node_id_for, read_csr, sign
-from swarm.model.defaults import CLUSTER_PORT, ETCD_CLIENT_PORT, ETCD_PEER_PORT
+from swarm.model.defaults import (
+    CLUSTER_PORT,
+    DATA_PATH_PORT,
+    ENCRYPTION_PORTS,
+    ETCD_CLIENT_PORT,
+    ETCD_PEER_PORT,
+)
 from swarm.model.objects import Cluster, JoinTokens, ManagerStatus, Network, Node
 from swarm.model.plan import Create
 from swarm.model.specs import NetworkSpec, NodeSpec
@@ -40,7 +46,7 @@ class Foundation:
 def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id: IdSource) -> Foundation:
     """Everything to store at `swarm init`; `join_address` is this manager's host:port for joins.
 
-    Raises: InvalidArgument for address pools that cannot be used.
+    Raises: InvalidArgument for address pools or a port that cannot be used.
     """
     pools = check_pools(request.default_address_pools, request.subnet_size)
     root = create_root(now, JoinTokens(worker=new_id(), manager=new_id()))
@@ -51,8 +57,15 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
     life = request.spec.node_cert_expiry
     grant = Grant(node_id=node_id, role=NodeRole.MANAGER, cluster_id=cluster_id, life=life)
     identity = Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, now), root_pem=root.ca_cert_pem)
+    # The lock stays open until somebody has the key: a founder that dies before it is shown is not lost.
     unlock_key = new_unlock_key() if request.spec.auto_lock_managers else ""
-    cluster = Cluster(id=cluster_id, spec=request.spec, root_ca=root, unlock_key=unlock_key)
+    cluster = Cluster(
+        id=cluster_id,
+        spec=request.spec,
+        root_ca=root,
+        next_unlock_key=unlock_key,
+        data_path_port=check_data_path_port(request.data_path_port),
+    )
     if pools:
         cluster = replace(
             cluster,
@@ -66,7 +79,7 @@ def found_cluster(request: InitRequest, join_address: str, now: datetime, new_id
         manager_status=ManagerStatus(addr=join_address),
     )
     objects = tuple(Create(object=o) for o in (cluster, ingress, node))
-    return Foundation(identity, Seed(objects), unlock_key)
+    return Foundation(identity, Seed(objects), "")
 
 
 def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
@@ -74,6 +87,18 @@ def found_again(backup: Backup, join_address: str, now: datetime) -> Foundation:
     identity = certify_restorer(backup, now)
     objects = plan_restore(backup, identity, join_address, now)
     return Foundation(identity, Seed(objects, after_revision=backup.revision), backup.cluster.unlock_key)
+
+
+def check_data_path_port(port: int) -> int:
+    """The UDP port of the tunnels, 0 for the usual one; encrypted ones use the next."""
+    if port == 0:
+        return DATA_PATH_PORT
+    if not 1024 <= port <= 49150 or {port, port + 1} & set(ENCRYPTION_PORTS):
+        raise InvalidArgument(
+            f"invalid data path port {port}: it must be from 1024 to 49150, "
+            "and not 2382 to 2384, which encrypted networks need"
+        )
+    return port
 
 
 def check_pools(pools: tuple[str, ...], subnet_size: int) -> list[ipaddress.IPv4Network]:

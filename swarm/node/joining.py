@@ -6,8 +6,10 @@ the manager's time, of its first answer, is compared before anything that could 
 
 from __future__ import annotations
 
+import asyncio
 import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -22,6 +24,7 @@ from swarm.model.join_token import JoinToken, root_digest
 from swarm.proto.identity import CLOCK_SKEW, MANAGER_NAME, Identity, make_csr
 
 TIMEOUT_S = 10.0
+CLOCK_TIMEOUT_S = 2.0
 LIMIT_BYTES = 64 * 1024
 
 
@@ -68,6 +71,26 @@ async def request_identity(remote: str, application: Application, clock: Clock) 
                 f"cannot reach a manager at {remote} ({_reason(error)}): "
                 "check the address, and that its port is open"
             ) from error
+
+
+async def compare_clocks(remotes: Sequence[str], clock: Clock) -> None:
+    """Ask the managers at `remotes` (host:port for joins) for their time; who does not answer says nothing.
+
+    Nothing is believed of the answers: a forged one can only keep this host from going on.
+    Raises: FailedPrecondition when this host's clock is too far from one of them.
+    """
+
+    async def ask(session: aiohttp.ClientSession, remote: str) -> datetime | None:
+        try:
+            return (await _root(session, remote))[1]
+        except (SwarmError, aiohttp.ClientError, TimeoutError, OSError):
+            return None
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=CLOCK_TIMEOUT_S)) as session:
+        told = await asyncio.gather(*(ask(session, remote) for remote in remotes))
+    for remote, there in zip(remotes, told, strict=True):
+        if there is not None:
+            _check_clock(clock.now(), there, remote)
 
 
 async def _root(
@@ -124,7 +147,7 @@ def _check_clock(here: datetime, there: datetime, remote: str) -> None:
         raise FailedPrecondition(
             f"this host's clock says {here:%Y-%m-%d %H:%M:%S} UTC, that of the manager at {remote} says "
             f"{there:%Y-%m-%d %H:%M:%S} UTC: set the one that is wrong (at most an hour may lie between "
-            "them), then join again"
+            "them), then try again"
         )
 
 

@@ -37,6 +37,7 @@ from swarm.node.files import Membership, Paths, forget_membership, load_membersh
 from swarm.node.founding import Foundation, choose_data_path, found_again, found_cluster, prepare_founder
 from swarm.node.joining import Application, request_identity
 from swarm.node.member import Member, Surroundings
+from swarm.node.readmission import has_expired, readmit
 from swarm.node.refusals import (
     ALREADY_IN,
     NOT_A_MANAGER,
@@ -153,9 +154,16 @@ class Lifecycle:
             log.info("swarm.unlocked")
             try:
                 await self._until_connected(UNLOCK_TIMEOUT_S, "the store waits for other managers")
+                await self._confirm(key)
             except Unavailable as error:
                 log.warning("unlock.not.serving.yet", reason=str(error))  # others may be locked, too
             failpoint("unlock.reply")
+
+    async def _confirm(self, key: Secret) -> None:
+        """Who unlocks with a key that nobody was known to have has it."""
+        manager = self.member.manager if self.member is not None else None
+        if manager is not None:
+            await manager.control.confirm_unlock_key(key.reveal())
 
     async def _found(
         self,
@@ -209,11 +217,12 @@ class Lifecycle:
     async def join(self, request: JoinRequest) -> None:
         """Become a node of the cluster that the token is of; the token also tells the role."""
         async with self._changing:
+            if self._running is not None and has_expired(self._identity, self._clock.now()):
+                await self._readmit(self._running.member.membership, request)
+                return
             self._refuse_member()
             token = parse_token(request.token.reveal())
-            if not request.remote_addrs:
-                raise FailedPrecondition("at least 1 RemoteAddr is required to join")
-            remote = ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
+            remote = _remote_of(request)
             advertised = await addresses.source_towards(*addresses.split_port(remote, JOIN_PORT))
             if request.advertise_addr:
                 local = await addresses.local_addresses()
@@ -241,6 +250,16 @@ class Lifecycle:
             self._paths.pending_key.unlink()
             self._start(Member(self._surroundings(), membership))
             await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
+
+    async def _readmit(self, membership: Membership, request: JoinRequest) -> None:
+        """The node keeps its key, its id and its containers."""
+        identity, remote = self._require_identity(), _remote_of(request)
+        identity, membership = await readmit(identity, membership, request, remote, self._clock)
+        await self._stop()
+        self._replace_identity(identity)
+        save_membership(self._paths, membership)
+        self._start(Member(self._surroundings(), membership))
+        await self._until_connected(JOIN_TIMEOUT_S, STILL_JOINING)
 
     async def leave(self, *, force: bool) -> None:
         async with self._changing:
@@ -377,6 +396,13 @@ class Lifecycle:
                 _, pending = await asyncio.wait({running.work}, timeout=STOP_AGAIN_S)
                 if pending:
                     log.warning("member.stops.slowly")
+
+
+def _remote_of(request: JoinRequest) -> str:
+    """The manager to ask, host:port. Raises: FailedPrecondition, InvalidArgument."""
+    if not request.remote_addrs:
+        raise FailedPrecondition("at least 1 RemoteAddr is required to join")
+    return ":".join(map(str, addresses.split_port(request.remote_addrs[0], JOIN_PORT)))
 
 
 def _open_backup(request: RestoreRequest) -> Backup:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 from swarm.base.aio import in_own_task
 from swarm.base.clock import Clock
-from swarm.base.errors import FailedPrecondition, PermissionDenied, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
-from swarm.manager.ca.etcd_ca import EtcdCA, certify_member
+from swarm.manager.ca.certificates import counts
+from swarm.manager.ca.etcd_ca import certify_member
 from swarm.manager.generation import Expelled
 from swarm.manager.manager import Listen, Manager, ManagerParts
 from swarm.manager.members import Secrets, plan_recovery
@@ -28,17 +28,16 @@ from swarm.model.defaults import CLUSTER_PORT, ETCD_PEER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node
 from swarm.model.plan import Op
 from swarm.model.types import NodeRole
-from swarm.node.certificates import ask_managers
 from swarm.node.files import Membership, Paths
+from swarm.node.own_certificate import certify_itself
 from swarm.node.secrets_on_disk import load_secrets, save_data_keys, save_secrets
+from swarm.node.store_place import StorePlace, secrets_of
 from swarm.node.vault import Vault
 from swarm.proto.gen import managers_pb2 as pb
-from swarm.proto.gen import managers_pb2_grpc
 from swarm.proto.identity import Identity
-from swarm.secrets.keyring import Keyring
 from swarm.store.continued import ContinuedKV, continue_after
 from swarm.store.etcd import EtcdKV
-from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, check_version, free_bytes
+from swarm.store.etcd_process import EtcdProcess, EtcdSettings, MemberRemoved, free_bytes
 from swarm.store.external import ExternalEtcd, FailoverKV
 from swarm.store.health import STARTING, Health, judge_damage
 from swarm.store.kv import KV
@@ -46,18 +45,7 @@ from swarm.store.members import Members, MemberStatus
 from swarm.store.refounding import refound
 from swarm.store.store import Store
 
-CATCH_UP_EVERY_S = 0.3
 REFOUND_RETRY_S = 5.0
-LEAVE_TIMEOUT_S = 5.0
-LEAVE_PATIENCE_S = 8.0
-"""etcd lets no member go while another one, or itself, has been there for less than five seconds; and a
-member that goes without may take the quorum with it."""
-LEAVE_RETRY_S = 0.5
-TOO_NEW = "unhealthy cluster"
-"""etcd's words for a member that has not been there for long enough."""
-
-T = TypeVar("T")
-
 log = get_logger("node")
 
 
@@ -70,6 +58,7 @@ class ManagerNeeds:
     new_id: IdSource
     vault: Vault
     identity: Callable[[], Identity]
+    use_certificate: Callable[[Identity], None]
     membership: Callable[[], Membership]
     save: Callable[[Membership], None]
     others: Callable[[], Sequence[str]]
@@ -93,6 +82,7 @@ class _Rebuild(Exception):
 class ManagerPart:
     def __init__(self, needs: ManagerNeeds, seed: Seed | None = None) -> None:
         self._needs = needs
+        self._others = StorePlace(needs.clock, needs.identity, needs.others)
         self._seed = seed
         self._manager: Manager | None = None
         self._served = asyncio.Event()
@@ -114,10 +104,10 @@ class ManagerPart:
         """How this manager's store is."""
         if self._etcd is not None and self._etcd.problem is not None:
             return self._etcd.problem
-        finding = judge_damage(self._store.damage) if self._store is not None else None
-        if finding is not None:
-            return finding
-        return self._manager.keeper.health if self._manager else STARTING
+        finding = self._store.damage if self._store is not None else ""
+        if self._manager is not None:
+            finding = self._manager.keeper.finding
+        return judge_damage(finding) or (self._manager.keeper.health if self._manager else STARTING)
 
     @property
     def manager(self) -> Manager | None:
@@ -133,12 +123,13 @@ class ManagerPart:
 
         Raises: Unavailable; FailedPrecondition when this host cannot run a member.
         """
-        self._take_place(await self._ask_for_place(replace_member=False))
+        self._take_place(await self._others.ask(self._needs.membership().advertise_address))
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         """Have this manager's member of the store replaced by an empty one, which the others fill.
 
-        Returns when the manager serves again. Its files are wiped only after another manager gave a place.
+        Returns when the manager serves again; `tell` hears of each step. Its files are wiped only after
+        another manager gave a place.
         Raises: FailedPrecondition when nothing is wrong; Unavailable when no other manager can help.
         """
         if self.health.serves:
@@ -150,29 +141,29 @@ class ManagerPart:
                 "no other manager has the state to repair this one from; its files are left as they are: "
                 "restore them from a backup"
             )
-        self._place = await self._patiently(
-            lambda: self._ask_for_place(replace_member=True), lambda error: TOO_NEW in str(error)
-        )
+        address = self._needs.membership().advertise_address
+        self._place = await self._others.ask_for_another(address, tell)
         self._served.clear()
         self._replaced.set()
         await self.serving()
 
-    async def _ask_for_place(self, *, replace_member: bool) -> pb.JoinStoreResponse:
-        """Without an etcd of this host's own, only a store that others run can be joined."""
-        address, lacking = self._needs.membership().advertise_address, None
-        try:
-            await check_version()
-        except FailedPrecondition as error:
-            address, lacking = "", error
-        request = pb.JoinStoreRequest(address=address, replace=replace_member)
+    async def certify(self) -> Identity:
+        """A certificate that this manager signs for itself. Raises: SwarmError when it may not, or cannot."""
+        if self._store is None or not self._store.revision:
+            raise Unavailable("this manager's certificate waits for its store")
+        return await certify_itself(self._store, self._needs.identity(), self._needs.clock)
 
-        async def join(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.JoinStoreResponse:
-            return await stub.JoinStore(request, timeout=10)
-
+    async def _ensure_certificate(self) -> None:
+        """One that has ended is replaced before others are asked or served: they would not take it."""
+        needs = self._needs
+        if counts(needs.identity(), needs.clock.now()):
+            return
         try:
-            return await self._ask(join)
-        except FailedPrecondition as error:
-            raise lacking or error from None
+            needs.use_certificate(await self.certify())
+        except SwarmError as error:
+            log.error("certificate.not.signed", reason=str(error))
+        else:
+            log.warning("certificate.signed", expires=str(needs.identity().subject.not_after))
 
     def _take_place(self, answer: pb.JoinStoreResponse) -> None:
         """Save what is needed to take it; whatever the store held here is wiped."""
@@ -180,8 +171,8 @@ class ManagerPart:
         membership = needs.membership()
         failpoint("manager.enter.answered")
         shutil.rmtree(needs.paths.etcd, ignore_errors=True)
-        needs.vault.lock_with(answer.unlock_key)
-        save_secrets(needs.paths, needs.vault, _secrets_of(answer))
+        needs.vault.lock_with(answer.unlock_key, answer.next_unlock_key)
+        save_secrets(needs.paths, needs.vault, secrets_of(answer))
         failpoint("manager.enter.keyed")
         needs.save(
             replace(
@@ -189,6 +180,7 @@ class ManagerPart:
                 role=NodeRole.MANAGER,
                 initial_cluster=answer.initial_cluster,
                 member_id=f"{answer.member_id:x}",
+                generation=answer.generation,
                 is_voter=False,
             )
         )
@@ -278,36 +270,13 @@ class ManagerPart:
         raise _Rebuild
 
     async def leave_store(self) -> None:
-        """Have another manager, if there is one, take this one out of the store; best effort.
+        """Have another manager, if there is one, take this one out of the store; best effort."""
+        await self._others.leave()
 
-        Asked again while there is patience: the managers may have to elect a leader anew once this member is
-        out, before they can note it.
-        """
-
-        async def leave(stub: managers_pb2_grpc.ManagersAsyncStub) -> pb.LeaveStoreResponse:
-            return await stub.LeaveStore(pb.LeaveStoreRequest(), timeout=LEAVE_TIMEOUT_S)
-
-        try:
-            await self._patiently(
-                lambda: self._ask(leave), lambda error: not isinstance(error, PermissionDenied)
-            )
-        except SwarmError as error:
-            log.info("store.not.left", reason=str(error))
-
-    async def _patiently(
-        self, change: Callable[[], Awaitable[T]], may_pass: Callable[[SwarmError], bool]
-    ) -> T | None:
-        """A change of the store's members, again while what keeps it may pass; None with nobody to ask."""
-        clock = self._needs.clock
-        patient_until = clock.monotonic() + LEAVE_PATIENCE_S
-        while self._needs.others():
-            try:
-                return await change()
-            except SwarmError as error:
-                if not may_pass(error) or clock.monotonic() >= patient_until:
-                    raise
-            await asyncio.sleep(LEAVE_RETRY_S)
-        return None
+    async def _catch_up(self, members: Members | None) -> None:
+        await self._others.catch_up(self._needs.membership(), members)
+        failpoint("manager.catch_up.told")
+        self._needs.save(replace(self._needs.membership(), is_voter=True))
 
     async def _serve(self, group: asyncio.TaskGroup, kv: KV, own: OwnMember | None, secrets: Secrets) -> None:
         needs = self._needs
@@ -321,6 +290,8 @@ class ManagerPart:
             await self._recover(store, own.members)
         if self._seed is not None:
             await self._sow(store, self._seed, await own.members.status() if own else None)
+        self._note_generation(store)
+        await self._ensure_certificate()
         group.create_task(self._follow_lock(store))
         listen = Listen(
             address=membership.listen_address, join_port=membership.join_port, cluster_port=CLUSTER_PORT
@@ -343,6 +314,13 @@ class ManagerPart:
         self._manager = manager
         self._served.set()
 
+    def _note_generation(self, store: Store) -> None:
+        """It changes by a recovery or a restore only, after which this part starts anew."""
+        membership = self._needs.membership()
+        for cluster in store.view.list(Cluster):
+            if cluster.generation != membership.generation:
+                self._needs.save(replace(membership, generation=cluster.generation))
+
     async def _sow(self, store: Store, seed: Seed, member: MemberStatus | None) -> None:
         """A backup's objects may be more than a transaction holds; nobody else writes yet."""
         ops = [_with_member(op, member) if member else op for op in seed.ops]
@@ -357,7 +335,7 @@ class ManagerPart:
         with store.changes(Cluster) as changes:
             while True:
                 for cluster in store.view.list(Cluster):
-                    self._needs.vault.lock_with(cluster.unlock_key)
+                    self._needs.vault.lock_with(cluster.unlock_key, cluster.next_unlock_key)
                 await changes.wait()
 
     async def _recover(self, store: Store, members: Members) -> None:
@@ -371,49 +349,6 @@ class ManagerPart:
         me = self._needs.identity().subject.node_id
         await store.commit(plan_recovery(store.view, me, status))
         self._needs.save(replace(membership, recover=False))
-
-    async def _catch_up(self, members: Members | None) -> None:
-        """Until this member votes; without one, until the managers' records say that this is a manager."""
-        membership = self._needs.membership()
-        while True:
-            try:
-                status = await members.status() if members else None
-                request = pb.CatchUpRequest(
-                    member_id=int(membership.member_id, 16),
-                    applied_index=status.applied_index if status else 0,
-                    join_address=f"{membership.advertise_address}:{membership.join_port}",
-                )
-
-                async def tell(
-                    stub: managers_pb2_grpc.ManagersAsyncStub, request: pb.CatchUpRequest = request
-                ) -> pb.CatchUpResponse:
-                    return await stub.CatchUp(request, timeout=10)
-
-                if (await self._ask(tell)).is_voter:
-                    break
-            except SwarmError as error:
-                log.info("manager.catching.up", reason=str(error))
-            await asyncio.sleep(CATCH_UP_EVERY_S)
-        failpoint("manager.catch_up.told")
-        self._needs.save(replace(self._needs.membership(), is_voter=True))
-
-    async def _ask(self, call: Callable[[managers_pb2_grpc.ManagersAsyncStub], Awaitable[T]]) -> T:
-        return await ask_managers(
-            self._needs.others(), self._needs.identity(), managers_pb2_grpc.ManagersStub, call
-        )
-
-
-def _secrets_of(answer: pb.JoinStoreResponse) -> Secrets:
-    if not answer.endpoints:
-        store_ca = EtcdCA(answer.store_ca_certificate_pem, answer.store_ca_key_pem)
-        return Secrets(ring=Keyring(answer.data_keys), store_ca=store_ca)
-    external = ExternalEtcd(
-        endpoints=tuple(answer.endpoints),
-        ca_pem=answer.store_ca_certificate_pem,
-        cert_pem=answer.store_certificate_pem,
-        key_pem=answer.store_key_pem,
-    )
-    return Secrets(ring=Keyring(answer.data_keys), store_ca=None, external=external)
 
 
 async def _serving(etcd: EtcdProcess) -> None:

@@ -15,8 +15,8 @@ from swarm.base.errors import SwarmError
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource
 from swarm.base.log import get_logger
+from swarm.manager.ca.certificates import counts, is_manager
 from swarm.manager.manager import Manager
-from swarm.manager.members import is_manager
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.host_offer import NO_OFFER, HostOffer
 from swarm.model.objects import Node
@@ -30,7 +30,7 @@ from swarm.overlay.data_path import DataPath
 from swarm.proto.identity import Identity
 from swarm.store.etcd_process import DEFAULT_QUOTA_BYTES
 from swarm.store.external import ExternalEtcd
-from swarm.store.health import Health
+from swarm.store.health import Health, StoreState
 from swarm.worker.agent import Agent, AgentParts
 from swarm.worker.controller import Controller, ControllerParts
 from swarm.worker.execs import Execs
@@ -107,14 +107,13 @@ class Member:
             offer=around.offer,
             usage=UsageReporter(around.local.containers, self.tasks.list, around.clock),
             clock=around.clock,
+            store_trouble=self._store_trouble,
             home=self._home,
             remember=self._remember,
             told=self._told,
             certify=lambda terms: self._renewer.want(terms),
         )
-        self._renewer = Renewer(
-            around.clock, around.identity, lambda: self.agent.managers, self._use_certificate
-        )
+        self._renewer = Renewer(around.clock, around.identity, self._next_certificate, self._use_certificate)
         self.agent = Agent(parts, around.identity, membership.managers, membership.data_path_address)
         self._manager_part = ManagerPart(self._manager_needs(), seed)
         self._node: Node | None = None
@@ -127,7 +126,13 @@ class Member:
 
     @property
     def manager(self) -> Manager | None:
-        """The manager's part, once it serves."""
+        """The manager's part, once it serves; None again while its data are known to be damaged."""
+        manager = self._manager_part.manager
+        return manager if manager is not None and manager.is_trustworthy else None
+
+    @property
+    def running_manager(self) -> Manager | None:
+        """The same, also if it is not to be believed: to see how it is."""
         return self._manager_part.manager
 
     @property
@@ -144,9 +149,9 @@ class Member:
     def etcd_quota_bytes(self) -> int:
         return self._around.etcd_quota_bytes
 
-    async def repair(self) -> None:
+    async def repair(self, tell: Callable[[str], None]) -> None:
         """`ManagerPart.repair`."""
-        await self._manager_part.repair()
+        await self._manager_part.repair(tell)
 
     async def connected(self) -> None:
         """Wait until the node has a session, and serves as a manager if it is to."""
@@ -202,22 +207,26 @@ class Member:
                 continue
             node = self._node
             try:
-                must_enter = serving is None or self._manager_part.has_lost_place
+                must_enter = serving is None or self._manager_part.has_lost_place or self._is_left_behind()
                 if node.spec.role is NodeRole.MANAGER and must_enter:
+                    await _end(serving)
                     if self._around.identity().subject.role is not NodeRole.MANAGER:
                         await self._renew()
                     await self._manager_part.enter_store()
                     serving = self._begin_serving(group)
                     log.info("role.manager")
                 elif serving is not None and not is_manager(node):
-                    serving.cancel()
-                    await asyncio.wait({serving})
+                    await _end(serving)
                     serving = None
                     await self._become_worker()
             except SwarmError as error:
                 log.warning("role.unchanged", wanted=node.spec.role, reason=str(error))
                 self._node_changed.set()
                 await asyncio.sleep(RETRY_ROLE_S)
+
+    def _is_left_behind(self) -> bool:
+        """The cluster was recovered without this manager, whose store waits for a quorum of the past."""
+        return 0 <= self._membership.generation < self.agent.generation
 
     def _begin_serving(self, group: asyncio.TaskGroup) -> asyncio.Task[None]:
         self._manager_part.has_lost_place = False
@@ -237,6 +246,13 @@ class Member:
         failpoint("role.worker.wiped")
         await self._renew()
         log.info("role.worker")
+
+    async def _next_certificate(self) -> Identity:
+        """From any manager, as long as the present one counts; after that a manager can only help itself."""
+        identity = self._around.identity()
+        if self._membership.role is NodeRole.MANAGER and not counts(identity, self._around.clock.now()):
+            return await self._manager_part.certify()
+        return await renew(self.agent.managers, identity)
 
     async def _renew(self) -> None:
         """Get a certificate for the role that the managers' records now give this node."""
@@ -259,6 +275,7 @@ class Member:
             new_id=around.new_id,
             vault=around.vault,
             identity=around.identity,
+            use_certificate=self._use_certificate,
             membership=lambda: self._membership,
             save=self._save,
             etcd_quota_bytes=around.etcd_quota_bytes,
@@ -267,6 +284,12 @@ class Member:
 
     def _home(self) -> str:
         return self._own() if self.manager is not None else ""
+
+    def _store_trouble(self) -> tuple[str, str]:
+        health = self.store_health
+        if health is None or health.serves or health.state is StoreState.STARTING:
+            return "", ""
+        return health.state, health.message
 
     def _own(self) -> str:
         return f"{self._membership.advertise_address}:{CLUSTER_PORT}"
@@ -278,3 +301,9 @@ class Member:
     def _save(self, membership: Membership) -> None:
         self._membership = membership
         save_membership(self._around.paths, membership)
+
+
+async def _end(serving: asyncio.Task[None] | None) -> None:
+    if serving is not None:
+        serving.cancel()
+        await asyncio.wait({serving})

@@ -16,6 +16,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NodeID
 from swarm.base.log import Secret
 from swarm.manager.backup import write_backup
+from swarm.manager.ca.certificates import counts
 from swarm.manager.ca.root import token_text
 from swarm.manager.ca.rotation import desired_root
 from swarm.manager.control.control import Control
@@ -35,6 +36,7 @@ from swarm.node.member import Member
 from swarm.node.refusals import (
     NO_BACKUP_KEY,
     STARTING,
+    UNCERTIFIED,
     list_peers,
 )
 from swarm.overlay.node_networks import NodeNetworks
@@ -51,9 +53,14 @@ from swarm.worker.tasks import Tasks
 from swarm.worker.volumes import VolumeStore
 
 
-def _why_not_ready(member: Member) -> str:
+def _why_not_ready(member: Member, *, certified: bool) -> str:
+    """The store first: without it neither a manager's session nor its certificate can be helped."""
     health = member.store_health
-    return STARTING if health is None or health.state is StoreState.STARTING else health.message
+    if health is not None and health.state is not StoreState.STARTING:
+        return health.message
+    if not certified:
+        return UNCERTIFIED
+    return member.agent.problem or STARTING
 
 
 class Host:
@@ -155,7 +162,7 @@ class Host:
     @property
     def system(self) -> Diagnosis:
         member = self._lifecycle.member
-        return Diagnosis(self._choice, lambda: member, lambda: self._lifecycle.identity)
+        return Diagnosis(self._choice, lambda: member, lambda: self._lifecycle.identity, self._clock)
 
     def status(self) -> SwarmStatus:
         member, identity = self._lifecycle.member, self._lifecycle.identity
@@ -165,6 +172,7 @@ class Host:
             return SwarmStatus()
         manager = member.manager
         is_ready = manager is not None or member.membership.role is NodeRole.WORKER
+        certified = counts(identity, self._clock.now())
         return SwarmStatus(
             state=NodeMembership.ACTIVE if is_ready else NodeMembership.PENDING,
             node_id=identity.subject.node_id,
@@ -172,7 +180,7 @@ class Host:
             is_manager=member.membership.role is NodeRole.MANAGER,
             leader_id=manager.leader_id if manager else "",
             managers=list_peers(member),
-            error=member.agent.problem or ("" if is_ready else _why_not_ready(member)),
+            error=member.agent.problem if is_ready else _why_not_ready(member, certified=certified),
         )
 
     def join_tokens(self, cluster: Cluster) -> JoinTokens:

@@ -23,6 +23,10 @@ STILL_JOINING = (
 )
 LEAVING_MANAGER = "You are attempting to leave the swarm on a node that is participating as a manager. "
 STARTING = "this manager is starting and does not have the swarm's state yet: try again in a moment"
+UNCERTIFIED = (
+    "this manager's certificate has expired, and it signs another one when more than half of the managers "
+    "are up: start them, or go on with this one alone: `swarm init --force-new-cluster`"
+)
 LAST_MANAGER = (
     "Removing the last manager erases all current state of the swarm. Use `--force` to ignore this message."
 )

@@ -13,7 +13,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.proto.identity import write_private
 from swarm.secrets.box import Box, Unsealable
-from swarm.secrets.unlock import make_lock, new_locker_key, open_lock
+from swarm.secrets.unlock import count_keys, make_lock, new_locker_key, open_lock
 
 LOCK_FILE = "lock"
 
@@ -21,21 +21,25 @@ log = get_logger("vault")
 
 
 class Vault:
-    def __init__(self, directory: Path, locker: bytes, unlock_key: str) -> None:
-        """Made by `create_vault` and `open_vault`."""
+    def __init__(self, directory: Path, locker: bytes, unlock_keys: tuple[str, ...] | None) -> None:
+        """Made by `create_vault` and `open_vault`. `unlock_keys` open the lock; None: some are unknown."""
         self._file = directory / LOCK_FILE
         self._locker = locker
         self._box = Box(locker)
-        self._unlock_key = unlock_key
+        self._unlock_keys = unlock_keys
 
-    def lock_with(self, unlock_key: str) -> None:
-        """From now on the lock takes this key, or none when it is empty. Atomic: the old lock, or the new."""
-        if unlock_key != self._unlock_key:
+    def lock_with(self, unlock_key: str, next_key: str = "") -> None:
+        """From now on the lock takes this key, and the next if there is one; none when `unlock_key` is empty.
+
+        Atomic: the old lock, or the new.
+        """
+        unlock_keys = (unlock_key, next_key) if unlock_key and next_key else (unlock_key,)
+        if unlock_keys != self._unlock_keys:
             failpoint("lock.change.before")
-            write_private(self._file, make_lock(self._locker, unlock_key))
+            write_private(self._file, make_lock(self._locker, *unlock_keys))
             failpoint("lock.change.after")
-            self._unlock_key = unlock_key
-            log.info("lock.changed", closed=bool(unlock_key))
+            self._unlock_keys = unlock_keys
+            log.info("lock.changed", closed=bool(unlock_key), keys=len(unlock_keys))
 
     def seal(self, place: str, plain: bytes) -> bytes:
         return self._box.seal(place, plain)
@@ -63,7 +67,7 @@ def create_vault(directory: Path, unlock_key: str = "") -> Vault:
     locker = new_locker_key()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(directory / LOCK_FILE, make_lock(locker, unlock_key))
-    return Vault(directory, locker, unlock_key)
+    return Vault(directory, locker, (unlock_key,))
 
 
 def open_vault(directory: Path, unlock_key: str = "") -> Vault:
@@ -81,4 +85,6 @@ def open_vault(directory: Path, unlock_key: str = "") -> Vault:
             f"{directory / LOCK_FILE} is missing: restore it, or leave with --force and join again"
         ) from None
     locker = open_lock(lock, unlock_key)
-    return Vault(directory, locker, "" if make_lock(locker, "") == lock else unlock_key)
+    known: tuple[tuple[str, ...], ...] = (("",), (unlock_key,))
+    keys = count_keys(lock)
+    return Vault(directory, locker, known[keys] if keys < len(known) else None)

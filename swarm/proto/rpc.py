@@ -297,12 +297,8 @@ def certificate_problem(identity: Identity, now: datetime) -> str | None:
     """Why a peer would refuse our certificate (TLS itself tells a client nothing); None when it is fine."""
     expiry = identity.subject.not_after
     if now >= expiry:
-        return f"this node's certificate expired at {expiry.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"this node's certificate expired at {expiry.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC: set its "
+            "clock if that is wrong, or let it in again with: swarm join --token TOKEN MANAGER:2377"
+        )
     return None
-
-
-async def until_done(context: Context) -> None:
-    """Wait until the peer has gone."""
-    gone = asyncio.Event()
-    context.add_done_callback(lambda _: gone.set())  # type: ignore[arg-type]  # any callable will do
-    await gone.wait()

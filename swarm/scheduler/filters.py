@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from swarm.base.ids import NodeID
+from swarm.model.constraint import satisfies
 from swarm.model.generic_resources import claim, wanted_numbers
 from swarm.model.objects import Task
 from swarm.model.options import Strategy, service_options
+from swarm.model.platform import runs_on
 from swarm.model.specs import TaskSpec
 from swarm.model.types import Availability, NodeState, Placement
 from swarm.scheduler.cluster import HostPort, NodeInfo, Release, host_ports_of, release_of, reservations_of
-from swarm.scheduler.constraint import satisfies
-from swarm.scheduler.platform import runs_on
 
 NO_PLACEMENT = Placement()
 

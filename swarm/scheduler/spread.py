@@ -14,12 +14,11 @@ from datetime import datetime
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from swarm.base.errors import InvalidArgument
 from swarm.base.ids import NodeID
+from swarm.model.constraint import label_of
 from swarm.model.options import Strategy
 from swarm.model.types import Placement
 from swarm.scheduler.cluster import FAILURES_TO_AVOID, NodeInfo
-from swarm.scheduler.constraint import ENGINE_LABEL, NODE_LABEL, is_label, label_of, parse_constraints
 from swarm.scheduler.filters import Requirements
 
 Rank = tuple[int, int, int, int, float]
@@ -27,18 +26,6 @@ SHARES = 10
 """Nodes are told apart by tenths of what is reserved of them: a smaller difference is none."""
 
 Entry = tuple[Rank, NodeID, NodeInfo]
-
-
-def check_placement(placement: Placement) -> None:
-    """Raises InvalidArgument for constraints or preferences that cannot be meant."""
-    parse_constraints(placement.constraints)
-    for preference in placement.preferences:
-        descriptor = preference.spread.spread_descriptor if preference.spread else ""
-        if not is_label(descriptor):
-            raise InvalidArgument(
-                f"placement preference spread={descriptor} is not possible: "
-                f"spread over {NODE_LABEL}KEY or {ENGINE_LABEL}KEY"
-            )
 
 
 def rank(wanted: Requirements, info: NodeInfo, now: datetime, rng: Random) -> Rank:

@@ -22,6 +22,9 @@ DATA_KEY_BYTES = 32
 _FORMAT = b"\x01"
 _SALT = 32
 _NONCE = 12
+_TAG = 16
+SEALED_EXTRA_BYTES = 1 + _SALT + _NONCE + _TAG
+"""What sealing adds to a value's length."""
 _INFO = b"swarm record v1"
 _BLIND_INFO = b"swarm claim v1"
 

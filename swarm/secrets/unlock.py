@@ -3,8 +3,9 @@
 Every node has a locker key that seals its private keys on disk. The locker key itself is in one small file,
 the lock: open (whoever has the disk has it) or closed with the cluster's unlock key. So turning the lock on
 or off, or changing its key, replaces one file: there is no moment at which half of the keys are locked.
+While it is not certain that anybody has a new key, both that and the one before it open the lock.
 Source: SwarmKit design/raft_encryption.md for what is locked; Docker for `SWMKEY-1-`.
-Invariant: a closed lock opens with the key that closed it and with no other; a changed byte opens nothing.
+Invariant: a closed lock opens with the keys that closed it and with no other; a changed byte opens nothing.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ import binascii
 import secrets
 
 from swarm.base.errors import FailedPrecondition, InvalidArgument, Unauthenticated, Unavailable
-from swarm.secrets.box import Box, Unsealable
+from swarm.secrets.box import SEALED_EXTRA_BYTES, Box, Unsealable
 
 KEY_BYTES = 32
 _PREFIX = "SWMKEY-1-"
 _OPEN = b"swarm lock 1 open\n"
 _CLOSED = b"swarm lock 1 closed\n"
 _PLACE = "lock"
+_SLOT_BYTES = SEALED_EXTRA_BYTES + KEY_BYTES
 
 
 class Locked(Unavailable):
@@ -55,11 +57,11 @@ def new_locker_key() -> bytes:
     return secrets.token_bytes(KEY_BYTES)
 
 
-def make_lock(locker: bytes, unlock_key: str) -> bytes:
-    """The lock's file, closed with `unlock_key`, or open when that is empty."""
-    if not unlock_key:
+def make_lock(locker: bytes, *unlock_keys: str) -> bytes:
+    """The lock's file: each of `unlock_keys` opens it; with an empty one it is open."""
+    if not all(unlock_keys):
         return _OPEN + locker
-    return _CLOSED + Box(parse_unlock_key(unlock_key)).seal(_PLACE, locker)
+    return _CLOSED + b"".join(Box(parse_unlock_key(key)).seal(_PLACE, locker) for key in unlock_keys)
 
 
 def open_lock(lock: bytes, unlock_key: str) -> bytes:
@@ -67,7 +69,7 @@ def open_lock(lock: bytes, unlock_key: str) -> bytes:
 
     Raises:
         Locked: it is closed, and `unlock_key` is empty.
-        WrongUnlockKey: it was closed with another key, or has been changed.
+        WrongUnlockKey: it was closed with other keys, or has been changed.
         InvalidArgument: `unlock_key` is none.
         FailedPrecondition: it is no lock.
     """
@@ -77,7 +79,21 @@ def open_lock(lock: bytes, unlock_key: str) -> bytes:
         raise FailedPrecondition("the node's lock file is damaged: leave with --force and join again")
     if not unlock_key:
         raise Locked("the swarm is locked")
-    try:
-        return Box(parse_unlock_key(unlock_key)).open(_PLACE, lock.removeprefix(_CLOSED))
-    except Unsealable:
-        raise WrongUnlockKey from None
+    box = Box(parse_unlock_key(unlock_key))
+    for sealed in _slots(lock):
+        try:
+            return box.open(_PLACE, sealed)
+        except Unsealable:
+            continue
+    raise WrongUnlockKey
+
+
+def count_keys(lock: bytes) -> int:
+    """How many keys open it; 0 for one that is open."""
+    return len(_slots(lock)) if lock.startswith(_CLOSED) else 0
+
+
+def _slots(lock: bytes) -> list[bytes]:
+    """What a closed lock holds: the locker key, sealed once for each unlock key."""
+    sealed = lock.removeprefix(_CLOSED)
+    return [sealed[start : start + _SLOT_BYTES] for start in range(0, len(sealed), _SLOT_BYTES)]

@@ -249,7 +249,9 @@ def read_project(document: Node, scope: Scope) -> Json:
         elif key.text == "models":
             scope.at("models", value).notice(key.place, "is ignored: models are not run here")
         elif key.text not in _SECTIONS:
-            raise wrong(key.place, unknown(key.text, tuple(_SECTIONS)))
+            hint = " (services stand below 'services:')" if isinstance(value, Map) else ""
+            text = unknown(key.text, tuple(_SECTIONS))
+            raise wrong(key.place, text if "did you mean" in text else text + hint)
         elif not (isinstance(value, Scalar) and value.is_null):
             found[key.text] = _SECTIONS[key.text](value, scope.at(key.text, value))
     return found

@@ -1,8 +1,9 @@
 """The key-value service on etcd's v3 API over grpc.aio.
 
 Guards, each from a bug seen in the wild: a watch that stays silent although progress was asked for is given
-up (a paused etcd keeps its TCP connection); a response whose term goes backwards is a stale member's and is
-refused (Patroni #2180, #3318). Reads are linearisable. Nothing is retried here: callers know what is safe.
+up (a paused etcd keeps its TCP connection); a response of an older term than was known when it was asked for
+is a stale member's and is refused (Patroni #2180, #3318). Reads are linearisable. Nothing is retried here:
+callers know what is safe.
 Source: etcd's public API; reference for its limits: 128 operations a transaction, 1.5 MiB a request.
 """
 
@@ -31,6 +32,7 @@ FULL = (
     "see `swarm system info`"
 )
 T = TypeVar("T")
+R = TypeVar("R", rpc_pb2.RangeResponse, rpc_pb2.TxnResponse)
 
 _MAX_MESSAGE = 64 * 1024 * 1024
 
@@ -77,8 +79,7 @@ class EtcdKV:
         revision = 0
         while True:
             request = rpc_pb2.RangeRequest(key=start, range_end=end, limit=PAGE, revision=revision)
-            response = await self._call(self._kv.Range(request, timeout=LIST_TIMEOUT_S))
-            self._check_term(response.header)
+            response = await self._in_term(self._kv.Range(request, timeout=LIST_TIMEOUT_S))
             revision = revision or response.header.revision
             items.extend(_key_value(kv) for kv in response.kvs)
             if not response.more:
@@ -87,14 +88,12 @@ class EtcdKV:
 
     async def revision(self) -> int:
         request = rpc_pb2.RangeRequest(key=b"/", keys_only=True)
-        response = await self._call(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
-        self._check_term(response.header)
+        response = await self._in_term(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
         return response.header.revision
 
     async def get(self, key: str) -> KeyValue | None:
         request = rpc_pb2.RangeRequest(key=key.encode())
-        response = await self._call(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
-        self._check_term(response.header)
+        response = await self._in_term(self._kv.Range(request, timeout=CALL_TIMEOUT_S))
         return _key_value(response.kvs[0]) if response.kvs else None
 
     async def txn(self, compares: Sequence[Compare], writes: Sequence[Write]) -> TxnResult:
@@ -106,8 +105,7 @@ class EtcdKV:
                 for c in compares
             ],
         )
-        response = await self._call(self._kv.Txn(request, timeout=CALL_TIMEOUT_S))
-        self._check_term(response.header)
+        response = await self._in_term(self._kv.Txn(request, timeout=CALL_TIMEOUT_S))
         if response.succeeded:
             return TxnResult(True, response.header.revision)
         found = [
@@ -137,7 +135,7 @@ class EtcdKV:
         self, stream: grpc.aio.StreamStreamCall[rpc_pb2.WatchRequest, rpc_pb2.WatchResponse]
     ) -> AsyncIterator[rpc_pb2.WatchResponse]:
         """Responses of one watch, with progress asked for when it falls silent."""
-        silent = 0.0
+        silent, term = 0.0, self._term
         reading = asyncio.ensure_future(_read(stream))
         try:
             while True:
@@ -153,7 +151,7 @@ class EtcdKV:
                 reading = asyncio.ensure_future(_read(stream))
                 if response.canceled or response.compact_revision:
                     raise WatchLost(response.cancel_reason or "etcd ended the watch")
-                self._check_term(response.header)
+                term = self._check_term(response.header, term)
                 yield response
         finally:
             reading.cancel()
@@ -166,12 +164,18 @@ class EtcdKV:
         except asyncio.InvalidStateError as error:
             raise WatchLost(f"etcd ended the stream: {error}") from None
 
-    def _check_term(self, header: rpc_pb2.ResponseHeader) -> None:
-        if header.raft_term < self._term:
-            raise WatchLost(
-                f"etcd answered from term {header.raft_term}, before {self._term}: a stale member"
-            )
-        self._term = header.raft_term
+    async def _in_term(self, call: Awaitable[R]) -> R:
+        """Answers overtake each other when the term changes: each is held against what was known before."""
+        known = self._term
+        response = await self._call(call)
+        self._check_term(response.header, known)
+        return response
+
+    def _check_term(self, header: rpc_pb2.ResponseHeader, known: int) -> int:
+        if header.raft_term < known:
+            raise WatchLost(f"etcd answered from term {header.raft_term}, before {known}: a stale member")
+        self._term = max(self._term, header.raft_term)
+        return header.raft_term
 
 
 async def _read(

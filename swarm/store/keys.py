@@ -6,6 +6,8 @@
 /swarm/leader                     node id of the leading manager; its revision is the epoch
 /swarm/leader-beat                rewritten by the leader while it leads
 /swarm/managers/<node id>         rewritten by each manager while it serves
+/swarm/named, /swarm/removed      rewritten with each service that is written, and with each secret, config or
+                                  network that is removed; each compared with the other (`Crossing`)
 /swarm/base                       where the revisions of a store before this one ended; only if there was one
 
 etcd keeps keys in the clear: names and ports are hashed with the cluster's data key (`Box.blind`).
@@ -34,6 +36,8 @@ LEADER = f"{PREFIX}leader"
 LEADER_BEAT = f"{PREFIX}leader-beat"
 MANAGERS = f"{PREFIX}managers/"
 BASE = f"{PREFIX}base"
+NAMED = f"{PREFIX}named"
+REMOVED = f"{PREFIX}removed"
 
 KINDS: dict[str, type[StoredObject]] = {
     "services": Service,

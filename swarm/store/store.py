@@ -31,7 +31,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.log import get_logger
 from swarm.model.objects import StoredObject
-from swarm.model.plan import Create, Op
+from swarm.model.plan import Create, Crossing, Op
 from swarm.model.view import ClusterView, Objects
 from swarm.secrets.box import Unsealable
 from swarm.secrets.keyring import Keyring
@@ -42,12 +42,19 @@ from swarm.store.sealing import Sealing
 from swarm.store.txns import TXN_BYTES, TXN_OPS, Part, Txn, chunks, joined
 
 RELIST_EVERY_S = 60.0
+WATCH_AGAIN_S = 0.05
+"""After a watch was lost: a member that refuses each one at once is not asked without a pause."""
 MIRROR_TIMEOUT_S = 5.0
 DAMAGED_RETRY_S = 5.0
+ASK_AGAIN_FOR_S = 1.5
+"""With one more answer of etcd, which may take three seconds: a user hears within five seconds in all."""
+ASK_AGAIN_EVERY_S = 0.1
 LOOK_UP_S = 1.5
 """For finding out what became of a write: a user who waits for it hears within five seconds in all."""
 SEAL_TRIES = 3
 """How often a write is made anew because the data key changed meanwhile."""
+UNSEEN = "the write is stored, but this manager has not seen it yet; try again"
+BEHIND = "this manager's copy of the swarm's state is behind; try again, or ask another manager"
 FENCES = 2
 """Compares of every transaction: the leader's key and the data keys'."""
 
@@ -100,9 +107,19 @@ class Store:
     async def sync(self) -> None:
         """Bring the mirror up to what a quorum has acknowledged by now: reads after it are linearisable.
 
+        An etcd that has just died is there again after a second or two, so it is asked again for so long.
         Raises: Unavailable when no quorum answers.
         """
-        await self._shown(await self._kv.revision())
+        last_try = asyncio.get_running_loop().time() + ASK_AGAIN_FOR_S
+        while True:
+            try:
+                await self._shown(await self._kv.revision(), BEHIND)
+            except Unavailable:
+                if asyncio.get_running_loop().time() >= last_try:
+                    raise
+                await asyncio.sleep(ASK_AGAIN_EVERY_S)
+            else:
+                return
 
     @contextmanager
     def changes(self, *kinds: type[StoredObject]) -> Iterator[Changes]:
@@ -138,6 +155,7 @@ class Store:
                 await self._follow()
             except WatchLost as error:
                 log.info("watch.lost", reason=str(error))
+                await asyncio.sleep(WATCH_AGAIN_S)
             except (Unsealable, DecodeError, UnicodeDecodeError) as error:
                 self.damage = str(error)
                 log.error("store.damaged", reason=self.damage)
@@ -147,19 +165,25 @@ class Store:
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 2.0)
 
-    async def commit(self, ops: Sequence[Op], *, epoch: int | None = None) -> int:
+    async def commit(
+        self, ops: Sequence[Op], *, epoch: int | None = None, crossing: Crossing | None = None
+    ) -> int:
         """Write all of `ops` or nothing; returns the revision.
+
+        With `crossing`, what was decided must have been so on the view of now: without an await in between.
 
         Raises:
             InvalidArgument: it is more than one transaction can hold.
-            OutOfSequence: an object is not at the version that its op was decided on.
+            OutOfSequence: an object is not at the version that its op was decided on, or a commit crossed it.
             AlreadyExists: an object, name or port is taken.
             LeadershipLost: `epoch` is over.
             Unavailable: no quorum answered; whether the write happened is unknown.
         """
         now = self._clock.now()
+        crossed = self._crossed(crossing)
         for _ in range(SEAL_TRIES):
-            txn = joined([self.sealing.encode(op, now) for op in ops], self._fences(epoch))
+            encoded = (self.sealing.encode(op, now) for op in ops)
+            txn = joined((*encoded, *crossed), self._fences(epoch))
             if txn.weight > TXN_BYTES:
                 raise InvalidArgument(
                     f"too large to be stored: {txn.weight} bytes, at most {TXN_BYTES} are possible"
@@ -240,6 +264,15 @@ class Store:
             chunk = [part for part in chunk if lost.isdisjoint(c.key for c in part.txn.compares)]
         return 0, 0
 
+    def _crossed(self, crossing: Crossing | None) -> tuple[Txn, ...]:
+        """Two keys for all: it costs the same however much is named, and services do not cross each other."""
+        if crossing is None:
+            return ()
+        ours, theirs = (keys.NAMED, keys.REMOVED)[:: 1 if crossing is Crossing.NAMES else -1]
+        known = self._raw.get(theirs)
+        compare = Compare(theirs, known.mod_revision if known else 0)
+        return (Txn((compare,), (Put(ours, secrets.token_bytes(8)),)),)
+
     def _fences(self, epoch: int | None) -> tuple[Compare, ...]:
         return (*((Compare(keys.LEADER, epoch),) if epoch is not None else ()), self.sealing.fence)
 
@@ -270,18 +303,16 @@ class Store:
             if self.sealing.claims_in(claim, frozenset(failed)):
                 return AlreadyExists(keys.taken(claim))
         created = {keys.object_key(type(op.object), op.object.id) for op in ops if isinstance(op, Create)}
-        if created & set(failed):
-            return AlreadyExists(f"{sorted(created & set(failed))[0]} already exists")
+        if created >= set(failed):
+            return AlreadyExists(f"{sorted(failed)[0]} already exists")
         return OutOfSequence()
 
-    async def _shown(self, revision: int) -> None:
+    async def _shown(self, revision: int, otherwise: str = UNSEEN) -> None:
         try:
             async with asyncio.timeout(MIRROR_TIMEOUT_S), self._moved:
                 await self._moved.wait_for(lambda: self._revision >= revision)
         except TimeoutError:
-            raise Unavailable(
-                "the write is stored, but this manager has not seen it yet; try again"
-            ) from None
+            raise Unavailable(otherwise) from None
 
     async def _relist(self) -> None:
         listing = await self._kv.list(keys.PREFIX)

@@ -112,6 +112,8 @@ class AgentParts:
     fence: Fence
     offer: HostOffer
     clock: Clock
+    store_trouble: Callable[[], tuple[str, str]]
+    """What is wrong with this node's member of the managers' store: a word and a sentence, or nothing."""
     home: Callable[[], str]
     """Where this node itself serves as a manager, host:port; empty while it does not."""
     remember: Callable[[tuple[str, ...]], None]
@@ -142,6 +144,7 @@ class Agent:
         self._connected = asyncio.Event()
         self._certified = asyncio.Event()
         self._told_keys: tuple[TunnelKey, ...] = ()
+        self._told_trouble = ("", "")
         self._previous = AsyncExitStack()
         self._ending = asyncio.Event()
         self._ended = asyncio.Event()
@@ -151,6 +154,11 @@ class Agent:
     @property
     def managers(self) -> tuple[str, ...]:
         return tuple(self._managers)
+
+    @property
+    def generation(self) -> int:
+        """Of the cluster, as managers have told it last."""
+        return self._generation
 
     @property
     def problem(self) -> str:
@@ -318,6 +326,8 @@ class Agent:
             if response.gives_word:
                 await self._parts.fence.renew(asked_at)
             beaten.set()
+            if self._parts.store_trouble() != self._told_trouble:
+                self._certified.set()  # it is told of when a session opens
             period_s = response.period.ToTimedelta().total_seconds()
             await asyncio.sleep(
                 min(period_s, BEAT_AT_LEAST_EVERY_S) if self._parts.fence.is_used else period_s
@@ -355,10 +365,13 @@ class Agent:
     def _describe(self, identity: Identity) -> NodeDescription:
         network = self._parts.network
         self._told_keys = network.tunnel_keys
+        self._told_trouble = state, problem = self._parts.store_trouble()
         return replace(
             describe_host(identity, self._data_path_address, self._parts.offer),
             tunnel_keys=network.tunnel_keys,
             encryption_problem=network.encryption_problem,
+            store_state=state,
+            store_problem=problem,
         )
 
     async def _apply_network(self) -> None:

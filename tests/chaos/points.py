@@ -39,6 +39,7 @@ class Place:
 
 _PLACES = (
     Place(("node.init.", "restore.", "manager.sow."), NEWCOMER, "founding"),
+    Place(("lock.key.",), MANAGER, "locking"),
     Place(("lock.",), WORKER, "locking"),
     Place(("unlock.",), WORKER, "unlocking"),
     Place(("upkeep.",), MANAGER, "upkeep"),

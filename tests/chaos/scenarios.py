@@ -201,11 +201,17 @@ def lock(cluster: Cluster) -> str:
 
 
 def locking(cluster: Cluster, archive: Path) -> None:
-    """Three managers are locked, get another key, are opened; the second may die. Then a new data key."""
+    """Three managers are locked, get another key, are opened; any may die. Then a new data key."""
     keys = [lock(cluster)]
     _unlock(cluster, WORKER, keys)
-    insist(cluster, MANAGER, ("unlock-key", "--rotate", "-q"), lambda: _key(cluster) not in keys)
+
+    def is_rotated() -> bool:
+        _unlock(cluster, MANAGER, keys)
+        return _key(cluster) not in keys
+
+    insist(cluster, MANAGER, ("unlock-key", "--rotate", "-q"), is_rotated)
     keys.append(ask(cluster, _key))
+    _unlock(cluster, MANAGER, keys)
     # It may have died before it heard of the new key or after: one of the two opens it, no third is needed.
     _unlock(cluster, WORKER, keys)
     cluster.wait_until(lambda: _key(cluster, WORKER) == keys[-1], "it has the new key", INSIST_S)

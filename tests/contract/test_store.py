@@ -12,7 +12,7 @@ from swarm.base.clock import FakeClock
 from swarm.base.errors import AlreadyExists, InvalidArgument, LeadershipLost, OutOfSequence
 from swarm.base.ids import new_id
 from swarm.model.objects import Service, Task
-from swarm.model.plan import Create, Delete, Update
+from swarm.model.plan import Create, Crossing, Delete, Update
 from swarm.model.specs import ServiceSpec
 from swarm.model.types import Endpoint, PortConfig
 from swarm.secrets.box import Box, Unsealable, new_data_key
@@ -206,3 +206,22 @@ async def test_leadership_passes_on_and_fences(stores):
         await second
     assert [who for who, _ in led] == ["n1", "n2"]
     assert led[0][1] < led[1][1]
+
+
+@pytest.mark.parametrize("first", Crossing)
+async def test_of_two_commits_that_cross_the_later_one_fails(stores, first):
+    """Both decide before either has written; those of one side do not hinder each other."""
+    one, two, three = await stores(), await stores(), await stores()
+    second = Crossing.REMOVES if first is Crossing.NAMES else Crossing.NAMES
+    sides = ((one, first), (two, first), (three, second))
+    work = [store.commit([Create(object=service(side))], crossing=side) for store, side in sides[1:]]
+    done = await asyncio.gather(*work, return_exceptions=True)
+    assert sorted(isinstance(each, OutOfSequence) for each in done) == [False, True]
+    await one.sync()
+    assert len(one.view.list(Service)) == 1
+    for store, side in sides:
+        await store.sync()
+        await store.commit([Create(object=service(new_id()))], crossing=side)
+    both = [store.commit([Create(object=service(new_id()))], crossing=first) for store in (one, two)]
+    await asyncio.gather(one.sync(), two.sync())
+    assert len(set(await asyncio.gather(*both))) == 2

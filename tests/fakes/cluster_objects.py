@@ -299,21 +299,22 @@ def log_records() -> list[bytes]:
             f"com.docker.swarm.node.id={NODES[slot % 3]},com.docker.swarm.service.id={WEB},"
             f"com.docker.swarm.task.id=aaaaaaaaaaaaaaaaaaaaaaaa{slot}"
         )
-        return frame(stream, f"{ids} {text}\n")
+        more = ",tier=front,env=a%3Db" if slot == 2 else ""
+        return frame(stream, f"{ids}{more} {text}\n")
 
     return [line(1, "hello", 1), line(2, "oops", 2), line(1, "", 1)]
 
 
 def secrets(now: datetime) -> list[Json]:
     return [
-        meta(letter * 25, 7, stamp(now)) | {"Spec": {"Name": name, "Labels": labels}}
+        meta(letter * 25, 7, stamp(now - timedelta(hours=3))) | {"Spec": {"Name": name, "Labels": labels}}
         for letter, name, labels in (("s", "db_pass", {"app": "db", "x": ""}), ("t", "api_key", {}))
     ]
 
 
 def configs(now: datetime) -> list[Json]:
     spec = {"Name": "nginx.conf", "Labels": {"app": "web"}, "Data": "bGlzdGVuIDgwOwo="}
-    return [meta("c" * 25, 7, stamp(now)) | {"Spec": spec}]
+    return [meta("c" * 25, 7, stamp(now - timedelta(hours=3))) | {"Spec": spec}]
 
 
 def _is_named(item: Json, request: Request) -> bool:

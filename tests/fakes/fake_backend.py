@@ -385,7 +385,8 @@ class FakeEngine:
 class FakeSystem:
     def __init__(self) -> None:
         self.store: StoreReport | None = None
-        self.repairs = 0
+        self.repair_steps: tuple[str | SwarmError, ...] = ("asking", "filling")
+        """What a repair tells, or raises."""
         self.rotations = 0
         self.told: tuple[str, ...] = ()
 
@@ -397,8 +398,11 @@ class FakeSystem:
     def warnings(self) -> tuple[str, ...]:
         return self.told
 
-    async def repair(self) -> None:
-        self.repairs += 1
+    async def repair(self, tell: Callable[[str], None]) -> None:
+        for step in self.repair_steps:
+            if isinstance(step, SwarmError):
+                raise step
+            tell(step)
 
     async def rotate_data_key(self) -> None:
         self.rotations += 1

@@ -10,7 +10,7 @@ from typing import Any
 from swarm.base.clock import Clock
 from swarm.base.errors import AlreadyExists, OutOfSequence
 from swarm.model.objects import Cluster, Config, Network, Secret, Service, StoredObject
-from swarm.model.plan import Create, Delete, Op
+from swarm.model.plan import Create, Crossing, Delete, Op
 from swarm.model.types import Version
 from swarm.model.view import Objects
 from swarm.store import keys
@@ -45,7 +45,7 @@ class FakeStore:
     async def sync(self) -> None:
         """Always current: there is one writer."""
 
-    async def commit(self, ops: Sequence[Op]) -> int:
+    async def commit(self, ops: Sequence[Op], *, crossing: Crossing | None = None) -> int:
         assert len(ops) <= 100
         for op in ops:
             self._check(op)

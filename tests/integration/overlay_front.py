@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 
 from swarm.model.embedded import embed
-from tests.integration.overlay_site import ROOT, Host, Site, Task, fetch
+from tests.integration.overlay_site import OUTSIDE, ROOT, Host, Site, Task, fetch
 
 FRONT = "front00000000000000000000"[:25]
 VIRTUAL = "10.0.1.200"
@@ -31,7 +31,7 @@ class Front:
             task_id=task.task_id,
             attachments=[[FRONT, f"{task.address}/24", *self._beside(task)]],
             names_on=[FRONT],
-            nameservers=[] if self.internal else ["10.231.77.200"],
+            nameservers=[] if self.internal else [OUTSIDE],
         )
         task.netns, task.gateway_address = link["netns"], link["address"]
         host.tasks.append(task)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 INGRESS = "ingress0000000000000000000"[:25]
-UNDERLAY = "10.231.77"
+UNDERLAY = f"10.231.{os.getpid() % 250}"
+"""One for each process of the tests: WireGuard's sockets are the machine's, named after addresses."""
 OUTSIDE = f"{UNDERLAY}.200"
 IPV6_UNDERLAY = "fd00:231:77::"
 PORT = 8080

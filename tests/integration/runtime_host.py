@@ -7,9 +7,12 @@ without the v2 tree (`run_again_without_hybrid_cgroups`), and in it all but that
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,7 +24,7 @@ from swarm.worker.logs import read
 from swarm.worker.runtime import cgroups
 from swarm.worker.runtime.config import ContainerConfig
 from swarm.worker.runtime.containers import Containers
-from swarm.worker.runtime.host import CgroupMode, cgroup_mode, detect_runtime
+from swarm.worker.runtime.host import CGROUP_ROOT, CgroupMode, cgroup_mode, detect_runtime
 from swarm.worker.volumes import VolumeStore
 
 IS_HYBRID = cgroup_mode(Path("/proc/self/mounts").read_text()) is CgroupMode.HYBRID
@@ -76,8 +79,23 @@ def layer(tmp_path_factory):
     (layer / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\nweb:x:101:102::/srv:/bin/sh\n")
     (layer / "etc" / "group").write_text("web:x:102:\nlog:x:104:web\n")
     (layer / "data" / "seed").write_text("seed\n")
+    held = hold_cgroups()
     yield layer
+    for directory in held:
+        directory.rmdir()
     cgroups.remove_parent()
+
+
+def hold_cgroups():
+    """Something in each parent of containers' cgroups, so that another module's end does not remove it."""
+    is_v2 = (CGROUP_ROOT / "cgroup.controllers").exists()
+    roots = [CGROUP_ROOT] if is_v2 else {p.resolve() for p in CGROUP_ROOT.iterdir() if (p / "tasks").exists()}
+    held = [root / cgroups.PARENT / f"held-{os.getpid()}" for root in roots]
+    for directory in held:
+        while not directory.exists():
+            with suppress(FileNotFoundError):  # the parent was removed in this moment
+                directory.mkdir(parents=True)
+    return held
 
 
 class Host:
@@ -140,6 +158,12 @@ async def host(tmp_path):
         left = host.traces()
         host.containers.close()
         assert left == []
+
+
+def descriptors():
+    """How many this process has open."""
+    gc.collect()  # what earlier tests left to it must not be closed between two counts
+    return len(os.listdir("/proc/self/fd"))
 
 
 def is_alive(pid):

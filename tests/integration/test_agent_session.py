@@ -74,6 +74,7 @@ class Worker:
         self.left = NothingLeft()
         self.journal = Journal(directory, Box(bytes(32)))
         self.remembered: list[tuple[str, ...]] = []
+        self.trouble = ("", "")
         reporter = Reporter()
         self.tasks = Tasks(journal=self.journal, controller=self.controller, clock=CLOCK, report=reporter.put)
         parts = AgentParts(
@@ -88,6 +89,7 @@ class Worker:
             fence=Fence(directory, CLOCK),
             offer=HostOffer(),
             clock=CLOCK,
+            store_trouble=lambda: self.trouble,
             home=lambda: "",
             remember=self.remembered.append,
             told=lambda node: None,
@@ -260,3 +262,17 @@ async def test_a_node_that_has_been_removed_stops_what_others_now_run(here, work
             await worker.controller.began["remove"].wait()
     assert worker.controller.calls[-3:] == ["stop", "release", "remove"]
     assert "has been removed from the cluster" in worker.agent.problem
+
+
+async def test_trouble_with_a_manager_s_store_is_told_and_taken_back(here, worker):
+    def told(state):
+        return lambda view: view.get(Node, worker.node_id).description.store_state == state
+
+    async with running(worker):
+        await until(here.store, node_is(worker, NodeState.READY))
+        worker.trouble = ("CORRUPT", "its files are damaged")
+        await until(here.store, told("CORRUPT"))
+        assert here.store.view.get(Node, worker.node_id).description.store_problem == "its files are damaged"
+        worker.trouble = ("", "")
+        await until(here.store, told(""))
+        assert here.store.view.get(Node, worker.node_id).status.state is NodeState.READY

@@ -14,6 +14,8 @@ from tests.integration.cluster import Cluster
 pytestmark = pytest.mark.root
 
 LOCKED = "Swarm is encrypted and needs to be unlocked before it can be used."
+SLOW_MACHINE_S = 3.0
+"""What a loaded machine may add to a figure of the product."""
 CANARY = "CanaryOfAutolock4711"
 """Part of every name, value and label that a user gives here."""
 
@@ -59,7 +61,7 @@ def unlock(cluster: Cluster, host: str, key: str) -> str:
 
 def kill_until_locked(cluster: Cluster, host: str) -> None:
     cluster.kill_daemon(host)
-    cluster.wait_until(lambda: state(cluster, host) == "locked", f"{host} is locked", 3)
+    cluster.wait_until(lambda: state(cluster, host) == "locked", f"{host} is locked", 3 + SLOW_MACHINE_S)
 
 
 def restart(cluster: Cluster, host: str) -> None:
@@ -91,7 +93,7 @@ def test_a_restarted_manager_is_locked_everywhere_and_its_containers_run_on(thre
     began = clock.monotonic()
     assert unlock(three, "h1", key) == ""
     three.wait_until(lambda: three.get("/nodes"), "h1 serves")
-    assert clock.monotonic() - began < 5
+    assert clock.monotonic() - began < 5 + SLOW_MACHINE_S
     assert unlock(three, "h1", key) == "Error: swarm is not locked"
 
 
@@ -110,7 +112,7 @@ def test_the_same_words_for_docker_s_clients(three):
             client.swarm.unlock("SWMKEY-1-" + "A" * 43)
         assert refusal.value.status_code == 401
         assert client.swarm.unlock(key)
-        three.wait_until(lambda: client.nodes.list(), "h2 serves", 5)
+        three.wait_until(lambda: client.nodes.list(), "h2 serves", 5 + SLOW_MACHINE_S)
 
 
 def test_a_manager_that_was_down_during_a_rotation_takes_the_old_key_once(three):

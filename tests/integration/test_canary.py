@@ -154,7 +154,8 @@ def test_after_kills_a_new_key_and_a_backup(cluster, values):
     for host in ("h2", "h3"):
         cluster.kill_daemon(host)
         cluster.wait_daemon(host)
-    task = next(t for t in cluster.running("uses") if cluster.hosts_of([t]) == ["h2"])
+    tasks = cluster.wait_running("uses", 3)
+    task = next(t for t in tasks if cluster.hosts_of([t]) == ["h2"])
     pid = cluster.output("h2", "cat", f"/run/swarm/containers/{task['ID']}/pid").strip()
     cluster.output("h2", "kill", "-9", pid)
     cluster.swarm("h1", "system", "rotate-data-key", "-q", timeout=60)

@@ -25,7 +25,8 @@ def name() -> Iterator[str]:
 
 
 def _demo(name: str) -> list[str]:
-    return [sys.executable, "-m", "swarm.lab.demo", "--name", name]
+    """Heeding SIGINT also where the tests, and so their children, run in the background and ignore it."""
+    return ["env", "--default-signal=INT", sys.executable, "-m", "swarm.lab.demo", "--name", name]
 
 
 def test_the_demo_shows_the_main_job(name):

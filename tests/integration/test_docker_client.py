@@ -205,8 +205,11 @@ def test_docker_py_does_the_main_job(joined, python_client):
     joined.wait_until(lambda: {joined.url_get("h2", 8085) for _ in range(6)} == names, "all answer on h2")
     (listed,) = python_client.services.list(filters={"label": "by=python"})
     assert listed.name == "py"
-    said = b"".join(created.logs(stdout=True, stderr=True)).decode()
-    assert said.count("listens on 80") == 3
+
+    def said() -> bytes:
+        return b"".join(created.logs(stdout=True, stderr=True))
+
+    joined.wait_until(lambda: said().count(b"listens on 80") == 3, "all have said that they listen")
     assert created.scale(4)
     joined.wait_running("py", 4)
     created.remove()

@@ -50,24 +50,27 @@ print(json.dumps({"seen": seen, "ports": ports}), flush=True)
 UDP_ECHO = """
 import socket
 server = socket.socket(type=socket.SOCK_DGRAM)
+server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 server.bind(("0.0.0.0", 53))
 while True:
     server.sendto(*server.recvfrom(99))
 """
-# A datagram each 5 ms until it is told to stop; then says how many were sent and how many came back.
+# A datagram each 5 ms until it is told to stop; then says how many were sent and how many came back, once all
+# have, or ten seconds later.
 UDP_STREAM = """
 import json, select, signal, socket, sys, time
 client = socket.socket(type=socket.SOCK_DGRAM)
+client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 client.connect((sys.argv[1], 53))
 ends = []
 signal.signal(signal.SIGTERM, lambda *_: ends.append(1))
 print("ready", flush=True)
 sent, back = 0, set()
-while not ends or time.monotonic() < ends_at:
+while not ends or (len(back) < sent and time.monotonic() < ends_at):
     if not ends:
         client.send(str(sent).encode())
         sent += 1
-        ends_at = time.monotonic() + 1
+        ends_at = time.monotonic() + 10
     until = time.monotonic() + 0.005
     while select.select([client], [], [], max(0, until - time.monotonic()))[0]:
         back.add(client.recv(99))

@@ -17,6 +17,7 @@ from swarm.model.plan import Create, Update
 from swarm.model.specs import NodeSpec
 from swarm.model.task_state import TaskState
 from swarm.model.types import NodeRole, NodeState
+from swarm.proto.gen import dispatcher_pb2 as pb
 from swarm.proto.gen import dispatcher_pb2_grpc
 from swarm.proto.rpc import open_channel
 from swarm.worker.execs import Execs
@@ -70,25 +71,36 @@ async def second_manager(here):
     await asyncio.wait({running})
 
 
+async def is_ready(here, agent) -> None:
+    """The store says so of the agent's node, with its session at `here`, and has its task."""
+    node = here.store.view.get(Node, agent.task.node_id)
+    status = NodeStatus(state=NodeState.READY, manager_id=here.identity.subject.node_id)
+    await here.store.commit([Update(object=replace(node, status=status)), Create(object=agent.task)])
+
+
+async def listened(here) -> None:
+    """Until the manager knows that a node listens, which nobody is told."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not here.manager.execs._listeners:  # noqa: ASYNC110 - see above
+            await asyncio.sleep(0.01)
+
+
 @pytest.fixture(params=["one manager", "two managers"])
 async def relayed(request, here):
     """An agent at a manager, and the manager whose client asks: the same one, or another."""
     agent = Agent(await here.member())
     async with second_manager(here) as other:
-        node = here.store.view.get(Node, agent.task.node_id)
-        status = NodeStatus(state=NodeState.READY, manager_id=here.identity.subject.node_id)
-        await here.store.commit([Update(object=replace(node, status=status)), Create(object=agent.task)])
+        await is_ready(here, agent)
         serving = asyncio.ensure_future(agent.serve(here.target))
-        for _ in range(500):  # nobody is told that a node listens
-            if here.manager.execs._listeners:
-                break
-            await asyncio.sleep(0.01)
+        await listened(here)
         manager = here.manager if request.param == "one manager" else other
         yield agent, manager.execs, serving
         serving.cancel()
         await asyncio.wait({serving})
         assert all(process.closed.is_set() for process in agent.containers.processes)
-        assert here.manager.execs._sessions == {}
+        async with asyncio.timeout(PATIENCE_S):
+            while here.manager.execs._sessions:  # noqa: ASYNC110 - the last call may still be ending
+                await asyncio.sleep(0.01)
 
 
 class Client:
@@ -168,11 +180,11 @@ async def test_a_slow_reader_slows_the_command_down(relayed) -> None:
     client = Client()
     async with broker.run(agent.task.id, ExecConfig(args=("yes",)), client.inputs()) as outputs:
         await anext(outputs)
-        taken = []
-        for _ in range(10):
-            await asyncio.sleep(0.2)
-            taken.append(agent.containers.processes[0].written)
-        assert taken[-1] == taken[-3]  # nothing moves any more
+        taken = [-1]
+        async with asyncio.timeout(PATIENCE_S):
+            while taken[-4:].count(taken[-1]) < 4:  # until nothing moves any more
+                await asyncio.sleep(0.2)
+                taken.append(agent.containers.processes[0].written)
         assert taken[-1] < 2000  # of pieces of 32 KiB: what gRPC has on its way, and no more
 
 
@@ -183,6 +195,20 @@ async def test_a_lost_session_ends_the_command_and_says_so(relayed) -> None:
     serving.cancel()
     async with asyncio.timeout(PATIENCE_S):
         await agent.containers.processes[0].closed.wait()
+        with pytest.raises(Unavailable, match="lost"):
+            await running
+
+
+async def test_a_node_that_is_lost_before_it_takes_a_command_up_is_named_at_once(here, monkeypatch) -> None:
+    monkeypatch.setattr("swarm.manager.execs.ANSWER_TIMEOUT_S", 10 * PATIENCE_S)
+    agent = Agent(await here.member())
+    await is_ready(here, agent)
+    async with open_channel(here.target, agent.identity) as channel:
+        orders = dispatcher_pb2_grpc.ExecBrokerStub(channel).ListenExecs(pb.ListenExecsRequest())
+        await listened(here)
+        running = asyncio.ensure_future(run(here.manager.execs, agent, "sleep"))
+        await orders.read()
+        orders.cancel()
         with pytest.raises(Unavailable, match="lost"):
             await running
 

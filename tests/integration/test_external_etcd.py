@@ -99,6 +99,10 @@ def store(cluster, host):
     return json.loads(cluster.swarm(host, "system", "info", "--format", "json"))["Store"]
 
 
+def is_well(found):
+    return found["State"] == "OK" and [m["Reachable"] for m in found["Members"]] == [True] * 3
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -127,9 +131,8 @@ def test_managers_keep_their_state_there_and_run_no_etcd(swarm, etcds):
     for host in ("h1", "h2"):
         assert [s["Spec"]["Name"] for s in swarm.get("/services", host)] == ["web"]
         assert swarm.run(host, "ls", "/var/lib/swarm/etcd").returncode != 0
-        found = store(swarm, host)
-        assert (found["State"], found["External"]) == ("OK", True)
-        assert [m["Reachable"] for m in found["Members"]] == [True] * 3
+        assert store(swarm, host)["External"]
+        swarm.wait_until(lambda host=host: is_well(store(swarm, host)), f"{host} reaches all etcds")
     assert all(key.startswith("/swarm/") for key in etcds.list_keys())
 
 
@@ -154,12 +157,13 @@ def test_it_goes_on_when_one_of_the_endpoints_fails_and_after_restarts(swarm, et
     swarm.kill_daemon("h1")
     swarm.wait_daemon("h1")
     swarm.wait_until(lambda: swarm.get("/services", "h1"), "the manager serves again")
-    reachable = [m["Reachable"] for m in store(swarm, "h2")["Members"]]
-    assert sorted(reachable) == [False, True, True]
+
+    def reachable():
+        return sorted(m["Reachable"] for m in store(swarm, "h2")["Members"])
+
+    swarm.wait_until(lambda: reachable() == [False, True, True], "one does not answer")
     etcds.start("h1", "existing")
-    swarm.wait_until(
-        lambda: all(m["Reachable"] for m in store(swarm, "h2")["Members"]), "all etcds answer again"
-    )
+    swarm.wait_until(lambda: reachable() == [True, True, True], "all etcds answer again")
     swarm.swarm("h2", "node", "demote", "h1")
     swarm.wait_until(lambda: len(managers(swarm)) == 1, "h1 is a worker")
 
@@ -186,7 +190,9 @@ def lone(lab, web_archive, tmp_path_factory):
 def test_an_etcd_of_one_member_is_enough_and_its_absence_is_told(lone):
     cluster, etcds = lone
     cluster.create("idle", "--replicas", "0")
-    assert [m["Reachable"] for m in store(cluster, "h2")["Members"]] == [True]
+    cluster.wait_until(
+        lambda: [m["Reachable"] for m in store(cluster, "h2")["Members"]] == [True], "the etcd answers"
+    )
     etcds.stop("h1")
     for host in cluster.hosts:
         cluster.wait_until(
@@ -206,7 +212,7 @@ def test_over_an_etcd_of_one_member_another_manager_takes_over(lone):
     cluster, _ = lone
 
     def leader(via):
-        return next(n["Description"]["Hostname"] for n in cluster.get("/nodes", via) if leads(n))
+        return next((n["Description"]["Hostname"] for n in cluster.get("/nodes", via) if leads(n)), "")
 
     old = cluster.wait_until(lambda: leader("h2"), "somebody leads")
     new = next(host for host in cluster.hosts if host != old)

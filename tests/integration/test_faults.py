@@ -223,7 +223,7 @@ def test_after_a_partition_the_old_copies_stop(cluster):
     )
     assert old in pids(cluster, "h3"), "a host that is cut off keeps what it runs"
     names = {t["ID"][:12] for t in cluster.running("split") if t["ID"] != old}
-    assert {cluster.url_get("h1", 8082) for _ in range(9)} == names
+    cluster.wait_until(lambda: {cluster.url_get("h1", 8082) for _ in range(9)} == names, "the three answer")
     cluster.lab.heal()
     cluster.wait_until(lambda: cluster.node_states()["h3"] == "ready", "h3 is ready", 10.0)
     cluster.wait_until(lambda: old not in pids(cluster, "h3"), "the old copy has stopped", 15.0)

@@ -9,7 +9,7 @@ from tests.integration.cluster import Probe, service, wait_ended
 pytestmark = pytest.mark.root
 
 PORT = 8090
-QUICK = ("--health-interval", "200ms", "--health-timeout", "2s", "--stop-grace-period", "1s")
+QUICK = ("--health-interval", "200ms", "--health-timeout", "15s", "--stop-grace-period", "1s")
 
 
 @pytest.fixture

@@ -337,10 +337,13 @@ class TestCrash:
         """A whole layer or none, no helper left, and the next start works."""
         plain = layer_tar(Entry(path=f"f{n:05}", content=b"x" * 100) for n in range(5000))
         diff_id = "sha256:" + hashlib.sha256(plain).hexdigest()
-        (tmp_path / "layer.tar").write_bytes(plain)
+        whole, endless = tmp_path / "layer.tar", tmp_path / "endless.tar"
+        for path in (whole, endless):
+            path.write_bytes(plain)
+        os.truncate(endless, 32 << 30)  # a hole behind the last entry: reading it takes longer than any kill
         root = tmp_path / "images"
         child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", CHILD, str(root), diff_id, str(tmp_path / "layer.tar")),
+            *(sys.executable, "-c", CHILD, str(root), diff_id, str(endless)),
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout
@@ -353,7 +356,7 @@ class TestCrash:
         layers.recover()
         assert layers.find(diff_id) is None
         assert list((root / "l").iterdir()) == []
-        layer = await layers.add(diff_id, tmp_path / "layer.tar")
+        layer = await layers.add(diff_id, whole)
         assert len(list(layer.folder.iterdir())) == 5000
 
     async def test_lost_pieces_are_forgotten(self, tmp_path: Path, archives: dict[str, Path]) -> None:

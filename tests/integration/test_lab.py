@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from swarm.base.clock import SystemClock
 from swarm.base.errors import AlreadyExists, FailedPrecondition, NotFound, SwarmError
 from swarm.lab import host, names, record
-from swarm.lab.lab import Lab
+from swarm.lab.lab import Lab, list_hosts
 
 pytestmark = pytest.mark.root
 BUSYBOX = "/bin/busybox"
@@ -201,6 +202,12 @@ def test_the_command_line(one):
     assert wrong.stderr.startswith("host h9 of lab")
 
 
+def test_a_lab_that_goes_while_all_are_listed_is_off(monkeypatch):
+    gone = record.Record(name="gone", subnet=IPv4Network("10.255.0.0/24"), hosts=("h1",), daemon=())
+    monkeypatch.setattr(record, "list_all", lambda: (gone,))
+    assert [(status.name, status.state) for status in list_hosts()] == [("h1", "off")]
+
+
 # --- faults --------------------------------------------------------------------------------------------
 
 
@@ -308,9 +315,9 @@ def test_the_daemon_is_waited_for_and_started_again_but_its_children_stay(lab):
 
 def test_a_daemon_that_does_not_answer_is_shown_and_nothing_stays():
     made = Lab(f"t{os.getpid()}-x")
-    complaint = "import sys; sys.exit('no such luck')"
-    with pytest.raises(SwarmError, match=r"(?s)h1 does not answer within 1 s:.*no such luck"):
-        made.up(hosts=2, daemon=(sys.executable, "-c", complaint), timeout_s=1)
+    complaint = ("sh", "-c", "echo no such luck >&2; exit 1")
+    with pytest.raises(SwarmError, match=r"(?s)h1 does not answer within 2 s:.*no such luck"):
+        made.up(hosts=2, daemon=complaint, timeout_s=2)
     assert not traces(made.name)
 
 

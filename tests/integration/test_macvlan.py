@@ -155,13 +155,15 @@ def test_with_others_and_with_ports(cluster: Cluster, wire: str) -> None:
                 cluster.wait_until(lambda host=host: cluster.url_get(host, 8080), "it answers").strip()
                 in shorts
             )
-        assert asks(cluster, web[0], address_of(cluster, web[1], "eth1")) == web[1]["ID"][:12]
+        other, short = address_of(cluster, web[1], "eth1"), web[1]["ID"][:12]
+        cluster.wait_until(lambda: asks(cluster, web[0], other) == short, f"{other} answers")
     cluster.wait_until(lambda: cluster.swarm("h1", "network", "rm", "front"), "front is removed")
     mode = ("-p", "mode=host,published=8081,target=80")
     with service(cluster, "near", "--network", "wire", "--network", "bridge", *mode, *NEAR, *FAST):
         (near,) = cluster.wait_running("near", 1, STEADY_S)
         (host,) = cluster.hosts_of([near])
-        assert cluster.url_get(host, 8081).strip() == near["ID"][:12]
+        heard = cluster.wait_until(lambda: cluster.url_get(host, 8081), "it answers on its host")
+        assert heard == near["ID"][:12]
         assert "dev gw0" in inside(cluster, near, "ip", "route", "show", "default")[1]
 
 

@@ -33,7 +33,7 @@ def web(cluster):
         "h1", "service", "create", "--name", "web", "--replicas", "5", "-p", "8080:80", "web"
     )
     id_, *progress = said.splitlines()
-    assert progress[0].startswith("overall progress: 0 out of 5") or "5 out of 5" in progress[0]
+    assert re.fullmatch(r"overall progress: [0-5] out of 5 tasks", progress[0])
     assert "overall progress: 5 out of 5 tasks" in progress
     assert progress[-1] == f"verify: Service {id_} converged"
     return id_
@@ -66,13 +66,15 @@ def test_all_five_replicas_answer_on_every_host(cluster, web):
     tasks = cluster.wait_running("web", 5)
     assert set(cluster.hosts_of(tasks)) == set(ALL)
     for host in ALL:
-        assert names_at(cluster, host, 8080) == short(tasks)
+        cluster.wait_until(lambda host=host: names_at(cluster, host, 8080) == short(tasks), host)
 
 
 def test_all_replicas_answer_at_localhost(cluster, web):
     tasks = cluster.wait_running("web", 5)
     for host in ("h1", "h3"):
-        assert {cluster.local_get(host, 8080) for _ in range(7)} == short(tasks)
+        cluster.wait_until(
+            lambda host=host: {cluster.local_get(host, 8080) for _ in range(7)} == short(tasks), host
+        )
 
 
 def test_a_host_without_a_replica_answers_too(cluster):
@@ -190,7 +192,7 @@ def test_a_port_in_host_mode_is_open_where_the_task_is_only(cluster):
     port = "mode=host,published=8082,target=80"
     with service(cluster, "near", "--constraint", "node.hostname==h2", "-p", port):
         tasks = cluster.wait_running("near", 1)
-        assert names_at(cluster, "h2", 8082, 2) == short(tasks)
+        cluster.wait_until(lambda: names_at(cluster, "h2", 8082, 2) == short(tasks), "it answers")
         assert cluster.local_get("h2", 8082) in short(tasks)
         assert refuses(cluster, "h1", 8082)
         assert ":8082->80/tcp" in cluster.swarm("h1", "service", "ps", "near")
@@ -306,7 +308,7 @@ def test_leaving_leaves_nothing(cluster):
     cluster.swarm("h3", "leave")
     cluster.wait_clean("h3", of_member=True)
     cluster.wait_until(lambda: cluster.node_states()["h3"] == "down", "h3 is down", 10.0)
-    assert cluster.url_get("h1", 8090)
+    cluster.wait_until(lambda: cluster.url_get("h1", 8090), "the others answer")
     cluster.swarm("h1", "node", "rm", "h3")
     assert set(cluster.node_states()) == {"h1", "h2"}
     cluster.swarm("h1", "leave", "--force")

@@ -338,7 +338,7 @@ def test_a_leader_that_is_cut_off_from_the_others(three):
     three.wait_write(via, 5.0 + SLOW_MACHINE_S)
     now = three.wait_web(8, via, 20.0, not_on=(leader,))
     assert before["h4"].items() <= pids(three, "h4").items(), "a move restarts nothing"
-    assert three.nodes(via)["h4"]["Status"]["State"] == "ready"
+    three.wait_until(lambda: three.nodes(via)["h4"]["Status"]["State"] == "ready", "h4 is ready")
     told = three.refused(leader, "node", "ls")
     assert NO_LEADER in told
     three.lab.heal()
@@ -393,13 +393,14 @@ def test_one_manager_goes_on_alone_and_the_old_ones_become_workers(three):
         client.post(f"/nodes/{h4['ID']}/update", h4["Spec"], version=version)
     for host in ("h1", "h4"):
         assert before[host].items() <= pids(three, host).items()
-    for name in ("h2", "h3"):
-        three.lab.start(name)
-    three.wait_ready(timeout_s=40.0)
+    three.lab.start("h2")
+    three.wait_until(lambda: three.nodes()["h2"]["Status"]["State"] == "ready", "h2 is back", 40.0)
     three.wait_managers("h1")
     three.wait_worker("h2")
-    three.wait_worker("h3")
+    # Promoted before it can have noticed: it waits for its former quorum, is told, and enters anew.
     three.swarm("h1", "node", "promote", "h2", "h3")
+    three.lab.start("h3")
+    three.wait_ready(timeout_s=40.0)
     three.wait_managers(*MANAGERS, timeout_s=40.0)
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import docker
 import docker.types
@@ -53,7 +54,7 @@ def asks(cluster: Cluster, task: Json, address: str, port: int = 80) -> str:
 def reaches(cluster: Cluster, task: Json, other: Json, name: str) -> None:
     """Its program may still be about to listen."""
     address, short = address_on(other, name), other["ID"][:12]
-    cluster.wait_until(lambda: asks(cluster, task, address) == short, f"{address} on {name} answers", 5)
+    cluster.wait_until(lambda: asks(cluster, task, address) == short, f"{address} on {name} answers", 10)
 
 
 def address_on(task: Json, name: str) -> str:
@@ -150,7 +151,8 @@ def test_the_networks_that_every_host_has(cluster: Cluster) -> None:
         (alone,) = cluster.wait_running("alone", 1, 40)
         (plain,) = cluster.wait_running("plain", 1, 40)
         for host in cluster.hosts:
-            assert cluster.url_get(host, 80)  # the host's own port: nothing is published
+            # The host's own port: nothing is published.
+            cluster.wait_until(lambda host=host: cluster.url_get(host, 80), f"{host} answers")
         assert inside(cluster, alone, "ip", "-o", "-4", "address")[1].count("inet") == 1
         assert "default via" in inside(cluster, plain, "ip", "route")[1]
     for name in ("bridge", "host", "none"):
@@ -188,11 +190,14 @@ def test_what_is_refused_changes_nothing(cluster: Cluster) -> None:
         assert cluster.objects() == before
 
 
-def test_a_network_in_use_goes_when_its_last_task_has_left(cluster: Cluster) -> None:
+def test_a_network_in_use_goes_when_its_last_task_has_left(cluster: Cluster, tmp_path: Path) -> None:
     create = ("network", "create", "--subnet", "10.77.0.0/24", "front")
     made = cluster.swarm("h1", *create).strip()
-    slow = ("--stop-signal", "SIGCONT", "--stop-grace-period", "4s", "--detach")
-    with service(cluster, "web", "--mode", "global", "--network", "front", *slow):
+    tmp_path.chmod(0o755)
+    signs = ("--mount", f"type=bind,source={tmp_path},target=/signs,readonly")
+    slow = ("--stop-signal", "SIGCONT", "--stop-grace-period", "60s", "--detach", *signs)
+    lives_on = ("sh", "-c", "until test -e /signs/end; do sleep 0.1; done")
+    with service(cluster, "web", "--mode", "global", "--network", "front", *slow, command=lives_on):
         cluster.wait_running("web", 3, 40)
         assert "network front is in use by service web" in cluster.refused("h1", "network", "rm", "front")
     assert cluster.swarm("h1", "network", "rm", "front") == "front\n"
@@ -202,6 +207,7 @@ def test_a_network_in_use_goes_when_its_last_task_has_left(cluster: Cluster) -> 
     assert cluster.get("/networks/front")["Id"] == again != made
     with service(cluster, "next", "--network", "front", *FAST):
         cluster.wait_until(lambda: waits_for(cluster, "next"), "its task waits for the first's subnet")
+        (tmp_path / "end").touch()
         (task,) = cluster.wait_running("next", 1, GONE_S)
         assert address_on(task, "front").startswith("10.77.0.")
     cluster.wait_until(lambda: not sandboxes(cluster, made), "the first is gone", GONE_S)

@@ -221,17 +221,6 @@ def test_a_killed_process_disturbs_nothing_and_leave_removes_all(site: Site, web
     assert str(first.directory) not in Path("/proc/self/mounts").read_text()
 
 
-def test_attaching_is_cheap(site: Site) -> None:
-    site.apply([])
-    first = site.hosts[0]
-    times = []
-    for number in range(20, 60):
-        given = {"task_id": f"task{number:021d}", "attachments": [[INGRESS, f"10.0.0.{number}/24"]]}
-        times.append(first.ask_raw("attach", **given)["ms"])
-    print(sorted(times))
-    assert sorted(times)[len(times) // 2] < 20
-
-
 def test_killed_at_any_moment_it_goes_on(site: Site, tmp_path: Path) -> None:
     """SIGKILL later and later in a first `apply` and `attach`: the next process completes both."""
     first = site.hosts[0]

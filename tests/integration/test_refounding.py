@@ -9,17 +9,18 @@ import asyncio
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import Unavailable
-from swarm.base.ids import new_id
 from swarm.manager.ca.etcd_ca import certify_member, create_etcd_ca
 from swarm.store import etcd_process, keys
 from swarm.store.continued import ContinuedKV
@@ -27,8 +28,8 @@ from swarm.store.etcd import EtcdKV
 from swarm.store.etcd_process import EtcdProcess, EtcdSettings, arguments
 from swarm.store.kv import Compare, Put
 from swarm.store.members import Members
-from swarm.store.refounding import refound
 from tests.fakes.manager_site import free_ports
+from tests.integration.refounding_program import found_anew
 
 PROGRAM = Path(__file__).with_name("refounding_program.py")
 ROOT = Path(__file__).parents[2]
@@ -71,6 +72,7 @@ class Site:
         initial = ",".join(f"{member}={self.url(member)}" for member in members)
         words = arguments(replace(self.settings(name), initial_cluster=initial))
         words = [word.replace("cluster-state=existing", f"cluster-state={state}") for word in words]
+        words += ["--election-timeout=10000"]  # one that stands still for a moment is not taken for dead
         self._running[name] = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -94,10 +96,37 @@ class Site:
                     return name
         raise AssertionError("no member leads")
 
-    def logged(self, name):
-        """How many of the services are in the member's log."""
+    async def has_logged_all(self, name):
+        """Until the services are in the member's log."""
         folder = self.settings(name).directory / "data" / "member" / "wal"
-        return sum(file.read_bytes().count(SERVICES.encode()) for file in folder.glob("*.wal"))
+        async with asyncio.timeout(PATIENCE_S):
+            while count_in(folder.glob("*.wal")) < BURST:  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.02)
+
+    async def applied_index(self, name):
+        async with self.client(name) as kv:
+            return (await insist(Members(kv.channel).status)).applied_index
+
+    async def has_kept_all(self, name, leader):
+        """Until what the leader has applied is in the member's data, on its disk."""
+        applied = await self.applied_index(leader)
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.applied_index(name) < applied:  # noqa: ASYNC110 - etcd tells nobody
+                await asyncio.sleep(0.02)
+        async with self.client(name) as kv:
+            await Members(kv.channel).defragment()  # which writes what was waiting, and nothing to the log
+
+    async def agree(self, name):
+        """Until the members have settled their common version, which is a write of their own."""
+        trust = ssl.create_default_context(cafile=self.files.ca)
+        trust.load_cert_chain(self.files.cert, self.files.key)
+        url = f"https://127.0.0.1:{self.port(name)[0]}/version"
+        async with asyncio.timeout(PATIENCE_S), aiohttp.ClientSession() as session:
+            found = {}
+            while not found.get("etcdserver", "-").startswith(found.get("etcdcluster", "?")[:3]):
+                await asyncio.sleep(0.05)
+                async with session.get(url, ssl=trust) as response:
+                    found = await response.json(content_type=None)
 
     def kill(self):
         for process in self._running.values():
@@ -124,6 +153,11 @@ class Site:
             await asyncio.wait({running})
 
 
+def count_in(files):
+    """How many keys of services there are in them."""
+    return sum(file.read_bytes().count(SERVICES.encode()) for file in files)
+
+
 async def insist(call):
     """Its result, once etcd does it."""
     async with asyncio.timeout(PATIENCE_S):
@@ -145,17 +179,16 @@ async def site(tmp_path, monkeypatch):
         async with made.client("n1") as kv:
             await insist(lambda: kv.txn([], [Put(keys.LEADER, b"n1")]))
             await kv.txn([], [Put(keys.LEADER_BEAT, b"7.1"), Put(keys.MANAGERS + "n1", b"1")])
+        await made.agree("n1")
         leader = await made.leader()
         async with made.client(leader) as kv:
             # Committed all at once, behind the last word of it in the log: that word is not synced alone.
             with made.stopped([name for name in names if name != leader]):
                 puts = (kv.txn([], [Put(f"{SERVICES}{number:03}", b"x" * 300)]) for number in range(BURST))
                 writes = asyncio.gather(*puts)
-                async with asyncio.timeout(PATIENCE_S):
-                    while made.logged(leader) < BURST:  # noqa: ASYNC110 - a file tells nobody
-                        await asyncio.sleep(0.01)
+                await made.has_logged_all(leader)
             await writes
-        await asyncio.sleep(0.3)  # etcd writes its data to the disk every 0.1 s, and tells nobody
+        await made.has_kept_all("n1", leader)
         made.kill()
         for name in names[1:]:
             shutil.rmtree(made.settings(name).directory)
@@ -173,7 +206,7 @@ async def test_a_member_that_is_forced_alone_swallows_writes(site):
 
 async def test_a_store_founded_anew_has_all_and_who_joins_it_has_the_same(site):
     site.use("n1")
-    await refound(site.settings("n1"), new_id())
+    await found_anew(site.settings("n1"))
     assert sorted(p.name for p in site.settings("n1").directory.iterdir()) == ["data", "lock", "log"]
     async with site.member("n1") as inner:
         kv = ContinuedKV(inner)
@@ -195,7 +228,7 @@ async def test_no_version_or_epoch_of_before_is_one_of_the_new_store(site):
     async with site.member("n1", force=True) as kv:
         old = {item.key: item.mod_revision for item in (await kv.list(keys.PREFIX)).items}
     for _ in range(2):  # a second recovery goes on from the first one's
-        await refound(site.settings("n1"), new_id())
+        await found_anew(site.settings("n1"))
         async with site.member("n1") as inner:
             kv = ContinuedKV(inner)
             for item in (await kv.list(SERVICES)).items:
@@ -214,7 +247,7 @@ async def test_a_kill_half_way_loses_nothing(site, point):
     for armed, code in ((f"{point}:1:kill9", -9), ("", 0)):
         environment = os.environ | {"PYTHONPATH": str(ROOT), "SWARM_FAILPOINTS": armed}
         process = await asyncio.create_subprocess_exec(*words, env=environment)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(70):
             assert await process.wait() == code
     assert sorted(p.name for p in where.iterdir()) == ["data", "lock", "log"]
     async with site.member("n1") as kv:

@@ -7,7 +7,8 @@ import os
 import shutil
 import signal
 import subprocess
-from contextlib import asynccontextmanager
+import sys
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 
 import pytest
@@ -23,6 +24,7 @@ from swarm.worker.runtime.config import ContainerConfig, DeliveredFile
 from swarm.worker.runtime.status import ContainerState
 from tests.integration.runtime_host import (
     SHORT,
+    descriptors,
     here,
     host,
     is_alive,
@@ -299,14 +301,14 @@ async def test_create_start_and_remove_may_be_repeated(host, layer):
 
 @here
 async def test_an_ended_container_holds_no_descriptor(host, layer):
-    before = len(os.listdir("/proc/self/fd"))
+    before = descriptors()
     container_id = await host.launch(layer, "echo", "hello")
     await host.containers.wait(container_id)
     host.containers.let_go(container_id)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     assert host.containers.has_log_ended(container_id)
     assert host.containers.pid(container_id) is None
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert descriptors() == before
     await host.containers.remove(container_id)
 
 
@@ -369,6 +371,28 @@ async def test_a_power_cut_is_told_from_a_lost_supervisor(host, layer):
     host.restart()
     (found,) = await host.containers.adopt((container_id,))
     assert found.exit_status.error == "the host restarted while the container ran"
+
+
+@here
+@pytest.mark.parametrize(("elsewhere", "survives"), [(("unshare", "--pid", "--fork"), True), ((), False)])
+async def test_only_supervisors_of_this_daemon_are_strays(host, elsewhere, survives):
+    """A lab's hosts have daemons with directories of the same names, in PID namespaces of their own."""
+    waits, exits = "import time; print(1, flush=True); time.sleep(60)", host.directory / "run" / "exits"
+    run = f"import os, sys; os.execv(sys.executable, ['conmon', '-c', {waits!r}, {str(exits)!r}])"
+    process = await asyncio.create_subprocess_exec(
+        *elsewhere, sys.executable, "-c", run, stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        async with asyncio.timeout(10):
+            await process.stdout.readline()
+        await host.containers.adopt(())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), 0.5 if survives else 10)
+        assert (process.returncode is None) is survives
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
 
 
 @here

@@ -132,7 +132,7 @@ def driver(cluster):
     for host in hosts:
         script = f"{sys.executable} {program} example > {pid} 2>/dev/null </dev/null &"
         cluster.output(host, "sh", "-c", script)
-        cluster.wait_until(lambda host=host: cluster.output(host, "cat", pid), "the driver listens")
+        cluster.wait_until(lambda host=host: cluster.run(host, "cat", pid).stdout, "the driver listens")
     yield
     for host in hosts:
         cluster.output(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.overlay_front import FRONT, IPV6_SUBNET, VIRTUAL, Front, ask, requests
-from tests.integration.overlay_site import Host, Site, run, serve_http
+from tests.integration.overlay_site import OUTSIDE, Host, Site, run, serve_http
 
 pytestmark = [
     pytest.mark.root,
@@ -166,7 +166,7 @@ def test_other_names_are_asked_of_the_nameservers_but_not_from_internal_networks
     """The site's outside plays a name server that gives every question back as an answer without records."""
     h1 = front.site.hosts[0]
     back = (
-        "import socket\nserver = socket.socket(type=socket.SOCK_DGRAM)\nserver.bind(('10.231.77.200', 53))\n"
+        f"import socket\nserver = socket.socket(type=socket.SOCK_DGRAM)\nserver.bind(('{OUTSIDE}', 53))\n"
         "print('ready', flush=True)\n"
         "while True:\n data, client = server.recvfrom(999)\n"
         " server.sendto(data[:2] + bytes([data[2] | 128, 5]) + data[4:], client)\n"

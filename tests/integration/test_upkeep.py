@@ -57,6 +57,9 @@ CLAIM = rb"/swarm/claims/[0-9a-f]{64}.{0,24}?\*\x19([0-9a-z])"
 SEALED = rb"/swarm/objects/services/[0-9a-z]{25}.{0,24}?\*..\x01.{60}(.)"
 
 
+REPAIRED = "The store of this manager has been rebuilt from the other managers.\n"
+
+
 @pytest.fixture(scope="module")
 def managers(lab, web_archive):
     """Three managers; h2 keeps its store on a small disk."""
@@ -90,6 +93,12 @@ def names_on(cluster, host):
     return {name_of(s) for s in cluster.get("/services", host)}
 
 
+def told_on(cluster, host):
+    """What that manager tells of the store of h3."""
+    warnings = cluster.get("/info", host)["Warnings"] or ()
+    return [w for w in warnings if w.startswith("WARNING: manager h3 says that its store is CORRUPT: ")]
+
+
 def name_of(service):
     return service["Spec"]["Name"]
 
@@ -102,10 +111,18 @@ def test_a_damaged_log_is_said_and_repaired_by_one_command(managers):
     assert len(warnings) == 1
     assert "CORRUPT" in warnings[0]
     assert {name_of(s) for s in managers.get("/services", "h1")} == {"kept"}, "the others serve"
+    managers.wait_until(lambda: told_on(managers, "h1"), "the others tell of it")
+    (member,) = (m for m in store(managers, "h1")["Members"] if m["Hostname"] == "h3")
+    assert (member["State"], member["Message"]) == ("CORRUPT", found["Message"])
     managers.create("meanwhile", "--replicas", "0")
+    managers.kill_daemon("h2")  # it is too new then to let another member go: the command waits for that
+    managers.wait_daemon("h2")
     said = managers.swarm("h3", "system", "repair", timeout=100)
-    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert said.startswith("asking the other managers for a new place in the store ...\n")
+    assert "waiting: " in said
+    assert said.endswith(REPAIRED)
     assert {name_of(s) for s in managers.get("/services", "h3")} == {"kept", "meanwhile"}
+    managers.wait_until(lambda: not told_on(managers, "h1"), "and that it is over")
     members = wait_state(managers, "h3", "OK")["Members"]
     assert sorted(m["Hostname"] for m in members) == ["h1", "h2", "h3"]
     assert "nothing to repair" in managers.refused("h3", "system", "repair")
@@ -120,6 +137,12 @@ def test_data_changed_behind_etcd_s_back_are_found_and_replaced(managers, patter
     found = wait_state(managers, "h3", "CORRUPT", timeout_s=60)
     assert said in found["Message"]
     assert managers.get("/services", "h1"), "the others serve"
+    for command in (("service", "ls"), ("network", "ls"), ("node", "ls"), ("service", "create", "-d", "web")):
+        assert "`swarm system repair` on this node" in managers.refused("h3", *command)
+    assert "`swarm system repair` on this node" in managers.run("h3", "docker", "service", "ls").stderr
+    swarm = managers.get("/info", "h3")["Swarm"]
+    assert (swarm["ControlAvailable"], said in swarm["Error"]) == (False, True)
+    managers.wait_until(lambda: managers.node_states()["h3"] == "ready", "h3 has its session elsewhere")
     managers.swarm("h3", "system", "repair", timeout=100)
     wait_state(managers, "h3", "OK")
     names = {name_of(s) for s in managers.get("/services", "h1")}
@@ -130,7 +153,7 @@ def test_data_changed_behind_etcd_s_back_are_found_and_replaced(managers, patter
 
 def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(managers):
     managers.create("pad", "--replicas", "0")
-    acked, refusals, cleared = "", [], False
+    acked, text, refusals, cleared = "", "", [], False
     for turn in range(400):
         text = f"{turn}-{secrets.token_hex(60_000)}"
         try:
@@ -148,7 +171,10 @@ def test_a_used_up_quota_is_compacted_away_and_nothing_acknowledged_is_lost(mana
         cleared = True
         return True
 
-    assert managers.get("/services/pad")["Spec"]["Labels"]["pad"] == acked
+    # What was refused may have been written all the same: the answer can be lost, too.
+    managers.wait_until(
+        lambda: managers.get("/services/pad")["Spec"]["Labels"]["pad"] in (acked, text), "it can be read"
+    )
     managers.wait_until(writes_again, "the alarm is cleared and writes succeed", 40.0)
     assert cleared
     wait_state(managers, "h1", "OK", timeout_s=20)
@@ -168,11 +194,28 @@ def change_label(cluster, name, text):
         client.post(f"/services/{found['ID']}/update", spec, version=found["Version"]["Index"])
 
 
+def make_large(cluster, name):
+    """A service with a large label, asked for until it is there: the lead may be moving."""
+
+    def made():
+        if name not in names_on(cluster, "h1"):
+            spec = {
+                "Name": name,
+                "Labels": {"pad": secrets.token_hex(50_000)},
+                "TaskTemplate": {"ContainerSpec": {"Image": "web"}},
+                "Mode": {"Replicated": {"Replicas": 0}},
+            }
+            with cluster.client("h1") as client:
+                client.post("/services/create", spec)
+        return True
+
+    cluster.wait_until(made, f"{name} is made")
+
+
 def test_a_full_disk_stops_one_manager_only_and_heals_when_there_is_room(managers):
     managers.run("h2", "sh", "-c", "dd if=/dev/zero of=/var/lib/swarm/etcd/fill bs=1M 2>/dev/null")
     for turn in range(20):
-        managers.create(f"during{turn}", "--replicas", "0")
-        change_label(managers, f"during{turn}", secrets.token_hex(50_000))
+        make_large(managers, f"during{turn}")
     found = wait_state(managers, "h2", "DISK_FULL", timeout_s=40)
     assert "free space" in found["Message"]
     names = {name_of(s) for s in managers.get("/services", "h1")}
@@ -190,8 +233,7 @@ def test_a_founders_damaged_database_is_repaired_while_its_swarmd_lives_on(manag
     daemon = managers.daemon_pid("h1")
     managers.output("h1", "sh", "-c", DAMAGE_DATABASE)
     assert "swarm system repair" in wait_state(managers, "h1", "CORRUPT")["Message"]
-    said = managers.swarm("h1", "system", "repair", timeout=100)
-    assert said == "The store of this manager has been rebuilt from the other managers.\n"
+    assert managers.swarm("h1", "system", "repair", timeout=100).endswith(REPAIRED)
     assert names_on(managers, "h1") == names_on(managers, "h2")
     assert managers.daemon_pid("h1") == daemon
     wait_state(managers, "h1", "OK")

@@ -60,7 +60,7 @@ def instances(cls):
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda c: c.__name__)
 def test_round_trip(cls):
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(instances(cls))
     def check(value):
         assert codec.loads(cls, codec.dumps(value)) == value

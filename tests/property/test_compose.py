@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarm.base.errors import InvalidArgument
@@ -95,7 +95,7 @@ def project(service, wild, rest):
 PROJECTS = st.builds(
     project, SERVICES, WILD, st.dictionaries(st.sampled_from(TOP), VALUES, max_size=1) | st.just({})
 )
-QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=150)
 
 
 def attempt(text: str) -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 
 from swarm.base.errors import SwarmError
 from swarm.base.ids import ConfigID, SecretID, TaskID
+from swarm.model.constraint import check_placement
 from swarm.model.container import DNSConfig, Driver, HealthConfig, Privileges, SeccompOpts, Ulimit
 from swarm.model.dataplane import (
     Backend,
@@ -66,7 +67,6 @@ from swarm.overlay.guard import gateway_places, overlay_places, render_guard
 from swarm.overlay.proxy_config import render_proxy
 from swarm.overlay.records import plan_record
 from swarm.overlay.virtual import plan_virtual, render_virtual
-from swarm.scheduler.spread import check_placement
 from swarm.worker.images.image import ImageConfig
 from swarm.worker.runtime.config import check_config, hosts_file, resolv_conf
 from swarm.worker.runtime.resolved import HostFacts, Resolved, ResolvedMount, User

@@ -141,4 +141,4 @@ class Networks(RuleBasedStateMachine):
 
 
 TestNetworks = Networks.TestCase
-TestNetworks.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestNetworks.settings = settings(max_examples=60, stateful_step_count=25)

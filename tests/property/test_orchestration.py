@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -361,7 +361,5 @@ class Orchestration(RuleBasedStateMachine):
 Orchestration.TestCase.settings = settings(
     max_examples=100,
     stateful_step_count=30,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 TestOrchestration = Orchestration.TestCase

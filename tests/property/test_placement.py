@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from swarm.base.errors import InvalidArgument
 from swarm.base.ids import NodeID, ServiceID, TaskID
+from swarm.model.constraint import parse_constraints, satisfies
 from swarm.model.generic_resources import claims_of, parse_node_resources
 from swarm.model.objects import Node, NodeStatus, Task, TaskStatus
 from swarm.model.specs import NodeSpec, TaskSpec
@@ -29,7 +30,6 @@ from swarm.model.types import (
 )
 from swarm.model.view import Objects
 from swarm.scheduler.cluster import Accounting
-from swarm.scheduler.constraint import parse_constraints, satisfies
 from swarm.scheduler.schedule import plan_scheduling
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

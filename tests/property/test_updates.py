@@ -37,7 +37,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     order=st.sampled_from(["stop-first", "start-first"]),
     parallelism=st.integers(1, 3),

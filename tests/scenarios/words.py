@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from swarm.base.ids import SecretID
+from swarm.model.constraint import check_placement
 from swarm.model.generic_resources import parse_node_resources
 from swarm.model.options import service_options
 from swarm.model.specs import (
@@ -37,7 +38,6 @@ from swarm.model.types import (
     UpdateConfig,
     UpdateOrder,
 )
-from swarm.scheduler.spread import check_placement
 
 UNITS = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 Options = dict[str, list[str]]

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from swarm.api.call import Call, Route, answer, done
 from swarm.api.diagnosis import StoreMember, StoreReport
+from swarm.api.progress import Tell, answer_with_progress
 from swarm.model.docker_json import Json
 
 
@@ -29,9 +30,13 @@ async def info(call: Call) -> web.Response:
     )
 
 
-async def repair(call: Call) -> web.Response:
-    await call.backend.system.repair()
-    return done()
+async def repair(call: Call) -> web.StreamResponse:
+    """JSON lines: `{"status": ...}` for each step, and `{"error": ...}` if it fails after the first."""
+
+    async def work(tell: Tell) -> None:
+        await call.backend.system.repair(lambda step: tell({"status": step}))
+
+    return await answer_with_progress(call, work)
 
 
 async def data_key(call: Call) -> web.Response:

@@ -7,15 +7,14 @@ A pull and a load answer with JSON lines. Errors before the first line are norma
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncIterator
 
 from aiohttp import web
 
 from swarm.api.backend import Image, PullProgress
-from swarm.api.call import Call, Route, answer, send_while_connected
+from swarm.api.call import Call, Route, answer
 from swarm.api.filters import has_labels, is_one_of
-from swarm.base.errors import InvalidArgument, SwarmError, Unsupported
+from swarm.api.progress import Tell, answer_with_progress, json_line
+from swarm.base.errors import InvalidArgument, Unsupported
 from swarm.base.log import get_logger
 from swarm.model.docker_json import Json, timestamp
 from swarm.model.image_reference import parse_reference
@@ -103,7 +102,7 @@ async def remove(call: Call) -> web.Response:
 async def load(call: Call) -> web.StreamResponse:
     images = await call.backend.engine.images.load(call.request.content.iter_chunked(256 * 1024))
     lines = [
-        _line({"stream": f"Loaded image: {tag}\n" if tag else f"Loaded image ID: {image.id}\n"})
+        json_line({"stream": f"Loaded image: {tag}\n" if tag else f"Loaded image ID: {image.id}\n"})
         for image in images
         for tag in image.repo_tags or ("",)
     ]
@@ -113,45 +112,15 @@ async def load(call: Call) -> web.StreamResponse:
 async def pull(call: Call) -> web.StreamResponse:
     reference = _pulled_reference(call)
     auth = call.registry_auth()
-    lines: asyncio.Queue[bytes | SwarmError | None] = asyncio.Queue()
 
-    def tell(progress: PullProgress) -> None:
-        lines.put_nowait(_line({"status": progress.status} | ({"id": progress.id} if progress.id else {})))
+    async def work(tell: Tell) -> None:
+        def told(progress: PullProgress) -> None:
+            tell({"status": progress.status} | ({"id": progress.id} if progress.id else {}))
 
-    async def work() -> None:
-        try:
-            image = await call.backend.engine.images.pull(reference, auth, tell)
-            _log.info("image.pulled", reference=reference, image_id=image.id)
-        except SwarmError as error:
-            lines.put_nowait(error)
-        lines.put_nowait(None)
+        image = await call.backend.engine.images.pull(reference, auth, told)
+        _log.info("image.pulled", reference=reference, image_id=image.id)
 
-    async with asyncio.TaskGroup() as group:
-        worker = group.create_task(work())
-        first = await lines.get()
-        if not isinstance(first, SwarmError):
-            response = await _stream_pull(call, first, lines)
-            worker.cancel()
-            return response
-    raise first
-
-
-async def _stream_pull(
-    call: Call, first: bytes | None, lines: asyncio.Queue[bytes | SwarmError | None]
-) -> web.StreamResponse:
-    async def chunks() -> AsyncIterator[bytes]:
-        item: bytes | SwarmError | None = first
-        while item is not None:
-            if isinstance(item, SwarmError):
-                yield _line({"errorDetail": {"message": str(item)}, "error": str(item)})
-            else:
-                yield item
-            item = await lines.get()
-
-    response = web.StreamResponse()
-    response.content_type = "application/json"
-    response.enable_chunked_encoding()
-    return await send_while_connected(call, response, chunks())
+    return await answer_with_progress(call, work)
 
 
 def _pulled_reference(call: Call) -> str:
@@ -163,10 +132,6 @@ def _pulled_reference(call: Call) -> str:
     if tag:
         name += ("@" if tag.startswith("sha256:") else ":") + tag
     return str(parse_reference(name).with_default_tag())
-
-
-def _line(value: Json) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode() + b"\r\n"
 
 
 async def distribution(call: Call) -> web.Response:

@@ -27,6 +27,8 @@ async def list_networks(call: Call) -> web.Response:
     filters = call.filters(NETWORK_FILTERS)
     control = call.backend.control
     local = call.backend.engine.networks.list()
+    if control is None and call.backend.swarm.status().is_manager:
+        call.control()  # tells why it has no answer
     if control is None:
         return answer([network_json(network) for network in (*PREDEFINED.values(), *local)])
     return answer(with_usage(control.view, select_networks(control.view, filters, local)))

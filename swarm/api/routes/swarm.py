@@ -11,8 +11,9 @@ from aiohttp import web
 from swarm.api.backend import ExternalStore, InitRequest, JoinRequest, NodeMembership
 from swarm.api.call import Call, Route, answer, done
 from swarm.api.present import RAFT, cluster_json
-from swarm.base.errors import AlreadyExists, InvalidArgument
-from swarm.base.log import Secret
+from swarm.base.errors import AlreadyExists, InvalidArgument, SwarmError
+from swarm.base.failpoint import failpoint
+from swarm.base.log import Secret, get_logger
 from swarm.model.docker_json import Json, decode
 from swarm.model.options import allowed
 from swarm.model.rotate import Authority, Rotate
@@ -20,7 +21,10 @@ from swarm.model.specs import ClusterSpec
 from swarm.model.types import Availability
 from swarm.model.validation import validate_labels
 
+_log = get_logger("api")
 _MIN_CERT_EXPIRY = timedelta(hours=1)
+_MIN_HEARTBEAT = timedelta(milliseconds=500)
+"""A busy host may be late by that much; one that misses four is taken for dead."""
 _CA_FIELDS = {"NodeCertExpiry", "ForceRotate", "SigningCACert", "SigningCAKey"}
 
 
@@ -33,6 +37,8 @@ async def inspect(call: Call) -> web.Response:
 async def init(call: Call) -> web.Response:
     body = await call.body()
     wanted = body.get("Spec") or {}
+    if not isinstance(wanted, dict):
+        raise InvalidArgument("invalid Spec: expected an object")
     spec = read_cluster_spec(wanted, ClusterSpec())
     if _authority(wanted) is not None:
         raise InvalidArgument("a swarm starts with a root CA of its own: replace it with swarm ca --rotate")
@@ -119,7 +125,18 @@ def _authority(body: Json) -> Authority | None:
 
 
 async def unlock_key(call: Call) -> web.Response:
-    return answer({"UnlockKey": call.control().cluster().unlock_key})
+    """A fresh key counts from the moment in which its answer has left: before, nobody can have it."""
+    control = call.control()
+    key = control.unlock_key()
+    response = answer({"UnlockKey": key})
+    await response.prepare(call.request)
+    await response.write_eof()
+    failpoint("lock.key.sent")
+    try:
+        await control.confirm_unlock_key(key)
+    except SwarmError as error:  # the answer is out; the next one that reads the key confirms it
+        _log.warning("unlock.key.unconfirmed", reason=str(error))
+    return response
 
 
 async def unlock(call: Call) -> web.Response:
@@ -192,8 +209,10 @@ def read_cluster_spec(body: Json, current: ClusterSpec) -> ClusterSpec:
         raise InvalidArgument('the swarm\'s name must be "default"')
     if spec.node_cert_expiry < _MIN_CERT_EXPIRY:
         raise InvalidArgument("minimum certificate expiry time is 1h0m0s")
-    if spec.heartbeat_period <= timedelta(0):
+    if spec.heartbeat_period < timedelta(0):
         raise InvalidArgument("heartbeat time period cannot be a negative duration")
+    if spec.heartbeat_period < _MIN_HEARTBEAT:
+        raise InvalidArgument("heartbeat time period must be at least 500ms")
     return spec
 
 

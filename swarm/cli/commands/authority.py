@@ -9,8 +9,9 @@ import click
 
 from swarm.api.client import Client
 from swarm.base.errors import InvalidArgument
-from swarm.cli.options import Json, Parsed, connect
+from swarm.cli.options import NO_EXTERNAL_CA, Json, Parsed, connect, refused
 from swarm.cli.root_rotation import root_progress
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_positive_duration
 
 _POLL_S = 0.2
@@ -26,6 +27,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("-d", "--detach", is_flag=True, help="Do not wait until every node has moved")
 @click.option("-q", "--quiet", is_flag=True, help="Suppress progress output")
+@refused({"external-ca": NO_EXTERNAL_CA})
 @click.pass_context
 def ca(ctx: click.Context, /, rotate: bool, detach: bool, quiet: bool, **flags: object) -> None:
     """Print the root CA certificate; with --rotate, replace it."""
@@ -40,7 +42,7 @@ def ca(ctx: click.Context, /, rotate: bool, detach: bool, quiet: bool, **flags: 
         if not rotate:
             click.echo(swarm["TLSInfo"]["TrustRoot"].strip())
             return
-        client.post("/swarm/update", _spec(swarm["Spec"], given), version=swarm["Version"]["Index"])
+        Seen.of("/swarm", swarm).update(client, _spec(swarm["Spec"], given))
         if not detach:
             _watch(client, quiet=quiet)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import click
 
 from swarm.base.clock import SystemClock
-from swarm.cli.options import FORMAT_HELP, connect, filters_of, inspect_each, listing
+from swarm.cli.go_switches import GoGroup
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect, filters_of, inspect_each, listing
 from swarm.cli.render import render
 from swarm.cli.rows import CONTAINERS, container_rows
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def container() -> None:
     """Look at containers of this node."""
 
@@ -29,7 +30,7 @@ def ls(ctx: click.Context, /, filters: tuple[tuple[str, str], ...], template: st
 
 @container.command()
 @click.argument("names", metavar="CONTAINER...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str) -> None:
     """Show containers in detail."""

@@ -11,7 +11,7 @@ import click
 
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
-from swarm.cli.options import FILTER, connect, filters_of
+from swarm.cli.options import FILTER, OBJECT_FORMAT_HELP, connect, filters_of
 from swarm.cli.values import unix_time
 
 Json = dict[str, Any]
@@ -19,7 +19,7 @@ Json = dict[str, Any]
 
 @click.command(epilog="Example: swarm events --since 10m --filter service=web --filter type=task")
 @click.option("-f", "--filter", "filters", type=FILTER, multiple=True, help="Filter, as KEY=VALUE")
-@click.option("--format", "template", default="", metavar="FORMAT", help="'json', or a Go template")
+@click.option("--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.option("--since", default="", metavar="TIME", help="Begin there: 2026-01-02T13:23:37Z, or an age: 42m")
 @click.option("--until", default="", metavar="TIME", help="End there")
 @click.option("--after", default="", metavar="REVISION", help="Go on after the event that had this revision")

@@ -12,6 +12,7 @@ from swarm.base.errors import InvalidArgument
 from swarm.cli.options import Json, Parsed, connect
 from swarm.cli.render import Table, render
 from swarm.cli.service_values import parse_label
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_positive_duration, parse_time, parse_unsigned
 
 _ROLES = ("worker", "manager")
@@ -90,7 +91,7 @@ def _lasting(client: Client, role: str, rotate: bool, quiet: bool) -> str:
     if rotate:
         swarm = client.get("/swarm")
         query: dict[str, Any] = {f"rotate{role.capitalize()}Token": True}
-        client.post("/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], **query)
+        Seen.of("/swarm", swarm).update(client, swarm["Spec"], **query)
         if not quiet:
             click.echo(f"Successfully rotated {role} join token.\n")
     return str(client.get("/swarm")["JoinTokens"][role.capitalize()])

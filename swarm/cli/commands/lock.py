@@ -8,7 +8,8 @@ import click
 
 from swarm.api.client import JsonValue
 from swarm.base.errors import SwarmError
-from swarm.cli.options import Parsed, connect
+from swarm.cli.options import NO_EXTERNAL_CA, RAFT, Parsed, connect, refused
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_duration, parse_integer
 
 ALLOW_LABEL = "swarm.allow"
@@ -69,9 +70,7 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
             swarm = client.get("/swarm")
             if not swarm["Spec"]["EncryptionConfig"]["AutoLockManagers"]:
                 raise SwarmError("cannot rotate because autolock is not turned on")
-            client.post(
-                "/swarm/update", swarm["Spec"], version=swarm["Version"]["Index"], rotateManagerUnlockKey=True
-            )
+            Seen.of("/swarm", swarm).update(client, swarm["Spec"], rotateManagerUnlockKey=True)
             if not quiet:
                 click.echo("Successfully rotated manager unlock key.\n")
         key = client.get("/swarm/unlockkey")["UnlockKey"]
@@ -84,9 +83,16 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
 
 
 @click.command(epilog="Example: swarm update --cert-expiry 720h")
-@click.option("--autolock", type=bool, metavar="true|false", help="Lock the managers' keys and state on disk")
+@click.option(
+    "--autolock",
+    type=bool,
+    is_flag=False,
+    flag_value=True,
+    metavar="[=true|false]",
+    help="Lock the managers' keys and state on disk",
+)
 @click.option("--cert-expiry", type=_DURATION, help="Life of nodes' certificates, at least 1h")
-@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of the nodes' heartbeats, such as 5s")
+@click.option("--dispatcher-heartbeat", type=_DURATION, help="Period of nodes' heartbeats, at least 500ms")
 @click.option("--task-history-limit", type=_INTEGER, help="Old tasks kept; all of them if negative")
 @click.option(
     "--allow",
@@ -94,6 +100,7 @@ def unlock_key(ctx: click.Context, /, quiet: bool, rotate: bool) -> None:
     help="What containers may ask for: device, ipc-host, pid-host, privileged, security-opt, shm-size; "
     "an empty text allows none of them",
 )
+@refused({"external-ca": NO_EXTERNAL_CA, "max-snapshots": RAFT, "snapshot-interval": RAFT})
 @click.pass_context
 def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None:
     """Change settings of the swarm."""
@@ -103,7 +110,7 @@ def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None
         return
     with connect(ctx) as client:
         swarm = client.get("/swarm")
-        spec = swarm["Spec"]
+        seen, spec = Seen.of("/swarm", swarm), swarm["Spec"]
         was_locked = spec["EncryptionConfig"]["AutoLockManagers"]
         for name, value in given.items():
             section, key = _SETTINGS[name]
@@ -111,7 +118,7 @@ def update(ctx: click.Context, /, allow: str | None, **flags: JsonValue) -> None
         if allow is not None:
             others = {key: value for key, value in (spec.get("Labels") or {}).items() if key != ALLOW_LABEL}
             spec["Labels"] = others | ({ALLOW_LABEL: allow} if allow else {})
-        client.post("/swarm/update", spec, version=swarm["Version"]["Index"])
+        seen.update(client, spec)
         click.echo("Swarm updated.")
         if given.get("autolock") and not was_locked:
             click.echo()

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import click
 
-from swarm.api.client import Client, JsonValue
+from swarm.api.client import ApiError, Client, JsonValue
 from swarm.base.clock import SystemClock
-from swarm.base.errors import InvalidArgument
-from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
+from swarm.base.errors import InvalidArgument, SwarmError
+from swarm.cli.go_switches import GoGroup
+from swarm.cli.options import (
+    OBJECT_FORMAT_HELP,
+    Json,
+    Parsed,
+    connect,
+    filters_of,
+    for_each,
+    inspect_each,
+    listing,
+)
 from swarm.cli.render import is_table, render
 from swarm.cli.resolve import node_name
 from swarm.cli.rows import NODES, TASKS, node_rows, task_rows
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_positive_duration
 
 _DURATION = Parsed("duration", parse_positive_duration)
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def node() -> None:
     """Manage nodes."""
 
@@ -41,7 +52,7 @@ def _resolve_self(client: Client, name: str) -> str:
 
 @node.command()
 @click.argument("names", metavar="self|NODE...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.option("--pretty", is_flag=True, help="Print in a form for people")
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:
@@ -127,8 +138,8 @@ def update(ctx: click.Context, /, name: str, wait: bool, timeout: int | None, **
         raise InvalidArgument("--timeout goes with --wait")
     with connect(ctx) as client:
         found = client.get(f"/nodes/{name}")
-        spec = _changed_spec(found["Spec"], changes)
-        client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+        seen = Seen.of(f"/nodes/{found['ID']}", found)
+        seen.update(client, _changed_spec(found["Spec"], changes))
         if wait:
             from swarm.cli.drain import wait_until_empty
 
@@ -166,7 +177,22 @@ def promote(ctx: click.Context, /, names: tuple[str, ...]) -> None:
 @click.pass_context
 def demote(ctx: click.Context, /, names: tuple[str, ...]) -> None:
     """Make managers workers again."""
+    if len(names) > 1:
+        with connect(ctx) as client:
+            _refuse_all_managers(client, names)
     _change_role(ctx, names, "worker", "Node {} is already a worker.", "Manager {} demoted in the swarm.")
+
+
+def _refuse_all_managers(client: Client, names: tuple[str, ...]) -> None:
+    """Each would be taken alone but for the last one: better none than all but one."""
+    managers = {node["ID"] for node in client.get("/nodes") if node["Spec"]["Role"] == "manager"}
+    for name in names:
+        try:
+            managers.discard(client.get(f"/nodes/{name}")["ID"])
+        except ApiError:
+            continue  # told when its turn comes
+    if not managers:
+        raise SwarmError("attempting to demote the last manager of the swarm: leave one of them out")
 
 
 def _change_role(ctx: click.Context, names: tuple[str, ...], role: str, same: str, done: str) -> None:
@@ -174,12 +200,12 @@ def _change_role(ctx: click.Context, names: tuple[str, ...], role: str, same: st
 
         def change(name: str) -> None:
             found = client.get(f"/nodes/{name}")
-            spec = found["Spec"]
+            seen, spec = Seen.of(f"/nodes/{found['ID']}", found), found["Spec"]
             if spec["Role"] == role:
                 click.echo(same.format(name))
                 return
             spec["Role"] = role
-            client.post(f"/nodes/{found['ID']}/update", spec, version=found["Version"]["Index"])
+            seen.update(client, spec)
             click.echo(done.format(name))
 
         for_each(ctx, names, change)

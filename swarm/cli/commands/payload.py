@@ -10,7 +10,17 @@ from swarm.api.client import JsonValue
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument
 from swarm.cli.commands.payload_versions import add_versions
-from swarm.cli.options import FORMAT_HELP, Json, Parsed, connect, filters_of, for_each, inspect_each, listing
+from swarm.cli.go_switches import GoGroup
+from swarm.cli.options import (
+    OBJECT_FORMAT_HELP,
+    Json,
+    Parsed,
+    connect,
+    filters_of,
+    for_each,
+    inspect_each,
+    listing,
+)
 from swarm.cli.payloads import TABLES, payload_rows, pretty_payload, read_data
 from swarm.cli.render import render
 from swarm.cli.service_values import parse_label
@@ -18,12 +28,12 @@ from swarm.cli.service_values import parse_label
 _LABEL = Parsed("key=value", parse_label)
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def secret() -> None:
     """Manage secrets: what containers get to see and nobody else."""
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def config() -> None:
     """Manage configs: files for containers that need not be kept secret."""
 
@@ -85,7 +95,7 @@ def _add_rest(group: click.Group, kind: str) -> None:
 
     @group.command(help=f"Show {word}s in detail.")
     @click.argument("names", metavar=f"{kind.upper()}...", nargs=-1, required=True)
-    @click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+    @click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
     @click.option("--pretty", is_flag=True, help="Print in a form for people")
     @click.pass_context
     def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:

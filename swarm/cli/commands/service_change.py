@@ -9,6 +9,7 @@ from swarm.base.errors import InvalidArgument, SwarmError
 from swarm.cli.commands.service_update import find_service
 from swarm.cli.options import connect, for_each, missing
 from swarm.cli.service_edit import edit_replicas
+from swarm.cli.updating import Seen
 from swarm.cli.values import parse_unsigned
 
 
@@ -53,12 +54,12 @@ def _parse_target(pair: str) -> tuple[str, int]:
 
 def _scale_one(client: Client, name: str, replicas: int) -> str:
     service = find_service(client, name)
-    spec = service["Spec"]
+    seen, spec = Seen.of(f"/services/{service['ID']}", service), service["Spec"]
     try:
         edit_replicas(spec["Mode"], {"replicas": replicas})
     except InvalidArgument:
         raise SwarmError(f"{name}: scale can only be used with replicated or replicated-job mode") from None
-    client.post(f"/services/{service['ID']}/update", spec, version=service["Version"]["Index"])
+    seen.update(client, spec)
     return str(service["ID"])
 
 

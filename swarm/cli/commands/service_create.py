@@ -38,13 +38,14 @@ def create(ctx: click.Context, /, image: str, arguments: tuple[str, ...], **flag
             from swarm.cli.registry import auth_header
 
             headers = auth_header(image)
+        warnings: list[str] = []
         if not given.get("no-resolve-image"):
             from swarm.cli.registry import pin_image
 
-            pin_image(client, spec, headers)
+            warnings = pin_image(client, spec, headers)
         created = client.post("/services/create", spec, headers=headers)
-        for warning in created.get("Warnings") or ():
-            click.echo(f"WARNING: {warning}", err=True)
+        for text in (*warnings, *(f"WARNING: {warning}" for warning in created.get("Warnings") or ())):
+            click.echo(text, err=True)
         click.echo(created["ID"])
         if not given.get("detach"):
             from swarm.cli.progress import watch_service

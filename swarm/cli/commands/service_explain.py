@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from swarm.cli.options import connect
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect
 
 Json = dict[str, Any]
 
 
 @click.command(epilog="Example: swarm service explain web")
 @click.argument("name", metavar="SERVICE")
-@click.option("--format", "template", default="", metavar="FORMAT", help="'json', or a Go template")
+@click.option("--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def explain(ctx: click.Context, /, name: str, template: str) -> None:
     """Say why a service is not as it should be, and what can be done.

@@ -13,11 +13,13 @@ from swarm.api.client import Client, JsonValue, read_frames
 from swarm.base.clock import SystemClock
 from swarm.base.errors import InvalidArgument, SwarmError
 from swarm.cli.options import connect
-from swarm.cli.resolve import find, node_name
+from swarm.cli.resolve import find, node_name, slot_of
 from swarm.cli.rows import SHORT_ID
 from swarm.cli.values import parse_unsigned, unix_time
 
 _LABEL = "com.docker.swarm."
+_CONTEXT = ("node.id", "service.id", "task.id")
+"""The details by which a line's task is found."""
 
 
 @click.command(epilog="Example: swarm service logs -f --tail 20 web")
@@ -26,6 +28,7 @@ _LABEL = "com.docker.swarm."
 @click.option("-n", "--tail", default="all", metavar="N|all", help="Lines from the end of the logs")
 @click.option("--since", default="", metavar="TIME", help="2026-01-02T13:23:37Z, or an age such as 42m")
 @click.option("-t", "--timestamps", is_flag=True, help="Show timestamps")
+@click.option("--details", is_flag=True, help="Show what the log driver adds to each line")
 @click.option("--raw", is_flag=True, help="Print the lines alone")
 @click.option("--no-resolve", is_flag=True, help="Do not map IDs to names")
 @click.option("--no-task-ids", is_flag=True, help="Leave the task's ID out")
@@ -53,8 +56,7 @@ def logs(ctx: click.Context, /, name: str, tail: str, since: str, **flags: bool)
                     _write(1, piece)
                 return
             for stream, payload in read_frames(answer):
-                plain = flags["raw"]
-                _write(stream, payload if plain else _format(payload, names.of, flags["timestamps"]))
+                _write(stream, payload if flags["raw"] else _format(payload, names.of, flags))
 
 
 def _checked_tail(tail: str) -> str:
@@ -85,7 +87,7 @@ def _target(client: Client, name: str) -> tuple[str, int, bool]:
     if task is None:
         raise SwarmError(f"no such task or service: {name}")
     is_tty = bool(task["Spec"].get("ContainerSpec", {}).get("TTY"))
-    return f"/tasks/{task['ID']}", int(task.get("Slot", 1)), is_tty
+    return f"/tasks/{task['ID']}", slot_of(task) or 1, is_tty
 
 
 class _Prefixes:
@@ -109,8 +111,8 @@ class _Prefixes:
         service = self._name(service_id, f"/services/{service_id}", lambda found: found["Spec"]["Name"])
         node = self._name(node_id, f"/nodes/{node_id}", node_name)
         task = find(self._client, f"/tasks/{task_id}") or {}
-        slot = str(task.get("Slot", 0))
-        text = f"{service}.{slot}" if task.get("Slot") else f"{service}.{node_id}"
+        slot = str(slot_of(task))
+        text = f"{service}.{slot}" if slot != "0" else f"{service}.{node_id}"
         if not self._flags["no_task_ids"]:
             text += f".{task_id if self._flags['no_trunc'] else task_id[:SHORT_ID]}"
         return f"{text}@{node}" + " " * (self._width - len(slot))
@@ -124,18 +126,22 @@ class _Prefixes:
         return self._names[id]
 
 
-def _format(payload: bytes, prefix: Callable[[dict[str, str]], str], timestamps: bool) -> bytes:
-    """`[time ]prefix    | message` of a record `[time ]details message`."""
+def _format(payload: bytes, prefix: Callable[[dict[str, str]], str], flags: dict[str, bool]) -> bytes:
+    """`[time ]prefix    | [details ]message` of a record `[time ]details message`."""
     stamp = b""
-    if timestamps:
+    if flags["timestamps"]:
         stamp, _, payload = payload.partition(b" ")
         stamp += b" "
     packed, _, message = payload.partition(b" ")
     details = dict(_detail(pair) for pair in packed.decode(errors="replace").split(",") if pair)
-    missing = [k for k in ("node.id", "service.id", "task.id") if f"{_LABEL}{k}" not in details]
+    missing = [k for k in _CONTEXT if f"{_LABEL}{k}" not in details]
     if missing:
         raise SwarmError(f"missing {missing[0].replace('.', ' ')} in details")
-    return stamp + prefix(details).encode() + b"    | " + message
+    start = stamp + prefix(details).encode() + b"    | "
+    if not flags["details"]:
+        return start + message
+    added = (f"{k}={v}" for k, v in sorted(details.items()) if k.removeprefix(_LABEL) not in _CONTEXT)
+    return start + ",".join(added).encode() + b" " + message
 
 
 def _detail(pair: str) -> tuple[str, str]:

@@ -6,12 +6,12 @@ import click
 
 from swarm.api.client import ApiError
 from swarm.base.errors import InvalidArgument
-from swarm.cli.options import FORMAT_HELP, Json, connect, for_each, inspect_each, missing
+from swarm.cli.options import OBJECT_FORMAT_HELP, Json, connect, for_each, inspect_each, missing
 
 
 @click.command()
 @click.argument("names", metavar="SERVICE...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.option("--pretty", is_flag=True, help="Print in a form for people")
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str, pretty: bool) -> None:

@@ -14,6 +14,7 @@ from swarm.cli.service_command import ServiceCommand, add_flags, edit_spec, give
 from swarm.cli.service_edit import Json, edit_replicas
 from swarm.cli.service_networks import resolve_change
 from swarm.cli.service_values import resolve_env, with_tag
+from swarm.cli.updating import Seen
 
 _HOW_TO_WAIT = frozenset({"detach", "quiet"})
 
@@ -33,12 +34,13 @@ def update(ctx: click.Context, /, name: str, **flags: JsonValue) -> None:
             raise InvalidArgument(f"other flags may not be combined with --{alone}")
     with connect(ctx) as client:
         service = find_service(client, name)
+        seen = _seen(service)
         if given.get("rollback") or given.get("resume"):
             query = {"rollback": "previous"} if given.get("rollback") else {"resume": True}
-            _post(client, service, {}, **query)
+            _post(client, seen, service["Spec"], {}, **query)
         else:
             headers = _edit(client, service["Spec"], given)
-            _post(client, service, headers)
+            _post(client, seen, service["Spec"], headers)
         _finish(client, service["ID"], name, given)
 
 
@@ -51,7 +53,7 @@ def rollback(ctx: click.Context, /, name: str, **flags: bool) -> None:
     """Go back to the spec that the service had before its last update."""
     with connect(ctx) as client:
         service = find_service(client, name)
-        _post(client, service, {}, rollback="previous")
+        _post(client, _seen(service), service["Spec"], {}, rollback="previous")
         _finish(client, service["ID"], name, {**flags, "rollback": True})
 
 
@@ -85,16 +87,19 @@ def _edit(client: Client, spec: Json, given: Json) -> dict[str, str]:
     if "image" in given and not given.get("no-resolve-image"):
         from swarm.cli.registry import pin_image
 
-        pin_image(client, spec, headers)
+        for text in pin_image(client, spec, headers):
+            click.echo(text, err=True)
     return headers
 
 
-def _post(client: Client, service: Json, headers: dict[str, str], **query: object) -> None:
+def _seen(service: Json) -> Seen:
+    return Seen.of(f"/services/{service['ID']}", service)
+
+
+def _post(client: Client, seen: Seen, spec: Json, headers: dict[str, str], **query: object) -> None:
     if not headers:
         query["registryAuthFrom"] = "spec"
-    version = service["Version"]["Index"]
-    path = f"/services/{service['ID']}/update"
-    answer = client.post(path, service["Spec"], headers=headers, version=version, **query)
+    answer = seen.update(client, spec, headers, **query)
     for warning in (answer or {}).get("Warnings") or ():
         click.echo(f"WARNING: {warning}", err=True)
 

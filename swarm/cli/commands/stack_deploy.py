@@ -12,7 +12,6 @@ import click
 
 from swarm.api.client import JsonValue
 from swarm.base.errors import InvalidArgument
-from swarm.cli.go_command import GoCommand
 from swarm.cli.options import TIMEOUT, F, connect
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ def _standard_input() -> str:
         raise InvalidArgument("<stdin>: not UTF-8: is it a text file?") from None
 
 
-@click.command(cls=GoCommand, epilog="Example: swarm stack deploy -c compose.yml shop")
+@click.command(epilog="Example: swarm stack deploy -c compose.yml shop")
 @click.argument("name", metavar="[STACK]", required=False)
 @compose_options
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing")
@@ -132,7 +131,7 @@ def deploy(
         _until_interrupted(stack.name, lambda: deployment.run(steps))
 
 
-@click.command(cls=GoCommand, epilog="Example: swarm stack config -c compose.yml -c compose.production.yml")
+@click.command(epilog="Example: swarm stack config -c compose.yml -c compose.production.yml")
 @compose_options
 @click.option("--skip-interpolation", is_flag=True, help="Leave variables as they are written")
 def config(files: tuple[str, ...], skip_interpolation: bool, **given: JsonValue) -> None:

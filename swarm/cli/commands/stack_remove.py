@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from swarm.cli.go_command import GoCommand
 from swarm.cli.options import TIMEOUT, connect, for_each
 
 
-@click.command(cls=GoCommand, epilog="Example: swarm stack rm shop")
+@click.command(epilog="Example: swarm stack rm shop")
 @click.argument("names", metavar="STACK...", nargs=-1, required=True)
 @click.option("-d", "--detach/--wait", default=False, help="Do not wait until everything is gone")
 @click.option(

@@ -11,7 +11,7 @@ from swarm import __version__
 from swarm.api.client import CannotConnect
 from swarm.cli.inspect import render_object
 from swarm.cli.lazy import LazyGroup
-from swarm.cli.options import FORMAT_HELP, connect
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect
 from swarm.cli.system_text import info_text, version_text
 
 system = LazyGroup(
@@ -31,7 +31,7 @@ system = LazyGroup(
 
 
 @click.command()
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def info(ctx: click.Context, /, template: str) -> None:
     """Display what this node knows of itself and the swarm."""
@@ -46,7 +46,7 @@ def info(ctx: click.Context, /, template: str) -> None:
 
 
 @click.command()
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def version(ctx: click.Context, /, template: str) -> None:
     """Show the versions of the command and the daemon."""

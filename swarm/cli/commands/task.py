@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import click
 
-from swarm.cli.options import FORMAT_HELP, connect, inspect_each
+from swarm.cli.go_switches import GoGroup
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect, inspect_each
 
 
-@click.group()
+@click.group(cls=GoGroup)
 def task() -> None:
     """Look at tasks."""
 
 
 @task.command()
 @click.argument("names", metavar="TASK...", nargs=-1, required=True)
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def inspect(ctx: click.Context, /, names: tuple[str, ...], template: str) -> None:
     """Show tasks in detail: where one runs, in which state it is and why."""

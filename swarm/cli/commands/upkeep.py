@@ -7,14 +7,13 @@ import time
 
 import click
 
-from swarm.cli.options import FORMAT_HELP, connect
+from swarm.cli.options import OBJECT_FORMAT_HELP, connect
 
-_REPAIR_S = 120.0
 _POLL_S = 0.2
 
 
 @click.command()
-@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=FORMAT_HELP)
+@click.option("-f", "--format", "template", default="", metavar="FORMAT", help=OBJECT_FORMAT_HELP)
 @click.pass_context
 def info(ctx: click.Context, /, template: str) -> None:
     """Show how this node's store, runtime, kernel and certificate are."""
@@ -36,10 +35,9 @@ def info(ctx: click.Context, /, template: str) -> None:
 @click.pass_context
 def repair(ctx: click.Context, /) -> None:
     """Replace this manager's damaged part of the store by a copy from the other managers."""
-    from swarm.api.client import Client
-
-    with Client(ctx.obj, timeout_s=_REPAIR_S) as client:
-        client.post("/system/repair")
+    with connect(ctx) as client:
+        for record in client.json_lines("POST", "/system/repair"):
+            click.echo(f"{record['status']} ...")
     click.echo("The store of this manager has been rebuilt from the other managers.")
 
 

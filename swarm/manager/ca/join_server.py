@@ -12,6 +12,7 @@ import json
 import ssl
 import tempfile
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,9 @@ class Throttle:
 
 
 class JoinServer:
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, refuse_damaged: Callable[[], None]) -> None:
+        """`refuse_damaged` raises when what the store shows here is not to be believed."""
+        self._refuse_damaged = refuse_damaged
         self._store = store
         self._clock = clock
         self._throttle = Throttle()
@@ -100,6 +103,7 @@ class JoinServer:
         try:
             if self._throttle.is_blocked(address, self._clock.monotonic()):
                 raise Unavailable("too many wrong join tokens from this address: wait a minute")
+            self._refuse_damaged()
             wanted = _read(await request.read())
             answer = await self._issue(wanted, address)
         except SwarmError as error:
@@ -113,9 +117,12 @@ class JoinServer:
             cluster = self._cluster()
             token = self._token(cluster, wanted.token, address)
             node_id = node_id_for(key, cluster.id)
-            admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             node = self._store.view.get(Node, node_id)
+            if node is not None and node_id in token.used_by:
+                return self._certify(cluster, node, key)  # it asks again: its answer was lost
+            admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             if node is not None:
+                _refuse_lesser(token, node)
                 return self._certify(cluster, node, key)
             if token.role is NodeRole.MANAGER:
                 self._refuse_taken(wanted.address)
@@ -171,6 +178,15 @@ class JoinServer:
         if not clusters:
             raise Unavailable("the cluster is not ready yet; try again")
         return clusters[0]
+
+
+def _refuse_lesser(token: LimitedToken, node: Node) -> None:
+    """A stolen key of a manager opens no more than the token that goes with it."""
+    if node.spec.role is NodeRole.MANAGER and token.role is not NodeRole.MANAGER:
+        raise InvalidArgument(
+            f"node {node.id} is a manager, which a worker's token does not let in: take the one that "
+            "`swarm join-token manager` prints"
+        )
 
 
 def tls_context(identity: Identity) -> ssl.SSLContext:

@@ -29,7 +29,14 @@ log = get_logger("join")
 
 
 class JoinSite:
-    def __init__(self, store: Store, clock: Clock, identity: Callable[[], Identity]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        identity: Callable[[], Identity],
+        refuse_damaged: Callable[[], None],
+    ) -> None:
+        self._refuse_damaged = refuse_damaged
         self._store = store
         self._clock = clock
         self._identity = identity
@@ -38,7 +45,8 @@ class JoinSite:
         """Until cancelled. Raises: FailedPrecondition when the port is taken."""
         served = self._certified()
         context = tls_context(served)
-        runner = web.AppRunner(JoinServer(self._store, self._clock).application(), access_log=None)
+        server = JoinServer(self._store, self._clock, self._refuse_damaged)
+        runner = web.AppRunner(server.application(), access_log=None)
         await runner.setup()
         try:
             try:

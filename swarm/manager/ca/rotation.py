@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -30,6 +30,8 @@ from swarm.model.view import ClusterView
 from swarm.proto.roots import join_pems, root_info
 
 PEM_LIMIT_BYTES = 64 * 1024
+SOON = timedelta(days=90)
+"""As long as certificates of nodes live, unless the swarm has another life for them."""
 
 
 def desired_root(root_ca: RootCA) -> bytes:
@@ -98,6 +100,15 @@ def list_blocking(view: ClusterView) -> list[Node]:
         for node in _list_behind(cluster, nodes)
         if node.status.state is NodeState.DOWN
     ]
+
+
+def ends_soon(view: ClusterView, now: datetime) -> datetime | None:
+    """When the root ends, or has ended, if that is near: nothing can be signed by it then."""
+    for cluster in view.list(Cluster):
+        end = x509.load_pem_x509_certificate(desired_root(cluster.root_ca)).not_valid_after_utc
+        if end - now < SOON:
+            return end
+    return None
 
 
 def _list_behind(cluster: Cluster, nodes: tuple[Node, ...]) -> list[Node]:

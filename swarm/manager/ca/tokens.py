@@ -41,9 +41,9 @@ def find_token(root_ca: RootCA, secret: str) -> LimitedToken | None:
 def use_token(root_ca: RootCA, token: LimitedToken, node_id: NodeID, now: datetime) -> RootCA:
     """With the node counted against the token.
 
-    Raises InvalidArgument when it has ended; a node that it has let in before may ask again.
+    Raises InvalidArgument when it has ended.
     """
-    if node_id in token.used_by or not token.id:
+    if not token.id:
         return root_ca
     if token.expires_at is not None and token.expires_at <= now:
         raise InvalidArgument(

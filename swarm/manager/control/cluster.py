@@ -1,6 +1,7 @@
 """What a user's change makes of the cluster's own object. Pure.
 
-Invariant: secrets that are not to be replaced stay as they are, and a root is replaced by a rotation only.
+Invariant: secrets that are not to be replaced stay as they are, a root is replaced by a rotation only, and an
+unlock key that nobody may have seen is never the only one.
 """
 
 from __future__ import annotations
@@ -27,8 +28,14 @@ def change_cluster(
         manager=new_secret() if rotate.manager_token else old.manager,
     )
     root_ca = replace(_next_root(cluster, spec, rotate, now), join_tokens=tokens)
-    unlock_key = _unlock_key(cluster, spec, rotate=rotate.unlock_key)
-    return replace(cluster, spec=spec, root_ca=root_ca, unlock_key=unlock_key)
+    return _with_lock(replace(cluster, spec=spec, root_ca=root_ca), rotate=rotate.unlock_key)
+
+
+def with_key_known(cluster: Cluster, key: str) -> Cluster:
+    """Somebody has the next unlock key, `key`: from now on it alone opens the locks."""
+    if not key or key != cluster.next_unlock_key:
+        return cluster
+    return replace(cluster, unlock_key=key, next_unlock_key="")
 
 
 def _next_root(cluster: Cluster, spec: ClusterSpec, rotate: Rotate, now: datetime) -> RootCA:
@@ -42,8 +49,10 @@ def _next_root(cluster: Cluster, spec: ClusterSpec, rotate: Rotate, now: datetim
     return root_ca
 
 
-def _unlock_key(cluster: Cluster, spec: ClusterSpec, *, rotate: bool) -> str:
-    """The key that goes with the spec: none without autolock, a fresh one when it is turned on or rotated."""
-    if not spec.auto_lock_managers:
-        return ""
-    return new_unlock_key() if rotate or not cluster.unlock_key else cluster.unlock_key
+def _with_lock(cluster: Cluster, *, rotate: bool) -> Cluster:
+    """No key without autolock; a fresh one is the next when it is turned on or rotated."""
+    if not cluster.spec.auto_lock_managers:
+        return replace(cluster, unlock_key="", next_unlock_key="")
+    if rotate or not (cluster.unlock_key or cluster.next_unlock_key):
+        return replace(cluster, next_unlock_key=new_unlock_key())
+    return cluster

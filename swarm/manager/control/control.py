@@ -10,7 +10,6 @@ caller did not see. Source: SwarmKit manager/controlapi.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -25,7 +24,7 @@ from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NetworkID, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
 from swarm.manager.ca.tokens import add_token, remove_token
-from swarm.manager.control.cluster import change_cluster
+from swarm.manager.control.cluster import change_cluster, with_key_known
 from swarm.manager.control.names import generate_name
 from swarm.manager.control.networks import new_network, removed_network, resolve_networks
 from swarm.manager.control.payload_versions import PayloadVersions
@@ -37,23 +36,20 @@ from swarm.manager.control.services import (
     rolled_back_service,
     validate_service,
 )
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.manager.explain.service import explain
 from swarm.manager.orchestrator.rebalance import all_moves
 from swarm.manager.orchestrator.schedule import first_job_status
 from swarm.model.exclusive import is_exclusive
 from swarm.model.explanation import Explanation
-from swarm.model.objects import Cluster, LimitedToken, Network, Node, Service, Task, TaskStatus
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.objects import Cluster, LimitedToken, Network, Node, RootCA, Service, Task, TaskStatus
+from swarm.model.plan import Create, Crossing, Delete, Op, Update
 from swarm.model.rotate import NOTHING, Rotate, TokenRequest
 from swarm.model.specs import ClusterSpec, NetworkSpec, NodeSpec, ServiceSpec
 from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
-
-ATTEMPTS = 5
-"""At a change that no version of the user's goes with."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -96,20 +92,22 @@ class Control:
         """
         if not spec.name:
             spec = replace(spec, name=self._free_name())
+        service_id = ServiceID(self._new_id())
+        made = await self._write(lambda: self._new_service(service_id, spec))
+        return self.view.get(Service, service_id) or made
+
+    def _new_service(self, service_id: ServiceID, spec: ServiceSpec) -> Service:
         spec = resolve_networks(self.view, spec)
         validate_service(self.view, spec)
         if self.view.named(Service, spec.name):
             raise AlreadyExists(f"name conflicts with an existing object: service {spec.name} already exists")
-        service_id = ServiceID(self._new_id())
-        service = Service(
+        return Service(
             id=service_id,
             spec=spec,
             spec_version=Version(index=1),
             endpoint=allocate_ports(self.view, spec, None),
             job_status=first_job_status(spec, self._clock.now()),
         )
-        await self._store.commit([Create(object=service)])
-        return self.view.get(Service, service_id) or service
 
     async def update_service(
         self, reference: str, version: int, spec: ServiceSpec, auth_from: str = FROM_SPEC
@@ -124,18 +122,21 @@ class Control:
             Unsupported: another name or kind of mode.
             OutOfSequence: `version` is not the stored one.
         """
-        service = self._at_version(Service, reference, version)
-        await self._write(service, changed_service(self.view, service, spec, auth_from, self._clock.now()))
+        await self._change(
+            reference,
+            version,
+            lambda service: changed_service(self.view, service, spec, auth_from, self._clock.now()),
+        )
 
     async def rollback_service(self, reference: str, version: int) -> None:
         """Go back to the previous spec. Raises: FailedPrecondition, InvalidArgument, OutOfSequence."""
-        service = self._at_version(Service, reference, version)
-        await self._write(service, rolled_back_service(self.view, service, self._clock.now()))
+        await self._change(
+            reference, version, lambda service: rolled_back_service(self.view, service, self._clock.now())
+        )
 
     async def resume_service(self, reference: str, version: int) -> None:
         """Go on with a paused update or rollback. Raises: FailedPrecondition, OutOfSequence."""
-        service = self._at_version(Service, reference, version)
-        await self._write(service, resumed(service))
+        await self._change(reference, version, resumed)
 
     async def rebalance_service(self, reference: str) -> int:
         """Move tasks until the nodes have the same number of them; returns how many.
@@ -146,14 +147,30 @@ class Control:
         plan = all_moves(self.view, service, self._clock.now())
         return await self._store.apply(plan.ops)
 
-    async def _write(self, service: Service, changed: Service) -> None:
-        if changed is not service:
-            await self._store.commit([Update(object=changed)])
+    async def _change(self, reference: str, version: int, change: Callable[[Service], Service]) -> None:
+        self._at_version(Service, reference, version)  # what is out of date stays so
+        await self._write(lambda: change(self._at_version(Service, reference, version)))
+
+    async def _write(self, decide: Callable[[], Service]) -> Service:
+        """A service, decided anew if something that it may name was removed at the same moment."""
+
+        async def write() -> Service:
+            service = decide()
+            stored = self.view.get(Service, service.id)
+            if service is not stored:
+                op = Update(object=service) if stored is not None else Create(object=service)
+                await self._store.commit([op], crossing=Crossing.NAMES)
+            return service
+
+        return await insist(self._store, write)
 
     async def remove_service(self, reference: str) -> None:
         """Delete the service; the orchestrator then takes its tasks down."""
-        service = find(self.view, Service, reference)
-        await self._store.commit([Delete(object=service)])
+
+        async def remove() -> None:
+            await self._store.commit([Delete(object=find(self.view, Service, reference))])
+
+        await insist(self._store, remove)
 
     async def create_network(self, spec: NetworkSpec) -> Network:
         """Store a new network; the leader gives it what the spec leaves open.
@@ -169,12 +186,12 @@ class Control:
 
         Raises: NotFound, Ambiguous, FailedPrecondition while a service uses it, PermissionDenied.
         """
-        for _ in range(ATTEMPTS):
-            with suppress(OutOfSequence):  # the leader has just allocated it
-                await self._store.commit([Update(object=removed_network(self.view, reference))])
-                return
-            await self._store.sync()
-        raise OutOfSequence
+
+        async def remove() -> None:
+            gone = Update(object=removed_network(self.view, reference))
+            await self._store.commit([gone], crossing=Crossing.REMOVES)
+
+        await insist(self._store, remove)
 
     async def update_node(self, reference: str, version: int, spec: NodeSpec) -> None:
         """Change availability, labels and role; the node then moves into the store, or out of it.
@@ -194,6 +211,9 @@ class Control:
         Raises:
             FailedPrecondition: it is a manager, or it is not down.
         """
+        await insist(self._store, lambda: self._remove_node(reference, force=force))
+
+    async def _remove_node(self, reference: str, *, force: bool) -> None:
         node = find(self.view, Node, reference)
         if node.spec.role is NodeRole.MANAGER or node.manager_status is not None:
             raise FailedPrecondition(
@@ -218,18 +238,43 @@ class Control:
             await self._store.commit([Update(object=changed)])
             failpoint("cluster.change.after")
 
+    def unlock_key(self) -> str:
+        """What opens the managers' locks, or will once it is known to have been read; empty without."""
+        cluster = self.cluster()
+        return cluster.next_unlock_key or cluster.unlock_key
+
+    async def confirm_unlock_key(self, key: str) -> None:
+        """Somebody has got `key`: what opened the locks before it no longer does."""
+
+        async def confirm() -> None:
+            cluster = self.cluster()
+            changed = with_key_known(cluster, key)
+            if changed is not cluster:
+                await self._store.commit([Update(object=changed)])
+                failpoint("lock.key.confirmed")
+
+        await insist(self._store, confirm)
+
     async def create_token(self, request: TokenRequest) -> LimitedToken:
         """Make a join token that ends by itself. Raises: InvalidArgument."""
-        cluster = self.cluster()
-        root_ca = add_token(cluster.root_ca, request, self._new_id, self._clock.now())
-        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
-        return root_ca.limited_tokens[-1]
+
+        def add(root: RootCA) -> RootCA:
+            return add_token(root, request, self._new_id, self._clock.now())
+
+        return (await self._change_root(add)).limited_tokens[-1]
 
     async def remove_token(self, token_id: str) -> None:
         """Let nobody in any more with that limited token. Raises: NotFound."""
-        cluster = self.cluster()
-        root_ca = remove_token(cluster.root_ca, token_id)
-        await self._store.commit([Update(object=replace(cluster, root_ca=root_ca))])
+        await self._change_root(lambda root: remove_token(root, token_id))
+
+    async def _change_root(self, change: Callable[[RootCA], RootCA]) -> RootCA:
+        async def write() -> RootCA:
+            cluster = self.cluster()
+            changed = change(cluster.root_ca)
+            await self._store.commit([Update(object=replace(cluster, root_ca=changed))])
+            return changed
+
+        return await insist(self._store, write)
 
     def cluster(self) -> Cluster:
         """The cluster's own object. Raises Unavailable while the store is not read yet."""

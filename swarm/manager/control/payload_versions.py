@@ -9,16 +9,16 @@ Invariant: a version's number is used once, and its data never change.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from swarm.base.errors import FailedPrecondition, NotFound
-from swarm.manager.control.payloads import find_payload, users_of
-from swarm.manager.control.store import Store
+from swarm.manager.control.payloads import DELETED_AT_ONCE, find_payload, users_of
+from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, Task, payload_id
 from swarm.model.payload_rules import check_size, kind_of
 from swarm.model.payload_versions import VersionFacts, held_at, is_following, versions_of
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.plan import Create, Crossing, Delete, Op, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 
@@ -33,8 +33,11 @@ class PayloadVersions:
     async def add(self, kind: type[Secret | Config], reference: str, data: bytes) -> int:
         """The number of the new version; of the current one when that has the same data.
 
-        Raises: InvalidArgument, NotFound, FailedPrecondition, OutOfSequence.
+        Raises: InvalidArgument, NotFound, FailedPrecondition.
         """
+        return await insist(self._store, lambda: self._add(kind, reference, data))
+
+    async def _add(self, kind: type[Secret | Config], reference: str, data: bytes) -> int:
         item = find_payload(self._store.view, kind, reference)
         if isinstance(item, Secret) and item.spec.driver is not None:
             raise FailedPrecondition(
@@ -52,8 +55,11 @@ class PayloadVersions:
     async def roll_back(self, kind: type[Secret | Config], reference: str, number: int = 0) -> int:
         """Make another version current, by default the one before; its number.
 
-        Raises: NotFound, FailedPrecondition, OutOfSequence.
+        Raises: NotFound, FailedPrecondition.
         """
+        return await insist(self._store, lambda: self._roll_back(kind, reference, number))
+
+    async def _roll_back(self, kind: type[Secret | Config], reference: str, number: int) -> int:
         item = find_payload(self._store.view, kind, reference)
         noun, name = kind_of(item.spec), item.spec.name
         stored = [n for n in range(1, item.last + 1) if self._payload(item, n) is not None]
@@ -64,7 +70,8 @@ class PayloadVersions:
             raise FailedPrecondition(f"{noun} {name} has no version before {item.current}")
         chosen = number or older[-1]
         if chosen != item.current:
-            await self._make_current(item, replace(item, current=chosen))
+            # Somebody may prune just now, to whom that version is of no use.
+            await self._make_current(item, replace(item, current=chosen), crossing=Crossing.NAMES)
         return chosen
 
     def history(self, kind: type[Secret | Config], reference: str) -> tuple[VersionFacts, ...]:
@@ -85,16 +92,30 @@ class PayloadVersions:
 
     async def prune(self, kind: type[Secret | Config], reference: str) -> tuple[int, ...]:
         """Remove the versions that neither are current nor used by a task or a service's spec."""
-        item = find_payload(self._store.view, kind, reference)
-        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
-        stored = {n: self._payload(item, n) for n in range(1, item.last + 1) if n not in used}
-        removed = {number: payload for number, payload in stored.items() if payload is not None}
-        await self._store.apply([Delete(object=payload) for payload in removed.values()])
+        removed: list[int] = []
+        while some := await insist(self._store, lambda: self._prune(kind, reference)):
+            removed.extend(some)
         return tuple(removed)
 
-    async def _make_current(self, item: Secret | Config, changed: Secret | Config, *more: Op) -> None:
+    async def _prune(self, kind: type[Secret | Config], reference: str) -> Sequence[int]:
+        """As many as one transaction holds."""
+        unused = self._unused(find_payload(self._store.view, kind, reference))[:DELETED_AT_ONCE]
+        if unused:
+            ops = [Delete(object=payload) for _, payload in unused]
+            await self._store.commit(ops, crossing=Crossing.REMOVES)
+        return [number for number, _ in unused]
+
+    def _unused(self, item: Secret | Config) -> list[tuple[int, Payload]]:
+        used = {item.current, *_holders(self._store.view, item), *_held(self._store.view, item)}
+        stored = ((n, self._payload(item, n)) for n in range(1, item.last + 1) if n not in used)
+        return [(number, payload) for number, payload in stored if payload is not None]
+
+    async def _make_current(
+        self, item: Secret | Config, changed: Secret | Config, *more: Op, crossing: Crossing | None = None
+    ) -> None:
         rolled = roll_followers(self._store.view, item)
-        await self._store.commit([Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]])
+        ops = [Update(object=changed), *more, *rolled[:ROLLED_AT_ONCE]]
+        await self._store.commit(ops, crossing=crossing)
         await self._store.apply(rolled[ROLLED_AT_ONCE:])
 
     def _payload(self, item: Secret | Config, number: int) -> Payload | None:

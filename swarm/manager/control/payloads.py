@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from swarm.base.errors import AlreadyExists, InvalidArgument, OutOfSequence
 from swarm.base.ids import ConfigID, IdSource, SecretID
-from swarm.manager.control.store import Store
+from swarm.manager.control.store import Store, insist
 from swarm.model.objects import Config, Payload, Secret, Service, payload_id
 from swarm.model.payload_rules import check_payload_spec, kind_of, referenced, references
-from swarm.model.plan import Create, Delete, Op, Update
+from swarm.model.plan import Create, Crossing, Delete, Update
 from swarm.model.specs import ConfigReference, ConfigSpec, ContainerSpec, SecretReference, SecretSpec
 from swarm.model.validation import validate_labels
 from swarm.model.view import ClusterView, find
@@ -62,7 +62,17 @@ class Payloads:
 
     async def remove(self, kind: type[Secret | Config], reference: str) -> None:
         """Delete it with all its versions. Raises InvalidArgument while services use it."""
-        item = find_payload(self.view, kind, reference)
+        while await insist(self._store, lambda: self._remove(kind, reference)):
+            pass
+
+    async def _remove(self, kind: type[Secret | Config], reference: str) -> bool:
+        """As much as one transaction holds; whether anything is left."""
+        ops = self._removal(find_payload(self.view, kind, reference))
+        await self._store.commit(ops, crossing=Crossing.REMOVES)
+        return isinstance(ops[0].object, Payload)
+
+    def _removal(self, item: Secret | Config) -> list[Delete]:
+        """The item with its versions, or as many of the old ones as go first. Raises: InvalidArgument."""
         users = [service.spec.name for service in users_of(self.view, item.id)]
         if users:
             whose = "service" if len(users) == 1 else "services"
@@ -70,10 +80,11 @@ class Payloads:
                 f"{kind_of(item.spec)} '{item.spec.name}' is in use by the following {whose}: "
                 f"{', '.join(users)}"
             )
+        # The last ones go with it: no version is left of what is not there, and the current one goes last.
         versions = _deletions(self.view, item)
-        await self._store.apply(versions[:-DELETED_AT_ONCE])
-        # The rest goes with it: whatever happens, no version is left of what is not there any more.
-        await self._store.commit([Delete(object=item), *versions[-DELETED_AT_ONCE:]])
+        if len(versions) > DELETED_AT_ONCE:
+            return versions[:DELETED_AT_ONCE]
+        return [Delete(object=item), *versions]
 
     def _check_new(self, kind: type[Kept], spec: SecretSpec | ConfigSpec) -> None:
         validate_labels(spec.labels)
@@ -116,11 +127,15 @@ def users_of(view: ClusterView, object_id: str) -> tuple[Service, ...]:
 
 def refuse_missing(view: ClusterView, container: ContainerSpec) -> None:
     """Raises InvalidArgument for references to what does not exist."""
-    secrets = [r.secret_name for r in container.secrets if not _is_there(view, r)]
-    configs = [r.config_name for r in container.configs if not _is_there(view, r)]
+    secrets = [_shown(r.secret_name, r) for r in container.secrets if not _is_there(view, r)]
+    configs = [_shown(r.config_name, r) for r in container.configs if not _is_there(view, r)]
     for noun, missing in (("secret", secrets), ("config", configs)):
         if missing:
             raise InvalidArgument(f"{noun}{'s' if len(missing) > 1 else ''} not found: {', '.join(missing)}")
+
+
+def _shown(name: str, reference: SecretReference | ConfigReference) -> str:
+    return f"{name} (version {reference.version})" if reference.version else name
 
 
 def _is_there(view: ClusterView, reference: SecretReference | ConfigReference) -> bool:
@@ -143,6 +158,8 @@ def _first_version(owner_id: str, data: bytes) -> Create:
     return Create(object=Payload(id=payload_id(owner_id, 1), data=data))
 
 
-def _deletions(view: ClusterView, item: Secret | Config) -> list[Op]:
-    found = (view.get(Payload, payload_id(item.id, number)) for number in range(1, item.last + 1))
+def _deletions(view: ClusterView, item: Secret | Config) -> list[Delete]:
+    """Of all its versions, the current one last."""
+    numbers = sorted(range(1, item.last + 1), key=lambda number: number == item.current)
+    found = (view.get(Payload, payload_id(item.id, number)) for number in numbers)
     return [Delete(object=payload) for payload in found if payload is not None]

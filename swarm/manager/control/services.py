@@ -21,13 +21,12 @@ from swarm.manager.orchestrator.rollout import PAUSED, UNDER_WAY, rolled_back
 from swarm.manager.orchestrator.schedule import next_job_status
 from swarm.model.objects import Cluster, Service
 from swarm.model.option_rules import refuse_change_of_exclusive
-from swarm.model.options import allowed, container_options, refuse_forbidden, service_options
+from swarm.model.options import allowed, container_options, refuse_forbidden
 from swarm.model.specs import ServiceMode, ServiceSpec
 from swarm.model.template import same_endpoint, same_template
-from swarm.model.types import UpdateState, UpdateStatus
+from swarm.model.types import Protocol, UpdateState, UpdateStatus
 from swarm.model.validation import validate_service_spec
 from swarm.model.view import ClusterView
-from swarm.scheduler.spread import check_placement
 
 FROM_SPEC = "spec"
 FROM_PREVIOUS = "previous-spec"
@@ -36,16 +35,20 @@ FROM_PREVIOUS = "previous-spec"
 def validate_service(view: ClusterView, spec: ServiceSpec) -> None:
     """Every rule that needs no other version of the service. Raises: InvalidArgument, FailedPrecondition."""
     validate_service_spec(spec)
-    placement = spec.task_template.placement
-    if placement is not None:
-        check_placement(placement)
-    service_options(spec.labels)
     clusters = view.list(Cluster)
+    for cluster in clusters:
+        _refuse_data_path_port(spec, cluster.data_path_port)
     policy = allowed(clusters[0].spec.labels) if clusters else frozenset[str]()
     refuse_forbidden(container_options(spec.task_template.container_spec.labels), policy)
     refuse_dependencies(view, spec)
     refuse_missing(view, spec.task_template.container_spec)
     require_ingress(view, spec)
+
+
+def _refuse_data_path_port(spec: ServiceSpec, data_path_port: int) -> None:
+    for port in spec.endpoint_spec.ports if spec.endpoint_spec else ():
+        if port.protocol is Protocol.UDP and port.published_port in (data_path_port, data_path_port + 1):
+            raise InvalidArgument(f"port {port.published_port}/udp is the swarm's own: publish another one")
 
 
 def changed_service(

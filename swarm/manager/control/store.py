@@ -1,12 +1,18 @@
-"""The store as control needs it."""
+"""The store as control needs it, and changes that go with no version of the user's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol, TypeVar
 
-from swarm.model.plan import Op
+from swarm.base.errors import OutOfSequence
+from swarm.model.plan import Crossing, Op
 from swarm.model.view import ClusterView
+
+ATTEMPTS = 10
+
+T = TypeVar("T")
 
 
 class Store(Protocol):
@@ -23,12 +29,26 @@ class Store(Protocol):
         """Write what has not lost a race, in bounded transactions; returns how many ops were written."""
         ...
 
-    async def commit(self, ops: Sequence[Op]) -> int:
+    async def commit(self, ops: Sequence[Op], *, crossing: Crossing | None = None) -> int:
         """Write all of `ops` in one transaction, or nothing; returns the revision.
 
+        With `crossing`, `ops` must have been decided on the view of now: without an await in between.
+
         Raises:
-            OutOfSequence: an object has another version than the op was decided on.
+            OutOfSequence: an object has another version than the op was decided on, or a commit crossed it.
             AlreadyExists: a name or an ingress port was taken meanwhile.
             Unavailable: no quorum.
         """
         ...
+
+
+async def insist(store: Store, attempt: Callable[[], Awaitable[T]]) -> T:
+    """Decide and write anew when something, often the leader, has changed what the attempt was decided on.
+
+    Raises: OutOfSequence after the last attempt, and whatever an attempt raises.
+    """
+    for _ in range(ATTEMPTS - 1):
+        with suppress(OutOfSequence):
+            return await attempt()
+        await store.sync()
+    return await attempt()

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from swarm.base.errors import NotFound, PermissionDenied
 from swarm.base.ids import ClusterID, NodeID
+from swarm.manager.ca.certificates import certified_role
 from swarm.manager.ca.rotation import issuing, trusted_pem
 from swarm.manager.dispatcher.assignments import Difference, Item
-from swarm.manager.members import certified_role
 from swarm.model.dataplane import NetworkEndpoint, NetworkService, OverlayNetwork, PublishedPort, TunnelPeer
 from swarm.model.defaults import CLUSTER_PORT
 from swarm.model.objects import Cluster, ManagerStatus, Node, NodeStatus, Payload, Task, TaskStatus

@@ -11,7 +11,7 @@ import ipaddress
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from swarm.base.clock import Clock
 from swarm.base.errors import (
@@ -61,14 +61,27 @@ RACE_S = 0.01
 log = get_logger("dispatcher")
 
 
+class Knowledge(Protocol):
+    """What this manager knows of its own view."""
+
+    @property
+    def known_s_ago(self) -> float:
+        """How old what the store shows here can be."""
+        ...
+
+    @property
+    def is_trustworthy(self) -> bool:
+        """False when its data are known to be damaged."""
+        ...
+
+
 class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
     """Serves the sessions of the nodes that have chosen this manager, `me`."""
 
     def __init__(
-        self, store: Store, clock: Clock, new_id: IdSource, me: NodeID, known_s_ago: Callable[[], float]
+        self, store: Store, clock: Clock, new_id: IdSource, me: NodeID, knowledge: Knowledge
     ) -> None:
-        """`known_s_ago` tells how old what the store shows here can be."""
-        self._known_s_ago = known_s_ago
+        self._knowledge = knowledge
         self._store = store
         self._clock = clock
         self._new_id = new_id
@@ -127,6 +140,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                     told = message
             raise FailedPrecondition("a newer session of this node has taken over")
         finally:
+            if self._news.get(node_id) is news:
+                del self._news[node_id]
             if self._sessions.stream_ended(node_id, session_id):
                 self._spawn(self._mark_unknown(node_id))
             log.info("session.ended", node_id=node_id)
@@ -181,21 +196,22 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
             node is not None
             and node.status.state is not NodeState.DOWN
             and node.status.manager_id == self._me
-            and self._known_s_ago() <= KNOWN_WITHIN_S
+            and self._knowledge.known_s_ago <= KNOWN_WITHIN_S
         )
 
     def _cluster(self) -> Cluster:
         return find_cluster(self._store.view)
 
     def _is_cut_off(self) -> bool:
-        """Whether this manager has lost the store: its nodes are then sent to other managers.
+        """Whether this manager has lost the store, or its data are damaged: its nodes go to other managers.
 
         Nobody is judged by a silence that may be this manager's own; once it hears again, everyone has the
         usual time to turn up.
         """
-        was_cut_off, self._cut_off = self._cut_off, self._store.silent_for_s > DEAF_AFTER_S
+        is_deaf = self._store.silent_for_s > DEAF_AFTER_S
+        was_cut_off, self._cut_off = self._cut_off, is_deaf or not self._knowledge.is_trustworthy
         if self._cut_off and not was_cut_off:
-            log.warning("dispatcher.cut.off", silent_for_s=round(self._store.silent_for_s, 1))
+            log.warning("dispatcher.cut.off", deaf=is_deaf, silent_for_s=round(self._store.silent_for_s, 1))
             for news in self._news.values():
                 news.set()
         if was_cut_off and not self._cut_off:
@@ -212,6 +228,8 @@ class Dispatcher(dispatcher_pb2_grpc.DispatcherServicer):
                 self._sessions.expect(node.id, now + RESTORED_GRACE_S if is_restored else now)
 
     def _check_store(self) -> None:
+        if not self._knowledge.is_trustworthy:
+            raise Unavailable("this manager's data are damaged: another one has to serve")
         if self._cut_off:
             raise NoQuorum
 

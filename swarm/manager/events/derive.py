@@ -200,7 +200,7 @@ def _rotation(cluster: Cluster) -> str:
 
 
 def _is_locked(cluster: Cluster) -> str:
-    return str(bool(cluster.unlock_key)).lower()
+    return str(cluster.spec.auto_lock_managers).lower()
 
 
 def _changed(*fields: tuple[str, str, str]) -> Attributes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from swarm.model.constraint import satisfies
 from swarm.model.objects import Node, Task
 from swarm.model.types import Availability, NodeState
 from swarm.model.view import ClusterView
 from swarm.scheduler.cluster import Accounting, NodeInfo, host_ports_of
-from swarm.scheduler.constraint import satisfies
 from swarm.scheduler.filters import (
     Requirements,
     has_platform,

@@ -11,12 +11,12 @@ from __future__ import annotations
 from enum import StrEnum
 
 from swarm.manager.orchestrator.slots import Judge
+from swarm.model.constraint import satisfies
 from swarm.model.objects import Node, Service, Task
 from swarm.model.payload_versions import versions_of, with_versions
 from swarm.model.specs import TaskSpec
 from swarm.model.template import same_but_for_placement, same_endpoint, same_template
 from swarm.model.view import ClusterView
-from swarm.scheduler.constraint import satisfies
 from swarm.scheduler.filters import placement_of
 
 

@@ -13,13 +13,13 @@ from dataclasses import replace
 
 from swarm.base.ids import NodeID
 from swarm.manager.orchestrator.slots import age, is_open
+from swarm.model.constraint import satisfies
 from swarm.model.generic_resources import claims_of
 from swarm.model.objects import Node, Service, Task
 from swarm.model.plan import Plan, Update
 from swarm.model.task_state import TaskState
 from swarm.model.view import ClusterView
 from swarm.scheduler.cluster import NodeInfo
-from swarm.scheduler.constraint import satisfies
 from swarm.scheduler.filters import placement_of
 
 

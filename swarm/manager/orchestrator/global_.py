@@ -13,13 +13,13 @@ from swarm.manager.orchestrator.dirty import outdated_by
 from swarm.manager.orchestrator.replace import Work, plan_slot
 from swarm.manager.orchestrator.rollout import plan_rollout
 from swarm.manager.orchestrator.slots import Slot, is_open, lower, slots_by_node
+from swarm.model.constraint import satisfies
 from swarm.model.objects import Node, Service
 from swarm.model.plan import Plan, join
+from swarm.model.platform import runs_on
 from swarm.model.task_state import TaskState
 from swarm.model.types import Availability, NodeState
-from swarm.scheduler.constraint import satisfies
 from swarm.scheduler.filters import placement_of
-from swarm.scheduler.platform import runs_on
 
 
 def plan_global(work: Work) -> Plan:

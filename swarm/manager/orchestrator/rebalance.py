@@ -40,22 +40,27 @@ def all_moves(view: ClusterView, service: Service, now: datetime) -> Plan:
     """
     if service.spec.mode.replicated is None:
         raise FailedPrecondition("only a replicated service can be rebalanced")
-    if not is_movable(service):
-        raise FailedPrecondition(
-            f"service {service.spec.name} has placement preferences, packs its tasks, or is being updated: "
-            "it cannot be rebalanced"
-        )
+    obstacle = _obstacle(service)
+    if obstacle:
+        raise FailedPrecondition(f"service {service.spec.name} cannot be rebalanced: it {obstacle}")
     return Plan.of(_moves(view, service, len(view.tasks_of_service(service.id)), now))
 
 
 def is_movable(service: Service) -> bool:
     """Even by count is what the scheduler makes of it too."""
+    return not _obstacle(service)
+
+
+def _obstacle(service: Service) -> str:
+    """Why tasks cannot be moved now, as the end of a sentence about the service; empty if they can."""
+    if placement_of(service.spec.task_template).preferences:
+        return "has placement preferences, which say what even means"
+    if service_options(service.spec.labels).strategy is not Strategy.SPREAD:
+        return "packs its tasks (--placement-strategy binpack)"
     status = service.update_status
-    return (
-        not placement_of(service.spec.task_template).preferences
-        and service_options(service.spec.labels).strategy is Strategy.SPREAD
-        and (status is None or status.state not in UNDER_WAY)
-    )
+    if status is not None and status.state in UNDER_WAY:
+        return "is being updated: wait for the end of that"
+    return ""
 
 
 def _moves(view: ClusterView, service: Service, budget: int, now: datetime) -> Iterator[Update]:

@@ -26,7 +26,7 @@ from swarm.proto.gen import dispatcher_pb2 as swarm_dot_proto_dot_gen_dot_dispat
 from swarm.proto.gen import options_pb2 as swarm_dot_proto_dot_gen_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarm/proto/gen/managers.proto\x12\x08swarm.v1\x1a swarm/proto/gen/dispatcher.proto\x1a\x1dswarm/proto/gen/options.proto\".\n\x1bRenewNodeCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"I\n\x1cRenewNodeCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x10\n\x08root_pem\x18\x02 \x01(\x0c\"4\n\x10JoinStoreRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"\xeb\x01\n\x11JoinStoreResponse\x12\x17\n\x0finitial_cluster\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x11\n\tdata_keys\x18\x03 \x03(\x0c\x12 \n\x18store_ca_certificate_pem\x18\x04 \x01(\x0c\x12\x18\n\x10store_ca_key_pem\x18\x05 \x01(\x0c\x12\x11\n\tendpoints\x18\x06 \x03(\t\x12\x1d\n\x15store_certificate_pem\x18\x07 \x01(\x0c\x12\x15\n\rstore_key_pem\x18\x08 \x01(\x0c\x12\x12\n\nunlock_key\x18\t \x01(\t\"P\n\x0e\x43\x61tchUpRequest\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x14\n\x0cjoin_address\x18\x03 \x01(\t\"#\n\x0f\x43\x61tchUpResponse\x12\x10\n\x08is_voter\x18\x01 \x01(\x08\"\x13\n\x11LeaveStoreRequest\"\x14\n\x12LeaveStoreResponse\"\x13\n\x11GenerationRequest\"(\n\x12GenerationResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\"\x11\n\x0f\x44\x61taKeysRequest\"%\n\x10\x44\x61taKeysResponse\x12\x11\n\tdata_keys\x18\x01 \x03(\x0c\"\x14\n\x12StoreStatusRequest\"\xb9\x01\n\x13StoreStatusResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05leads\x18\x05 \x01(\x08\x12\x12\n\nis_learner\x18\x06 \x01(\x08\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x12\n\nused_bytes\x18\x08 \x01(\x03\x12\x13\n\x0bquota_bytes\x18\t \x01(\x03\"$\n\x10HashStoreRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\";\n\x11HashStoreResponse\x12\x0c\n\x04hash\x18\x01 \x01(\r\x12\x18\n\x10\x63ompact_revision\x18\x02 \x01(\x03\"\x18\n\x16\x44\x65\x66ragmentStoreRequest\"\x19\n\x17\x44\x65\x66ragmentStoreResponse\"J\n\x0fReadLogsRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12%\n\x07options\x18\x02 \x01(\x0b\x32\x14.swarm.v1.LogOptions2\x86\x01\n\x06NodeCA\x12|\n\x14RenewNodeCertificate\x12%.swarm.v1.RenewNodeCertificateRequest\x1a&.swarm.v1.RenewNodeCertificateResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager2\xd8\x06\n\x08Managers\x12Q\n\tJoinStore\x12\x1a.swarm.v1.JoinStoreRequest\x1a\x1b.swarm.v1.JoinStoreResponse\"\x0b\x8a\x97\"\x07manager\x12K\n\x07\x43\x61tchUp\x12\x18.swarm.v1.CatchUpRequest\x1a\x19.swarm.v1.CatchUpResponse\"\x0b\x8a\x97\"\x07manager\x12T\n\nLeaveStore\x12\x1b.swarm.v1.LeaveStoreRequest\x1a\x1c.swarm.v1.LeaveStoreResponse\"\x0b\x8a\x97\"\x07manager\x12T\n\nGeneration\x12\x1b.swarm.v1.GenerationRequest\x1a\x1c.swarm.v1.GenerationResponse\"\x0b\x8a\x97\"\x07manager\x12N\n\x08\x44\x61taKeys\x12\x19.swarm.v1.DataKeysRequest\x1a\x1a.swarm.v1.DataKeysResponse\"\x0b\x8a\x97\"\x07manager\x12W\n\x0bStoreStatus\x12\x1c.swarm.v1.StoreStatusRequest\x1a\x1d.swarm.v1.StoreStatusResponse\"\x0b\x8a\x97\"\x07manager\x12Q\n\tHashStore\x12\x1a.swarm.v1.HashStoreRequest\x1a\x1b.swarm.v1.HashStoreResponse\"\x0b\x8a\x97\"\x07manager\x12\x63\n\x0f\x44\x65\x66ragmentStore\x12 .swarm.v1.DefragmentStoreRequest\x1a!.swarm.v1.DefragmentStoreResponse\"\x0b\x8a\x97\"\x07manager\x12J\n\x08ReadLogs\x12\x19.swarm.v1.ReadLogsRequest\x1a\x14.swarm.v1.LogMessage\"\x0b\x8a\x97\"\x07manager0\x01\x12S\n\x07RunExec\x12\x1a.swarm.v1.ExecInputMessage\x1a\x1b.swarm.v1.ExecOutputMessage\"\x0b\x8a\x97\"\x07manager(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eswarm/proto/gen/managers.proto\x12\x08swarm.v1\x1a swarm/proto/gen/dispatcher.proto\x1a\x1dswarm/proto/gen/options.proto\".\n\x1bRenewNodeCertificateRequest\x12\x0f\n\x07\x63sr_pem\x18\x01 \x01(\x0c\"I\n\x1cRenewNodeCertificateResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\x12\x10\n\x08root_pem\x18\x02 \x01(\x0c\"4\n\x10JoinStoreRequest\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07replace\x18\x02 \x01(\x08\"\x98\x02\n\x11JoinStoreResponse\x12\x17\n\x0finitial_cluster\x18\x01 \x01(\t\x12\x11\n\tmember_id\x18\x02 \x01(\x04\x12\x11\n\tdata_keys\x18\x03 \x03(\x0c\x12 \n\x18store_ca_certificate_pem\x18\x04 \x01(\x0c\x12\x18\n\x10store_ca_key_pem\x18\x05 \x01(\x0c\x12\x11\n\tendpoints\x18\x06 \x03(\t\x12\x1d\n\x15store_certificate_pem\x18\x07 \x01(\x0c\x12\x15\n\rstore_key_pem\x18\x08 \x01(\x0c\x12\x12\n\nunlock_key\x18\t \x01(\t\x12\x17\n\x0fnext_unlock_key\x18\n \x01(\t\x12\x12\n\ngeneration\x18\x0b \x01(\x03\"P\n\x0e\x43\x61tchUpRequest\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\x15\n\rapplied_index\x18\x02 \x01(\x04\x12\x14\n\x0cjoin_address\x18\x03 \x01(\t\"#\n\x0f\x43\x61tchUpResponse\x12\x10\n\x08is_voter\x18\x01 \x01(\x08\"\x13\n\x11LeaveStoreRequest\"\x14\n\x12LeaveStoreResponse\"\x13\n\x11GenerationRequest\"(\n\x12GenerationResponse\x12\x12\n\ngeneration\x18\x01 \x01(\x03\"\x11\n\x0f\x44\x61taKeysRequest\"%\n\x10\x44\x61taKeysResponse\x12\x11\n\tdata_keys\x18\x01 \x03(\x0c\"\x14\n\x12StoreStatusRequest\"\xb9\x01\n\x13StoreStatusResponse\x12\x11\n\tmember_id\x18\x01 \x01(\x04\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\r\n\x05leads\x18\x05 \x01(\x08\x12\x12\n\nis_learner\x18\x06 \x01(\x08\x12\x12\n\nsize_bytes\x18\x07 \x01(\x03\x12\x12\n\nused_bytes\x18\x08 \x01(\x03\x12\x13\n\x0bquota_bytes\x18\t \x01(\x03\"$\n\x10HashStoreRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\";\n\x11HashStoreResponse\x12\x0c\n\x04hash\x18\x01 \x01(\r\x12\x18\n\x10\x63ompact_revision\x18\x02 \x01(\x03\"\x18\n\x16\x44\x65\x66ragmentStoreRequest\"\x19\n\x17\x44\x65\x66ragmentStoreResponse\"J\n\x0fReadLogsRequest\x12\x10\n\x08task_ids\x18\x01 \x03(\t\x12%\n\x07options\x18\x02 \x01(\x0b\x32\x14.swarm.v1.LogOptions2\x86\x01\n\x06NodeCA\x12|\n\x14RenewNodeCertificate\x12%.swarm.v1.RenewNodeCertificateRequest\x1a&.swarm.v1.RenewNodeCertificateResponse\"\x15\x8a\x97\"\x06worker\x8a\x97\"\x07manager2\xd8\x06\n\x08Managers\x12Q\n\tJoinStore\x12\x1a.swarm.v1.JoinStoreRequest\x1a\x1b.swarm.v1.JoinStoreResponse\"\x0b\x8a\x97\"\x07manager\x12K\n\x07\x43\x61tchUp\x12\x18.swarm.v1.CatchUpRequest\x1a\x19.swarm.v1.CatchUpResponse\"\x0b\x8a\x97\"\x07manager\x12T\n\nLeaveStore\x12\x1b.swarm.v1.LeaveStoreRequest\x1a\x1c.swarm.v1.LeaveStoreResponse\"\x0b\x8a\x97\"\x07manager\x12T\n\nGeneration\x12\x1b.swarm.v1.GenerationRequest\x1a\x1c.swarm.v1.GenerationResponse\"\x0b\x8a\x97\"\x07manager\x12N\n\x08\x44\x61taKeys\x12\x19.swarm.v1.DataKeysRequest\x1a\x1a.swarm.v1.DataKeysResponse\"\x0b\x8a\x97\"\x07manager\x12W\n\x0bStoreStatus\x12\x1c.swarm.v1.StoreStatusRequest\x1a\x1d.swarm.v1.StoreStatusResponse\"\x0b\x8a\x97\"\x07manager\x12Q\n\tHashStore\x12\x1a.swarm.v1.HashStoreRequest\x1a\x1b.swarm.v1.HashStoreResponse\"\x0b\x8a\x97\"\x07manager\x12\x63\n\x0f\x44\x65\x66ragmentStore\x12 .swarm.v1.DefragmentStoreRequest\x1a!.swarm.v1.DefragmentStoreResponse\"\x0b\x8a\x97\"\x07manager\x12J\n\x08ReadLogs\x12\x19.swarm.v1.ReadLogsRequest\x1a\x14.swarm.v1.LogMessage\"\x0b\x8a\x97\"\x07manager0\x01\x12S\n\x07RunExec\x12\x1a.swarm.v1.ExecInputMessage\x1a\x1b.swarm.v1.ExecOutputMessage\"\x0b\x8a\x97\"\x07manager(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -62,39 +62,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINSTOREREQUEST']._serialized_start=232
   _globals['_JOINSTOREREQUEST']._serialized_end=284
   _globals['_JOINSTORERESPONSE']._serialized_start=287
-  _globals['_JOINSTORERESPONSE']._serialized_end=522
-  _globals['_CATCHUPREQUEST']._serialized_start=524
-  _globals['_CATCHUPREQUEST']._serialized_end=604
-  _globals['_CATCHUPRESPONSE']._serialized_start=606
-  _globals['_CATCHUPRESPONSE']._serialized_end=641
-  _globals['_LEAVESTOREREQUEST']._serialized_start=643
-  _globals['_LEAVESTOREREQUEST']._serialized_end=662
-  _globals['_LEAVESTORERESPONSE']._serialized_start=664
-  _globals['_LEAVESTORERESPONSE']._serialized_end=684
-  _globals['_GENERATIONREQUEST']._serialized_start=686
-  _globals['_GENERATIONREQUEST']._serialized_end=705
-  _globals['_GENERATIONRESPONSE']._serialized_start=707
-  _globals['_GENERATIONRESPONSE']._serialized_end=747
-  _globals['_DATAKEYSREQUEST']._serialized_start=749
-  _globals['_DATAKEYSREQUEST']._serialized_end=766
-  _globals['_DATAKEYSRESPONSE']._serialized_start=768
-  _globals['_DATAKEYSRESPONSE']._serialized_end=805
-  _globals['_STORESTATUSREQUEST']._serialized_start=807
-  _globals['_STORESTATUSREQUEST']._serialized_end=827
-  _globals['_STORESTATUSRESPONSE']._serialized_start=830
-  _globals['_STORESTATUSRESPONSE']._serialized_end=1015
-  _globals['_HASHSTOREREQUEST']._serialized_start=1017
-  _globals['_HASHSTOREREQUEST']._serialized_end=1053
-  _globals['_HASHSTORERESPONSE']._serialized_start=1055
-  _globals['_HASHSTORERESPONSE']._serialized_end=1114
-  _globals['_DEFRAGMENTSTOREREQUEST']._serialized_start=1116
-  _globals['_DEFRAGMENTSTOREREQUEST']._serialized_end=1140
-  _globals['_DEFRAGMENTSTORERESPONSE']._serialized_start=1142
-  _globals['_DEFRAGMENTSTORERESPONSE']._serialized_end=1167
-  _globals['_READLOGSREQUEST']._serialized_start=1169
-  _globals['_READLOGSREQUEST']._serialized_end=1243
-  _globals['_NODECA']._serialized_start=1246
-  _globals['_NODECA']._serialized_end=1380
-  _globals['_MANAGERS']._serialized_start=1383
-  _globals['_MANAGERS']._serialized_end=2239
+  _globals['_JOINSTORERESPONSE']._serialized_end=567
+  _globals['_CATCHUPREQUEST']._serialized_start=569
+  _globals['_CATCHUPREQUEST']._serialized_end=649
+  _globals['_CATCHUPRESPONSE']._serialized_start=651
+  _globals['_CATCHUPRESPONSE']._serialized_end=686
+  _globals['_LEAVESTOREREQUEST']._serialized_start=688
+  _globals['_LEAVESTOREREQUEST']._serialized_end=707
+  _globals['_LEAVESTORERESPONSE']._serialized_start=709
+  _globals['_LEAVESTORERESPONSE']._serialized_end=729
+  _globals['_GENERATIONREQUEST']._serialized_start=731
+  _globals['_GENERATIONREQUEST']._serialized_end=750
+  _globals['_GENERATIONRESPONSE']._serialized_start=752
+  _globals['_GENERATIONRESPONSE']._serialized_end=792
+  _globals['_DATAKEYSREQUEST']._serialized_start=794
+  _globals['_DATAKEYSREQUEST']._serialized_end=811
+  _globals['_DATAKEYSRESPONSE']._serialized_start=813
+  _globals['_DATAKEYSRESPONSE']._serialized_end=850
+  _globals['_STORESTATUSREQUEST']._serialized_start=852
+  _globals['_STORESTATUSREQUEST']._serialized_end=872
+  _globals['_STORESTATUSRESPONSE']._serialized_start=875
+  _globals['_STORESTATUSRESPONSE']._serialized_end=1060
+  _globals['_HASHSTOREREQUEST']._serialized_start=1062
+  _globals['_HASHSTOREREQUEST']._serialized_end=1098
+  _globals['_HASHSTORERESPONSE']._serialized_start=1100
+  _globals['_HASHSTORERESPONSE']._serialized_end=1159
+  _globals['_DEFRAGMENTSTOREREQUEST']._serialized_start=1161
+  _globals['_DEFRAGMENTSTOREREQUEST']._serialized_end=1185
+  _globals['_DEFRAGMENTSTORERESPONSE']._serialized_start=1187
+  _globals['_DEFRAGMENTSTORERESPONSE']._serialized_end=1212
+  _globals['_READLOGSREQUEST']._serialized_start=1214
+  _globals['_READLOGSREQUEST']._serialized_end=1288
+  _globals['_NODECA']._serialized_start=1291
+  _globals['_NODECA']._serialized_end=1425
+  _globals['_MANAGERS']._serialized_start=1428
+  _globals['_MANAGERS']._serialized_end=2284
 # @@protoc_insertion_point(module_scope)

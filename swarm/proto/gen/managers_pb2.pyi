@@ -96,6 +96,8 @@ class JoinStoreResponse(_message.Message):
     STORE_CERTIFICATE_PEM_FIELD_NUMBER: _builtins.int
     STORE_KEY_PEM_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    NEXT_UNLOCK_KEY_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     initial_cluster: _builtins.str
     """Name and peer URL of every member, as etcd's initial cluster: "name=url,name=url"."""
     member_id: _builtins.int
@@ -105,6 +107,10 @@ class JoinStoreResponse(_message.Message):
     store_key_pem: _builtins.bytes
     unlock_key: _builtins.str
     """Under autolock, what the managers' keys are locked with on disk; empty without."""
+    next_unlock_key: _builtins.str
+    """One that opens the locks beside it, until it is known that somebody has it."""
+    generation: _builtins.int
+    """Of the cluster: a caller that hears of a later one afterwards has been left behind."""
     @_builtins.property
     def data_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """What managers share: the keys of everything stored (two while the one replaces the other), and the store's own certificate authority."""
@@ -125,10 +131,12 @@ class JoinStoreResponse(_message.Message):
         store_certificate_pem: _builtins.bytes = ...,
         store_key_pem: _builtins.bytes = ...,
         unlock_key: _builtins.str = ...,
+        next_unlock_key: _builtins.str = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_keys", b"data_keys", "endpoints", b"endpoints", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem", "unlock_key", b"unlock_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_keys", b"data_keys", "endpoints", b"endpoints", "generation", b"generation", "initial_cluster", b"initial_cluster", "member_id", b"member_id", "next_unlock_key", b"next_unlock_key", "store_ca_certificate_pem", b"store_ca_certificate_pem", "store_ca_key_pem", b"store_ca_key_pem", "store_certificate_pem", b"store_certificate_pem", "store_key_pem", b"store_key_pem", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

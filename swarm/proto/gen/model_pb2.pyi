@@ -1145,9 +1145,13 @@ class NodeDescription(_message.Message):
     SUBNETS_FIELD_NUMBER: _builtins.int
     TUNNEL_KEYS_FIELD_NUMBER: _builtins.int
     ENCRYPTION_PROBLEM_FIELD_NUMBER: _builtins.int
+    STORE_STATE_FIELD_NUMBER: _builtins.int
+    STORE_PROBLEM_FIELD_NUMBER: _builtins.int
     hostname: _builtins.str
     data_path_address: _builtins.str
     encryption_problem: _builtins.str
+    store_state: _builtins.str
+    store_problem: _builtins.str
     @_builtins.property
     def platform(self) -> Global___Platform: ...
     @_builtins.property
@@ -1172,10 +1176,12 @@ class NodeDescription(_message.Message):
         subnets: _abc.Iterable[_builtins.str] | None = ...,
         tunnel_keys: _abc.Iterable[Global___TunnelKey] | None = ...,
         encryption_problem: _builtins.str = ...,
+        store_state: _builtins.str = ...,
+        store_problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "platform", b"platform", "resources", b"resources", "tls_info", b"tls_info"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "encryption_problem", b"encryption_problem", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "subnets", b"subnets", "tls_info", b"tls_info", "tunnel_keys", b"tunnel_keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_address", b"data_path_address", "encryption_problem", b"encryption_problem", "engine", b"engine", "hostname", b"hostname", "platform", b"platform", "resources", b"resources", "store_problem", b"store_problem", "store_state", b"store_state", "subnets", b"subnets", "tls_info", b"tls_info", "tunnel_keys", b"tunnel_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2624,11 +2630,13 @@ class Cluster(_message.Message):
     GENERATION_FIELD_NUMBER: _builtins.int
     UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     ENCRYPTION_FIELD_NUMBER: _builtins.int
+    NEXT_UNLOCK_KEY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     subnet_size: _builtins.int
     data_path_port: _builtins.int
     generation: _builtins.int
     unlock_key: _builtins.str
+    next_unlock_key: _builtins.str
     @_builtins.property
     def meta(self) -> Global___Meta: ...
     @_builtins.property
@@ -2652,10 +2660,11 @@ class Cluster(_message.Message):
         generation: _builtins.int = ...,
         unlock_key: _builtins.str = ...,
         encryption: Global___Encryption | None = ...,
+        next_unlock_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encryption", b"encryption", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "encryption", b"encryption", "generation", b"generation", "id", b"id", "meta", b"meta", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size", "unlock_key", b"unlock_key"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_path_port", b"data_path_port", "default_address_pools", b"default_address_pools", "encryption", b"encryption", "generation", b"generation", "id", b"id", "meta", b"meta", "next_unlock_key", b"next_unlock_key", "root_ca", b"root_ca", "spec", b"spec", "subnet_size", b"subnet_size", "unlock_key", b"unlock_key"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

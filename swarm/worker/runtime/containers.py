@@ -348,6 +348,10 @@ class Containers:
         return found
 
 
+_OWN = Path("/proc/self")
+_PID_NAMESPACE = Path("ns/pid")
+
+
 def _created_mark(paths: BundlePaths) -> Path:
     """On disk, so that a container lost with the power is told from one that never was."""
     return paths.bundle / "created"
@@ -364,8 +368,13 @@ def _open(pid_file: Path, is_ours: Callable[[Path], bool]) -> Process | None:
 
 
 def _supervised_by(proc: Path, exits_dir: Path) -> tuple[str, ...]:
-    """The id of the container that the process `proc` supervises for us, if it is a conmon."""
+    """The id of the container that the process `proc` supervises for us, if it is a conmon.
+
+    In a PID namespace of its own lives another swarmd, with directories of the same names.
+    """
     argv = (proc / "cmdline").read_bytes().decode(errors="replace").split("\0")
     if not argv[0].endswith("conmon") or str(exits_dir) not in argv or "-c" not in argv:
+        return ()
+    if (proc / _PID_NAMESPACE).readlink() != (_OWN / _PID_NAMESPACE).readlink():
         return ()
     return (argv[argv.index("-c") + 1],)

@@ -90,10 +90,10 @@ def test_a_process_dies_where_it_is_told_to(action, status):
 
 
 def test_an_unarmed_point_costs_next_to_nothing():
-    began = time.perf_counter()
+    began = time.process_time()
     for _ in range(100_000):
         failpoint("x.y")
-    assert time.perf_counter() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_every_name_stands_once_in_the_code_and_in_the_docs():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from swarm.cli.main import main
 from tests.fakes.cluster_objects import NODES, SELF, WEB
-from tests.fakes.fake_api import FakeApi, Raw
+from tests.fakes.fake_api import FakeApi, Raw, Request
 from tests.unit.cli.conftest import Run
 
 
@@ -61,6 +62,49 @@ def test_several_names_each_get_their_turn(run: Run) -> None:
     assert outcome.err.startswith("Error response from daemon: rpc error: code = FailedPrecondition")
 
 
+@pytest.mark.parametrize(
+    ("words", "path"),
+    [
+        (("service", "scale", "-d", "web=4"), f"/services/{WEB}"),
+        (("service", "update", "-d", "--limit-pids", "9", "web"), f"/services/{WEB}"),
+        (("service", "rollback", "-d", "web"), f"/services/{WEB}"),
+        (("node", "update", "--availability", "drain", "h2"), f"/nodes/{NODES[1]}"),
+        (("node", "promote", "h2"), f"/nodes/{NODES[1]}"),
+        (("update", "--cert-expiry", "2h"), "/swarm"),
+        (("join-token", "--rotate", "-q", "worker"), "/swarm"),
+    ],
+)
+def test_an_update_is_sent_again_while_only_managers_have_written(
+    run: Run, api: FakeApi, words: tuple[str, ...], path: str
+) -> None:
+    refusals = iter([(500, {"message": "rpc error: code = Unknown desc = update out of sequence"})] * 2)
+    api.put(f"POST {path}/update", lambda _: next(refusals, (200, {"Warnings": None})))
+    assert run(*words).status == 0
+    assert len([r for r in api.requests if r.path == f"{path}/update"]) == 3
+
+
+def test_an_update_is_not_sent_on_top_of_somebody_elses(run: Run, api: FakeApi) -> None:
+    def changed(_: Request) -> tuple[int, dict[str, str]]:
+        api.put(f"GET /services/{WEB}", found | {"Spec": found["Spec"] | {"Labels": {"new": "1"}}})
+        return 500, {"message": "rpc error: code = Unknown desc = update out of sequence"}
+
+    found = api.answer(Request(method="GET", path=f"/services/{WEB}", query={}, body=None))[1]
+    api.put(f"POST /services/{WEB}/update", changed)
+    assert run("service", "scale", "-d", "web=4").err.endswith("update out of sequence\n")
+    assert len([r for r in api.requests if r.path == f"/services/{WEB}/update"]) == 1
+
+
+def test_all_managers_cannot_be_demoted_at_once(run: Run, api: FakeApi) -> None:
+    managers = [n["Description"]["Hostname"] for n in _nodes(api) if n["Spec"]["Role"] == "manager"]
+    outcome = run("node", "demote", "nope", *managers)
+    assert outcome.err == "attempting to demote the last manager of the swarm: leave one of them out\n"
+    assert not [r for r in api.requests if r.method == "POST"]
+
+
+def _nodes(api: FakeApi) -> list[dict[str, Any]]:
+    return api.answer(Request(method="GET", path="/nodes", query={}, body=None))[1]
+
+
 def test_scale_posts_the_whole_spec_with_its_version(run: Run, api: FakeApi) -> None:
     assert run("service", "scale", "-d", "web=4").out == "web scaled to 4\n"
     update = api.requests[-1]
@@ -74,6 +118,37 @@ def test_scale_posts_the_whole_spec_with_its_version(run: Run, api: FakeApi) -> 
     assert run("service", "scale", "-d", "agent=2").err.startswith(
         "agent: scale can only be used with replicated"
     )
+
+
+def test_a_switch_may_have_a_value_as_in_go(run: Run, api: FakeApi) -> None:
+    assert run("service", "scale", "--detach=true", "web=4").out == "web scaled to 4\n"
+    assert run("service", "ls", "--quiet=false").out.startswith("ID ")
+    assert run("node", "ls", "--quiet=false").out.startswith("ID ")
+
+
+def test_autolock_needs_no_value(run: Run, api: FakeApi) -> None:
+    for words, wanted in (
+        (["--autolock"], True),
+        (["--autolock=false"], False),
+        (["--autolock", "0"], False),
+    ):
+        run("update", *words)
+        update = next(r for r in reversed(api.requests) if r.path == "/swarm/update")
+        assert update.body["EncryptionConfig"]["AutoLockManagers"] is wanted
+
+
+@pytest.mark.parametrize(
+    "config", ["nonsense", "[]", '{"auths": {"r:5000": {"auth": "/w=="}}}', '{"auths": [1]}']
+)
+def test_logins_that_cannot_be_read_are_one_line(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, config: str
+) -> None:
+    (tmp_path / "config.json").write_text(config)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    outcome = run("service", "create", "--with-registry-auth", "r:5000/web")
+    assert outcome.status == 1
+    assert outcome.err.startswith(f"cannot read the registry logins in {tmp_path}/config.json: ")
+    assert outcome.err.count("\n") == 1
 
 
 def test_filters_are_sent_by_name(run: Run, api: FakeApi) -> None:
@@ -151,6 +226,11 @@ def test_without_a_daemon_it_says_how_to_start_one(
     ("arguments", "message"),
     [
         (("service", "frob"), "No such command 'frob' (see 'swarm service --help')\n"),
+        (("nodes", "ls"), "No such command 'nodes'. Did you mean 'node'? (see 'swarm --help')\n"),
+        (("service", "ls", "--quiet=x"), 'invalid argument "x" for "--quiet" flag: expected true or false'),
+        (("init", "--default-addr-pool-mask-length", "28"), "goes with --default-addr-pool\n"),
+        (("init", "--external-ca", "protocol=cfssl"), "--external-ca is not supported: the managers issue"),
+        (("update", "--max-snapshots", "3"), "--max-snapshots is of Docker's own store: etcd"),
         (("service", "create"), "Missing argument 'IMAGE' (see 'swarm service create --help')\n"),
         (("node", "update", "--availability", "x", "h1"), "'x' is not one of 'active', 'pause', 'drain'"),
         (("-H", "tcp://h:1", "node", "ls"), "only unix:///path/to/swarm.sock is supported"),
@@ -161,6 +241,11 @@ def test_a_wrong_command_line_is_one_line(run: Run, arguments: tuple[str, ...], 
     assert outcome.status != 0
     assert message in outcome.err
     assert outcome.err.count("\n") == 1
+
+
+def test_bytes_that_are_no_text_are_one_line(run: Run) -> None:
+    outcome = run("service", "inspect", "\udcff")
+    assert (outcome.status, outcome.err) == (1, "an argument or a variable is not UTF-8 text\n")
 
 
 def test_every_command_has_help(run: Run) -> None:

@@ -116,7 +116,8 @@ def test_a_global_service_waits_for_its_tasks() -> None:
 )
 def test_a_paused_update_ends_the_wait(state: str, failure: str) -> None:
     service = web(NOW) | {"UpdateStatus": {"State": state, "Message": "why"}}
-    assert Convergence().handle(service, [], NODES, 0).failure == failure
+    found = Convergence().handle(service, [], NODES, 0).failure
+    assert found == f"{failure} (mend the cause, then: swarm service update --resume web)"
 
 
 def test_plain_output_says_each_thing_once() -> None:

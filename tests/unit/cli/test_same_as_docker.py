@@ -53,6 +53,7 @@ SAME = [
     ),
     ("service", "logs", "web"),
     ("service", "logs", "--raw", "web"),
+    ("service", "logs", "--details", "web"),
     ("service", "scale", "web=x"),
     ("image", "ls"),
     ("image", "rm", "web:demo"),

@@ -37,6 +37,29 @@ def test_publish(text: str, ports: list[dict[str, Any]]) -> None:
     assert parse_publish(text) == ports
 
 
+@pytest.mark.parametrize(
+    ("flags", "section", "count"),
+    [
+        (("-p", "80:80", "-p", "80:81"), ("EndpointSpec", "Ports"), 2),
+        (("-p", "80:80", "-p", "80:80"), ("EndpointSpec", "Ports"), 1),
+        (
+            ("--mount", "source=va,target=/x", "--mount", "source=vb,target=/x"),
+            ("TaskTemplate", "ContainerSpec", "Mounts"),
+            2,
+        ),
+        (("--env", "A=1", "--env", "A=2"), ("TaskTemplate", "ContainerSpec", "Env"), 1),
+    ],
+)
+def test_two_of_one_place_are_left_to_the_manager_to_refuse(
+    run: Run, api: FakeApi, flags: tuple[str, ...], section: tuple[str, ...], count: int
+) -> None:
+    run("service", "create", "-d", "--name", "x", *flags, "img")
+    found = next(r for r in api.requests if r.path == "/services/create").body
+    for key in section:
+        found = found[key]
+    assert len(found) == count
+
+
 def test_a_ports_source_becomes_a_label_and_goes_with_the_port() -> None:
     spec: dict[str, Any] = {"Labels": {"a": "b"}}
     edit_ports(spec, [port(80, 8080) | {"source": "preserve"}, port(53, 53, "udp")], ())
@@ -175,6 +198,8 @@ def test_what_was_not_asked_for_is_not_set(run: Run, api: FakeApi) -> None:
         ("--mount type=volume,source=a", "target is required"),
         ("--mount type=volume,source=a,target=/x,tmpfs-size=3", "cannot mix 'tmpfs-*' options"),
         ("--mount bogus=a,target=/x", "unexpected key 'bogus' in 'bogus=a'"),
+        ('--mount "x', "fields are separated by commas, and quoted whole or not at all"),
+        ('--secret "x=y', "fields are separated by commas, and quoted whole or not at all"),
         ("--mount bogus", "invalid field 'bogus' must be a key=value pair"),
         ("-l =x", "invalid label '=x': empty name"),
         ("--env =x", "invalid environment variable: =x"),
@@ -200,6 +225,13 @@ def test_an_image_that_nobody_has_is_refused_before_anything_is_created(run: Run
     assert outcome.err.startswith("image nope:latest is neither on this manager nor in its registry")
     assert not [r for r in api.requests if r.path == "/services/create"]
     assert run("service", "create", "-d", "--no-resolve-image", "nope").status == 0
+
+
+def test_a_refusal_comes_alone(run: Run, api: FakeApi) -> None:
+    api.put("GET /distribution/.+/json", (500, {"message": "no such host"}))
+    api.put("POST /services/create", (503, {"message": "This node is not a swarm manager."}))
+    outcome = run("service", "create", "-d", "other:1")
+    assert outcome.err == "Error response from daemon: This node is not a swarm manager.\n"
 
 
 def test_a_registry_that_cannot_be_asked_is_no_reason_to_refuse(run: Run, api: FakeApi) -> None:

@@ -209,7 +209,10 @@ class TestWait:
         deploy()
         web = api.named("services", "shop_web")
         web["UpdateStatus"] = {"State": "paused", "Message": "task web.1 failed"}
-        with pytest.raises(SwarmError, match=r"^shop_web: service update paused: task web.1 failed$"):
+        with pytest.raises(
+            SwarmError,
+            match=r"^shop_web: service update paused: task web.1 failed \(mend .* --resume shop_web\)$",
+        ):
             StackWatch(client, "shop", {web["ID"]: "shop_web"}).wait(60)
 
     def test_a_service_that_was_removed_meanwhile(self, client):

@@ -37,6 +37,7 @@ from swarm.model.types import (
     NodeState,
     Placement,
     PortConfig,
+    Protocol,
     ResourceRequirements,
     UpdateState,
     UpdateStatus,
@@ -255,6 +256,16 @@ async def test_an_update_on_an_old_version_is_out_of_sequence(control: Control) 
         await control.update_service("web", service.meta.version.index, scaled(SPEC, 3))
 
 
+@pytest.mark.parametrize("port", [7789, 7790])
+async def test_the_clusters_data_path_port_cannot_be_published(
+    control: Control, store: FakeStore, port: int
+) -> None:
+    store.put(replace(control.cluster(), data_path_port=7789))
+    published = EndpointSpec(ports=(PortConfig(protocol=Protocol.UDP, target_port=80, published_port=port),))
+    with pytest.raises(InvalidArgument, match=f"port {port}/udp is the swarm's own: publish another one"):
+        await control.create_service(replace(SPEC, endpoint_spec=published))
+
+
 async def test_remove_deletes_the_service_only(control: Control, store: FakeStore) -> None:
     service = await control.create_service(SPEC)
     task = store.put(a_task(service, 1, a_node(2)))
@@ -346,3 +357,36 @@ async def test_rotation_replaces_the_token_asked_for(control: Control) -> None:
     await control.update_cluster(after.meta.version.index, spec)
     assert control.cluster().spec == spec
     assert control.cluster().root_ca == after.root_ca
+
+
+async def set_lock(control: Control, *, locked: bool, rotate: bool = False) -> None:
+    cluster = control.cluster()
+    spec = replace(cluster.spec, auto_lock_managers=locked)
+    await control.update_cluster(cluster.meta.version.index, spec, Rotate(unlock_key=rotate))
+
+
+async def test_an_unlock_key_counts_once_it_is_known_that_somebody_has_it(control: Control) -> None:
+    await set_lock(control, locked=True)
+    first = control.unlock_key()
+    assert (control.cluster().unlock_key, control.cluster().next_unlock_key) == ("", first)
+    await set_lock(control, locked=True)
+    assert control.unlock_key() == first, "a change of something else makes no other key"
+    await control.confirm_unlock_key(first)
+    assert (control.cluster().unlock_key, control.cluster().next_unlock_key) == (first, "")
+    await set_lock(control, locked=True, rotate=True)
+    second = control.unlock_key()
+    assert (control.cluster().unlock_key, control.cluster().next_unlock_key) == (first, second)
+    revision = control.cluster().meta.version
+    for key in ("", first, "SWMKEY-1-other"):
+        await control.confirm_unlock_key(key)
+    assert control.cluster().meta.version == revision, "who reads the former key has not got the next one"
+    await control.confirm_unlock_key(second)
+    assert control.unlock_key() == control.cluster().unlock_key == second
+    await set_lock(control, locked=False)
+    assert control.unlock_key() == ""
+
+
+async def test_a_lock_that_is_turned_off_forgets_the_key_that_nobody_read(control: Control) -> None:
+    await set_lock(control, locked=True)
+    await set_lock(control, locked=False)
+    assert (control.cluster().unlock_key, control.cluster().next_unlock_key) == ("", "")

@@ -161,7 +161,7 @@ CASES = [
     ({"mode": -1}, "invalid mode"),
     ({"mode": 0o10000}, "invalid mode 10000"),
     ({"version": -1}, "versions are counted from 1"),
-    ({"version": 2}, "secret not found: s"),
+    ({"version": 2}, "secret not found: s (version 2)"),
 ]
 
 

@@ -12,6 +12,7 @@ from swarm.api.backend import InitRequest
 from swarm.base.errors import InvalidArgument
 from swarm.base.ids import NodeID, ServiceID, new_id
 from swarm.manager.backup import certify_restorer, plan_restore, read_backup, write_backup
+from swarm.manager.control.cluster import with_key_known
 from swarm.model.objects import Cluster, Network, Node, NodeStatus, Service
 from swarm.model.plan import Create, Update
 from swarm.model.specs import ClusterSpec, NodeSpec, ServiceSpec
@@ -26,13 +27,18 @@ LATER = datetime(2026, 1, 3, tzinfo=UTC)
 def objects():
     request = InitRequest(spec=ClusterSpec(auto_lock_managers=True))
     foundation = found_cluster(request, "192.0.2.1:2377", NOW, new_id)
-    stored = [op.object for op in foundation.seed.ops]
+    stored = [_locked(op.object) for op in foundation.seed.ops]
     stored.append(Service(id=ServiceID("s1"), spec=ServiceSpec(name="web")))
     for name, state in (("w1", NodeState.READY), ("w2", NodeState.DOWN)):
         status = NodeStatus(state=state, manager_id=foundation.identity.subject.node_id)
         stored.append(Node(id=NodeID(name), spec=NodeSpec(labels={"zone": "a"}), status=status))
     meta = Meta(version=Version(index=7), created_at=NOW, updated_at=NOW)
     return [replace(item, meta=meta) for item in stored]
+
+
+def _locked(item):
+    """The cluster as it is once somebody has read its unlock key."""
+    return with_key_known(item, item.next_unlock_key) if isinstance(item, Cluster) else item
 
 
 def taken():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,8 +11,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-from swarm.base.errors import InvalidArgument
+from swarm.base.errors import FailedPrecondition, InvalidArgument, PermissionDenied
 from swarm.base.ids import ClusterID, NodeID, new_id
+from swarm.manager.ca.certificates import certify_own, counts
 from swarm.manager.ca.join_server import WRONG_TOKENS, WRONG_TOKENS_WINDOW_S, Throttle
 from swarm.manager.ca.root import (
     CSR_LIMIT_BYTES,
@@ -23,10 +25,14 @@ from swarm.manager.ca.root import (
     sign,
     token_text,
 )
+from swarm.manager.ca.rotation import start_rotation
 from swarm.model.join_token import parse_token
-from swarm.model.objects import JoinTokens
+from swarm.model.objects import Cluster, JoinTokens, Node
+from swarm.model.specs import ClusterSpec, NodeSpec
 from swarm.model.types import NodeRole
-from swarm.proto.identity import CLOCK_SKEW, make_csr, new_key, read_subject
+from swarm.model.view import Objects
+from swarm.proto.identity import CLOCK_SKEW, Identity, make_csr, new_key, read_subject
+from swarm.proto.roots import key_ids
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CLUSTER = ClusterID("c1")
@@ -181,3 +187,67 @@ def test_the_shortest_life_holds_by_a_clock_that_differs(root, behind):
     assert NOW + life - behind <= end
     subject = read_subject(cert.public_bytes(serialization.Encoding.PEM))
     assert (subject.issued_at, subject.not_after, subject.life) == (NOW, NOW + life, life)
+
+
+# --- a manager's own ---------------------------------------------------------------------------------------
+
+
+def managers_view(root, identity, **node):
+    """A store in which the identity's holder is a manager, or what `node` says."""
+    view = Objects()
+    view.put(Cluster(id=CLUSTER, root_ca=root))
+    holder = Node(id=identity.subject.node_id, spec=NodeSpec(role=NodeRole.MANAGER))
+    view.put(replace(holder, **node))
+    return view
+
+
+@pytest.fixture(scope="module")
+def ended(root):
+    """A manager's identity whose certificate is of long ago."""
+    key_pem = new_key()
+    key = read_csr(make_csr(key_pem))
+    grant = Grant(
+        node_id=node_id_for(key, CLUSTER), role=NodeRole.MANAGER, cluster_id=CLUSTER, life=timedelta(days=90)
+    )
+    return Identity(key_pem=key_pem, cert_pem=sign(root, key, grant, NOW), root_pem=root.ca_cert_pem)
+
+
+LATER = NOW + timedelta(days=400)
+
+
+def test_a_certificate_counts_from_its_beginning_to_its_end(ended):
+    assert counts(ended, NOW)
+    assert not counts(ended, NOW - CLOCK_SKEW - timedelta(seconds=1))
+    assert counts(ended, NOW + timedelta(days=90) - timedelta(seconds=1))
+    assert not counts(ended, NOW + timedelta(days=90))
+
+
+def test_a_manager_signs_its_own_as_the_records_say(root, ended):
+    renewed = certify_own(managers_view(root, ended), ended, LATER)
+    assert counts(renewed, LATER)
+    assert renewed.key_pem == ended.key_pem
+    assert renewed.subject.life == ClusterSpec().node_cert_expiry
+    assert (renewed.subject.node_id, renewed.subject.role) == (ended.subject.node_id, NodeRole.MANAGER)
+
+
+def test_during_a_rotation_it_is_of_the_root_that_issues_for_managers(root, ended):
+    other = create_root(LATER, root.join_tokens)
+    rotating = start_rotation(root, other.ca_cert_pem, other.ca_key_pem)
+    renewed = certify_own(managers_view(rotating, ended), ended, LATER)
+    assert renewed.subject.issuer_id in key_ids(root.ca_cert_pem)
+    assert renewed.root_pem == other.ca_cert_pem + root.ca_cert_pem
+
+
+@pytest.mark.parametrize("role", [NodeRole.WORKER, None])
+def test_who_is_no_manager_any_more_signs_nothing(root, ended, role):
+    view = managers_view(root, ended, spec=NodeSpec(role=NodeRole.WORKER))
+    if role is None:
+        view.remove(Node, ended.subject.node_id)
+    with pytest.raises(PermissionDenied, match="is not a manager of the swarm any more"):
+        certify_own(view, ended, LATER)
+
+
+@pytest.mark.parametrize("now", [NOW - timedelta(days=2), NOW + timedelta(days=20 * 365)])
+def test_a_root_that_does_not_count_signs_nothing(root, ended, now):
+    with pytest.raises(FailedPrecondition, match="root certificate is valid from 2025-12-31 23:00:00 to"):
+        certify_own(managers_view(root, ended), ended, now)

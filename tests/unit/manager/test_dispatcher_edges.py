@@ -94,8 +94,13 @@ async def test_a_network_s_change_reaches_everybody_on_it(store, hub):
         assert dict((await following(stream)).updates)["network/net"].vni == 4097
 
 
+class Knowing:
+    known_s_ago = 0.0
+    is_trustworthy = True
+
+
 async def test_a_node_that_came_back_is_not_marked_down(store):
-    dispatcher = Dispatcher(store, FakeClock(), SequentialIds(), ME, lambda: 0.0)
+    dispatcher = Dispatcher(store, FakeClock(), SequentialIds(), ME, Knowing())
     dispatcher._sessions.open(N1, "new", 0)
     await dispatcher._mark_down(N1)
     await dispatcher._mark_down(N2)

@@ -66,7 +66,7 @@ async def test_a_leave_that_is_cut_short_is_finished_by_the_leader(store, point)
     failpoint.arm(f"{point}:1:error")
     with pytest.raises(Unavailable):
         await leave_store(store, members, leaver(store))
-    leading = asyncio.ensure_future(RoleManager(store, FakeClock(), members, ME).run())
+    leading = asyncio.ensure_future(RoleManager(store, FakeClock(), members, ME, lambda _: True).run())
     try:
         async with asyncio.timeout(5):
             with store.changes(Node) as changes:

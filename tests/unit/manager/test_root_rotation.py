@@ -15,7 +15,9 @@ from swarm.base.errors import InvalidArgument
 from swarm.base.ids import ClusterID, NodeID, SequentialIds
 from swarm.manager.ca.root import Grant, create_root, read_csr, sign
 from swarm.manager.ca.rotation import (
+    SOON,
     desired_root,
+    ends_soon,
     issuing,
     list_behind,
     list_blocking,
@@ -261,3 +263,15 @@ RSA = rsa.generate_private_key(65537, 2048)
 def test_roots_that_cannot_be_used_are_refused(cert, key, message):
     with pytest.raises(InvalidArgument, match=message):
         read_authority(cert, key, NOW)
+
+
+def test_a_root_that_is_about_to_end_is_told_of_until_another_one_is_on_its_way():
+    cluster = Rotating()
+    end = x509.load_pem_x509_certificate(cluster.old.ca_cert_pem).not_valid_after_utc
+    assert ends_soon(cluster.view, end - SOON) is None
+    assert ends_soon(cluster.view, end - SOON + timedelta(seconds=1)) == end
+    assert ends_soon(cluster.view, end + timedelta(days=1)) == end
+    new = create_root(end, cluster.old.join_tokens)
+    rotating = start_rotation(cluster.old, new.ca_cert_pem, new.ca_key_pem)
+    cluster.put(Cluster(id=CLUSTER, root_ca=rotating))
+    assert ends_soon(cluster.view, end) is None

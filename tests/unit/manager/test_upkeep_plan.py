@@ -37,6 +37,13 @@ def test_under_pressure_smaller_holes_count():
     assert len(plan_turns([use(1, 95, 80)], has_learner=False, pressed=True)) == 1
 
 
+def test_who_says_that_it_is_full_is_not_always_believed():
+    full, roomy = use(1, 95, 95), use(2, 95, 89)
+    assert plan_turns([full, roomy], has_learner=False, pressed=True) == ()
+    assert plan_turns([full, roomy], has_learner=False, pressed=True, distrust=True) == (full,)
+    assert plan_turns([full], has_learner=True, pressed=True, distrust=True) == ()
+
+
 def test_history_goes_when_the_quota_is_near():
     assert not is_pressed([use(1, 79, 79)], [])
     assert is_pressed([use(1, 81, 81)], [])

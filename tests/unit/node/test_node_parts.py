@@ -12,8 +12,9 @@ from cryptography import x509
 from swarm.api.backend import InitRequest
 from swarm.base.errors import FailedPrecondition, InvalidArgument, Unavailable
 from swarm.base.ids import SequentialIds
+from swarm.model.defaults import CLUSTER_PORTS, ENCRYPTION_PORTS
 from swarm.model.objects import Cluster, Network, Node
-from swarm.model.types import NodeRole
+from swarm.model.types import NodeRole, Protocol
 from swarm.node.addresses import (
     LocalAddress,
     choose_advertised,
@@ -26,6 +27,7 @@ from swarm.node.addresses import (
 from swarm.node.files import Membership, Paths, forget_membership, load_membership, save_membership
 from swarm.node.founding import check_pools, found_cluster
 from swarm.node.vault import create_vault
+from swarm.overlay import encryption
 from swarm.proto.identity import Identity, load_identity, new_key, read_subject, save_identity, write_private
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -139,6 +141,22 @@ def test_address_pools_of_the_user():
 def test_address_pools_that_cannot_be_used(pools, size, message):
     with pytest.raises(InvalidArgument, match=message):
         check_pools(pools, size)
+
+
+def test_the_data_paths_port_is_kept_with_the_cluster():
+    assert found()[1][Cluster].data_path_port == 4789
+    assert found(data_path_port=7789)[1][Cluster].data_path_port == 7789
+
+
+@pytest.mark.parametrize("port", [80, 1023, 49151, 70000, 2382, 2384])
+def test_a_data_paths_port_that_cannot_be_used(port):
+    with pytest.raises(InvalidArgument, match=f"invalid data path port {port}: it must be from 1024 to"):
+        found(data_path_port=port)
+
+
+def test_the_ports_of_encrypted_networks_are_the_clusters_own():
+    assert ENCRYPTION_PORTS == encryption.PORTS
+    assert set(ENCRYPTION_PORTS) <= CLUSTER_PORTS[Protocol.UDP]
 
 
 # --- on disk -----------------------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ def test_what_is_not_the_ports_own_is_dropped_last() -> None:
 def test_on_the_gateways_bridge_only_the_gateway_is_reached() -> None:
     places = gateway_places([record(11)])
     lines = [line.strip() for line in render_guard("swg", places, "172.18.0.1").splitlines()]
-    ip, arp, _ = [line for line in lines if line.startswith("ether")]
+    ip, arp, *_ = [line for line in lines if line.startswith("ether")]
     assert ip.startswith("ether daddr 02:42:ac:12:00:01 ether type ip iifname . ")
     assert arp.startswith("ether type arp arp daddr ip 172.18.0.1 iifname . ")
     assert shape_of_guard("swg", places).chains == {"prerouting": 6}

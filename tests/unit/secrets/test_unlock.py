@@ -14,6 +14,7 @@ from swarm.secrets.archive import ArchiveKey, KeyKind, archive_kind, open_archiv
 from swarm.secrets.unlock import (
     Locked,
     WrongUnlockKey,
+    count_keys,
     make_lock,
     new_locker_key,
     new_unlock_key,
@@ -91,6 +92,33 @@ def test_locking_again_replaces_the_lock_and_nothing_else(tmp_path):
     assert open_vault(tmp_path).read(tmp_path / "a.key") == b"secret"
     assert (tmp_path / "a.key").read_bytes() == before
     assert {p.name for p in tmp_path.iterdir()} == {"lock", "a.key"}
+
+
+def test_two_keys_open_a_lock_until_one_is_dropped(tmp_path):
+    vault = create_vault(tmp_path, KEY)
+    vault.write(tmp_path / "a.key", b"secret")
+    vault.lock_with(KEY, OTHER)
+    for key in (KEY, OTHER):
+        assert open_vault(tmp_path, key).read(tmp_path / "a.key") == b"secret"
+    with pytest.raises(Locked):
+        open_vault(tmp_path)
+    with pytest.raises(WrongUnlockKey):
+        open_vault(tmp_path, new_unlock_key())
+    open_vault(tmp_path, OTHER).lock_with(OTHER)
+    with pytest.raises(WrongUnlockKey):
+        open_vault(tmp_path, KEY)
+    assert open_vault(tmp_path, OTHER).read(tmp_path / "a.key") == b"secret"
+
+
+def test_an_open_lock_stays_open_for_a_key_to_come(tmp_path):
+    create_vault(tmp_path).lock_with("", KEY)
+    open_vault(tmp_path)
+
+
+def test_locks_count_their_keys():
+    assert [count_keys(make_lock(LOCKER, *keys)) for keys in (("",), (KEY,), (KEY, OTHER), ("", KEY))] == [
+        0, 1, 2, 0,
+    ]  # fmt: skip
 
 
 def test_a_key_for_an_open_lock_is_not_taken_for_its_key(tmp_path):

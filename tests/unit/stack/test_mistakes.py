@@ -113,6 +113,14 @@ IN_SERVICE = {
         "4:40: services.web.deploy.placement.constraints[0]: "
         "constraint expected one operator from ==, !=: 'node.role=manager'"
     ),
+    "deploy: {placement: {constraints: [node.rol == manager]}}": (
+        "3:5: services.web: constraint key 'node.rol' is unknown, use one of node.id, node.hostname, "
+        "node.role, node.ip, node.platform.os, node.platform.arch, node.labels.KEY, engine.labels.KEY"
+    ),
+    "deploy: {placement: {preferences: [{spread: zone}]}}": (
+        "3:5: services.web: placement preference spread=zone is not possible: "
+        "spread over node.labels.KEY or engine.labels.KEY"
+    ),
     "cap_add: [FLY]": (
         "3:5: services.web: invalid capability: 'CAP_FLY': see capabilities(7)"
     ),
@@ -132,6 +140,7 @@ WHOLE = {
     "": "no service is defined: a compose file has them below 'services:'",
     "hello\n": "1:1: a compose file is a map: it begins with 'services:'",
     "service:\n  web: {image: x}\n": "1:1: unknown key 'service': did you mean 'services'?",
+    "web:\n  image: x\n": "1:1: unknown key 'web' (services stand below 'services:')",
     "services:\n  - web\n": "2:3: services: expected a map, got a list",
     "services:\n  web:\n": "2:7: services.web: expected a map, got nothing",
     "services:\n  web:\n    build: .\n": (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarm.base.clock import FakeClock
-from swarm.base.errors import FailedPrecondition
+from swarm.base.errors import FailedPrecondition, NoQuorum
 from swarm.base.ids import NetworkID, NodeID, ServiceID, TaskID, new_id
 from swarm.model.objects import Network, Node, Service, Task
 from swarm.model.plan import Create
@@ -148,6 +148,30 @@ async def test_a_plan_is_written_in_transactions_that_etcd_takes():
         assert await store.apply([*large, *small], epoch=epoch) == 310
     assert max(count for count, _ in kv.weights) <= 100
     assert max(weight for _, weight in kv.weights) <= 1024 * 1024 + 64 * 1024
+
+
+class DyingKV(MemoryKV):
+    """Etcd while it is started again: it refuses so many reads."""
+
+    refuses = 0
+
+    async def revision(self):
+        if self.refuses:
+            self.refuses -= 1
+            raise NoQuorum("connection refused")
+        return await super().revision()
+
+
+async def test_a_read_outlives_an_etcd_that_is_started_again(monkeypatch):
+    kv = DyingKV()
+    async with memory_store(FakeClock(), kv) as store:
+        kv.refuses = 3
+        await store.sync()
+        assert kv.refuses == 0
+        monkeypatch.setattr("swarm.store.store.ASK_AGAIN_FOR_S", 0.05)
+        kv.refuses = 1000
+        with pytest.raises(NoQuorum):
+            await store.sync()
 
 
 class TornKV(MemoryKV):

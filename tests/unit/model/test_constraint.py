@@ -4,10 +4,10 @@ import pytest
 
 from swarm.base.errors import InvalidArgument
 from swarm.base.ids import NodeID
+from swarm.model.constraint import parse_constraints, satisfies
 from swarm.model.objects import Node, NodeStatus
 from swarm.model.specs import NodeSpec
 from swarm.model.types import EngineDescription, NodeDescription, NodeRole, Platform
-from swarm.scheduler.constraint import parse_constraints, satisfies
 
 NODE = Node(
     id=NodeID("node1"),

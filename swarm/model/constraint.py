@@ -18,7 +18,8 @@ from ipaddress import ip_address, ip_network
 
 from swarm.base.errors import InvalidArgument
 from swarm.model.objects import Node
-from swarm.scheduler.platform import same_word
+from swarm.model.platform import same_word
+from swarm.model.types import Placement
 
 OPERATORS = ("==", "!=")
 NODE_LABEL = "node.labels."
@@ -59,6 +60,20 @@ def parse_constraints(texts: Iterable[str]) -> tuple[Constraint, ...]:
         InvalidArgument: no operator, an unknown key, or a value that cannot be.
     """
     return tuple(_parse(text) for text in texts)
+
+
+def check_placement(placement: Placement) -> None:
+    """Raises InvalidArgument for what cannot be meant."""
+    if placement.max_replicas < 0:
+        raise InvalidArgument("invalid max replicas per node: must not be negative")
+    parse_constraints(placement.constraints)
+    for preference in placement.preferences:
+        descriptor = preference.spread.spread_descriptor if preference.spread else ""
+        if not is_label(descriptor):
+            raise InvalidArgument(
+                f"placement preference spread={descriptor} is not possible: "
+                f"spread over {NODE_LABEL}KEY or {ENGINE_LABEL}KEY"
+            )
 
 
 def satisfies(texts: tuple[str, ...], node: Node) -> bool:
