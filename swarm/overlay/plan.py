@@ -12,7 +12,6 @@ Source: docs/networking.md; VXLAN is RFC 7348, with every address told beforehan
 from __future__ import annotations
 
 import ipaddress
-import socket
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
@@ -226,7 +225,7 @@ def mac_of(address: str) -> str:
 
 
 def address_of(mac: str) -> str:
-    return socket.inet_ntoa(bytes.fromhex(mac.replace(":", "")[4:]))
+    return ".".join(map(str, bytes.fromhex(mac.replace(":", "")[4:])))
 
 
 def with_prefix(address: str, subnets: Iterable[str]) -> str:
@@ -247,8 +246,10 @@ def port_name(prefix: str, address: str) -> str:
 
 
 def _last_32_bits(address: str) -> bytes:
-    """By the C library: a large network's thousands of addresses are looked at in each change."""
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)[-4:]
+    """`ipaddress` is slow, and a large network's thousands of addresses are looked at in each change."""
+    if ":" in address:
+        return ipaddress.IPv6Address(address).packed[-4:]
+    return bytes(map(int, address.split(".")))
 
 
 def choose_subnet(in_use: Iterable[ipaddress.IPv4Network]) -> ipaddress.IPv4Network:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from swarm.model.plan import Create, Crossing, Delete, Op
 from swarm.model.types import Version
 from swarm.model.view import Objects
 from swarm.store import keys
+from swarm.store.changes import Changes
 
 INDEXED = (Service, Network, Cluster, Secret, Config)
 
@@ -26,14 +28,30 @@ class FakeStore:
         self.written = asyncio.Event()
         """Set by the first commit."""
         self._clock = clock
+        self._feeds: list[Changes] = []
         for item in items:
             self.put(item)
+
+    @contextmanager
+    def changes(self, *kinds: type[StoredObject]) -> Iterator[Changes]:
+        feed = Changes(frozenset(kinds))
+        self._feeds.append(feed)
+        try:
+            yield feed
+        finally:
+            self._feeds.remove(feed)
 
     def put(self, item: Any) -> Any:
         """Write from outside, as another manager would."""
         self.revision += 1
+        return self._keep(item)
+
+    def _keep(self, item: Any) -> Any:
         stored = self._stamped(item)
+        former = self.view.stored(type(item), item.id)
         self.view.put(stored)
+        for feed in self._feeds:
+            feed.record((type(item), item.id), former, stored)
         return stored
 
     async def apply(self, ops) -> int:
@@ -54,7 +72,7 @@ class FakeStore:
             if isinstance(op, Delete):
                 self.view.remove(type(op.object), op.object.id)
             else:
-                self.view.put(self._stamped(op.object))
+                self._keep(op.object)
         self.commits.append(tuple(ops))
         self.written.set()
         return self.revision

@@ -34,6 +34,11 @@ def is_manager(node: Node) -> bool:
     return node.spec.role is NodeRole.MANAGER or node.manager_status is not None
 
 
+def is_being_demoted(node: Node) -> bool:
+    """Demoted, and about to be taken out of the store."""
+    return node.spec.role is NodeRole.WORKER and node.manager_status is not None
+
+
 def certified_role(node: Node) -> NodeRole:
     """What its certificate is to say."""
     return NodeRole.MANAGER if is_manager(node) else NodeRole.WORKER

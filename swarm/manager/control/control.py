@@ -9,7 +9,9 @@ caller did not see. Source: SwarmKit manager/controlapi.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TypeVar
 
@@ -23,6 +25,7 @@ from swarm.base.errors import (
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import IdSource, NetworkID, NodeID, ServiceID
 from swarm.manager.allocator.ports import allocate_ports
+from swarm.manager.ca.certificates import is_being_demoted
 from swarm.manager.ca.tokens import add_token, remove_token
 from swarm.manager.control.cluster import change_cluster, with_key_known
 from swarm.manager.control.names import generate_name
@@ -50,6 +53,9 @@ from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
+
+DEMOTION_S = 15.0
+"""How long a demoted manager is waited for: etcd counts its members only some seconds after a change."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -208,10 +214,20 @@ class Control:
     async def remove_node(self, reference: str, *, force: bool = False) -> None:
         """Forget a node that is down (or, by force, any worker); its tasks are orphaned.
 
+        A manager that has just been demoted has a place in the store for some moments: that is waited for.
+
         Raises:
             FailedPrecondition: it is a manager, or it is not down.
         """
+        await self._until_demoted(reference)
         await insist(self._store, lambda: self._remove_node(reference, force=force))
+
+    async def _until_demoted(self, reference: str) -> None:
+        with suppress(TimeoutError):  # then it is refused
+            async with asyncio.timeout(DEMOTION_S):
+                with self._store.changes(Node) as changes:
+                    while is_being_demoted(find(self.view, Node, reference)):
+                        await changes.wait()
 
     async def _remove_node(self, reference: str, *, force: bool) -> None:
         node = find(self.view, Node, reference)

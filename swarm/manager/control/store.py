@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from typing import Protocol, TypeVar
 
 from swarm.base.errors import OutOfSequence
+from swarm.model.objects import StoredObject
 from swarm.model.plan import Crossing, Op
 from swarm.model.view import ClusterView
+from swarm.store.changes import Changes
 
 ATTEMPTS = 10
 
@@ -19,6 +21,10 @@ class Store(Protocol):
     @property
     def view(self) -> ClusterView:
         """What this manager knows; a commit of its own is in it when `commit` returns."""
+        ...
+
+    def changes(self, *kinds: type[StoredObject]) -> AbstractContextManager[Changes]:
+        """A feed of what changes in `view` from now on."""
         ...
 
     async def sync(self) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -16,6 +17,7 @@ from swarm.base.errors import (
 )
 from swarm.base.ids import SequentialIds
 from swarm.manager.control import Control
+from swarm.manager.control import control as control_module
 from swarm.manager.control.names import generate_name
 from swarm.model.container import PullOptions
 from swarm.model.objects import Cluster, ManagerStatus, Node, Service, Task
@@ -297,7 +299,9 @@ async def test_a_worker_may_become_a_manager_and_the_last_manager_no_worker(cont
         await set_role(control, "h1", NodeRole.WORKER)  # h2 is not in the store yet
 
 
-async def test_a_demotion_that_costs_the_quorum_is_refused(control: Control, store: FakeStore) -> None:
+async def test_a_demotion_that_costs_the_quorum_is_refused(
+    control: Control, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reachable: set[str] = set()
     careful = Control(store, FakeClock(), SequentialIds("c"), lambda node_id: node_id in reachable)
     for name in ("h1", "h2"):
@@ -312,8 +316,15 @@ async def test_a_demotion_that_costs_the_quorum_is_refused(control: Control, sto
     h1 = careful.view.named(Node, "h1")[0]
     assert h1.spec.role is NodeRole.WORKER
     assert h1.manager_status is not None, "it leaves the store first"
-    with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
-        await careful.remove_node("h1", force=True)
+    with monkeypatch.context() as patched:
+        patched.setattr(control_module, "DEMOTION_S", 0.01)
+        with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
+            await careful.remove_node("h1", force=True)
+    removal = asyncio.ensure_future(careful.remove_node("h1", force=True))
+    await asyncio.sleep(0)
+    store.put(replace(careful.view.named(Node, "h1")[0], manager_status=None))
+    await removal
+    assert not careful.view.named(Node, "h1")
 
 
 async def test_a_node_that_answers_is_removed_by_force_only(control: Control, store: FakeStore) -> None:
