@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from swarm.base.errors import FailedPrecondition, SwarmError, Unavailable
+from swarm.base.errors import FailedPrecondition, SwarmError, Temporary, Unavailable
 from swarm.base.log import Secret
 from swarm.lab.demo_image import Entry, Recipe, build, layer_tar, write_archive
 from swarm.worker.images.errors import ImageInUse, ImageNotFound, InvalidImage
@@ -24,6 +24,7 @@ from swarm.worker.images.pull import Progress
 from swarm.worker.images.registry import RegistryAuth
 from swarm.worker.images.sandbox import UnpackLimits
 from swarm.worker.images.store import ImageStore
+from swarm.worker.images.zstd import decompressed
 from tests.integration.registry import PASSWORD, push, serving
 
 pytestmark = pytest.mark.root
@@ -102,6 +103,33 @@ class TestLoad:
         layers = LayerStore(tmp_path / "images", UnpackLimits())
         layer = await layers.add(diff_id, packed)
         assert (layer.folder / "a").read_bytes() == b"1"
+
+    async def test_broken_zstd_is_the_images_fault(self, store: ImageStore, tmp_path: Path) -> None:
+        plain, packed = tmp_path / "layer.tar", tmp_path / "layer.tar.zst"
+        plain.write_bytes(os.urandom(100_000))
+        await execute("zstd", "-q", str(plain), "-o", str(packed))
+        packed.write_bytes(packed.read_bytes()[:50_000])
+        with pytest.raises(InvalidImage, match="not valid zstd"):
+            await LayerStore(tmp_path / "images", UnpackLimits()).add("sha256:" + "0" * 64, packed)
+
+    async def test_a_killed_zstd_is_not(self, tmp_path: Path) -> None:
+        plain, packed = tmp_path / "layer.tar", tmp_path / "layer.tar.zst"
+        plain.write_bytes(bytes(10_000_000))
+        await execute("zstd", "-q", str(plain), "-o", str(packed))
+        with packed.open("rb") as file:
+            async with decompressed(file.fileno()) as stream:
+                os.kill(stream.pid, signal.SIGKILL)
+                with pytest.raises(Temporary, match="zstd was ended by SIGKILL"):
+                    await stream.check()
+
+    async def test_a_reader_that_has_enough_is_no_failure(self, tmp_path: Path) -> None:
+        plain, packed = tmp_path / "layer.tar", tmp_path / "layer.tar.zst"
+        plain.write_bytes(bytes(10_000_000))
+        await execute("zstd", "-q", str(plain), "-o", str(packed))
+        with packed.open("rb") as file:
+            async with decompressed(file.fileno()) as stream:
+                assert os.read(stream.output, 10) == bytes(10)
+                await stream.check()
 
     async def test_a_repeated_layer_is_mounted_once(self, store: ImageStore, tmp_path: Path) -> None:
         one, two = (Entry(path="a", content=b"1"),), (Entry(path="b", content=b"2"),)

@@ -7,10 +7,8 @@ Invariant: no byte of the tar is parsed in this process.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import shutil
 import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -20,11 +18,10 @@ from typing import Literal
 from swarm.base.errors import Temporary
 from swarm.worker.images.errors import InvalidImage
 from swarm.worker.images.process import Program, run
+from swarm.worker.images.zstd import decompressed
 
 _PROGRAM = Path(__file__).with_name("unpack.py")
 _ZSTD = b"\x28\xb5\x2f\xfd"
-_NOBODY = 65534
-_END_WAIT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +57,16 @@ async def unpack(
     async with AsyncExitStack() as stack:
         stdin = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         stack.callback(os.close, stdin)
+        zstd = None
         if os.pread(stdin, 4, 0) == _ZSTD:
-            stdin = await _start_zstd(stdin, stack)
+            zstd = await stack.enter_async_context(decompressed(stdin))
+            stdin = zstd.output
         try:
             finished = await run(Program(argv=argv, timeout_s=limits.timeout_s, stdin=stdin))
         except TimeoutError as error:
             raise Temporary(f"unpacking took longer than {limits.timeout_s:.0f} s") from error
+        if zstd is not None:
+            await zstd.check()
     return _report(finished.stdout, finished.stderr)
 
 
@@ -79,33 +80,3 @@ def _report(stdout: bytes, stderr: str) -> Unpacked:
         kind = Temporary if report.get("disk_full") else InvalidImage
         raise kind(f"cannot unpack the archive: {report['error']}")
     return Unpacked(diff_id=report["diff_id"], bytes=report["bytes"], entries=report["entries"])
-
-
-async def _start_zstd(packed: int, stack: AsyncExitStack) -> int:
-    """Decompress through a program without privileges; returns the pipe's end to read from."""
-    zstd = shutil.which("zstd")
-    if zstd is None:
-        raise Temporary("the layer is compressed with zstd: install the zstd program on this node")
-    reader, writer = os.pipe()
-    stack.callback(os.close, reader)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *(zstd, "-dc", "--memory=256MB"),
-            stdin=packed,
-            stdout=writer,
-            stderr=asyncio.subprocess.DEVNULL,
-            user=_NOBODY,
-            group=_NOBODY,
-            extra_groups=[],
-            cwd="/",
-        )
-    finally:
-        os.close(writer)
-
-    async def end() -> None:
-        if process.returncode is None:
-            process.kill()
-            await asyncio.wait_for(process.wait(), _END_WAIT_S)
-
-    stack.push_async_callback(end)
-    return reader
