@@ -17,6 +17,7 @@ import pytest
 from swarm.base.errors import FailedPrecondition, SwarmError, Temporary, Unavailable
 from swarm.base.log import Secret
 from swarm.lab.demo_image import Entry, Recipe, build, layer_tar, write_archive
+from swarm.worker.images import unpack
 from swarm.worker.images.errors import ImageInUse, ImageNotFound, InvalidImage
 from swarm.worker.images.image import Image
 from swarm.worker.images.layers import LayerStore
@@ -386,6 +387,28 @@ class TestCrash:
         assert list((root / "l").iterdir()) == []
         layer = await layers.add(diff_id, whole)
         assert len(list(layer.folder.iterdir())) == 5000
+
+    async def test_a_program_whose_parent_died_before_it_began_does_nothing(self, tmp_path: Path) -> None:
+        folder, tar = tmp_path / "layer", tmp_path / "layer.tar"
+        folder.mkdir()
+        tar.write_bytes(layer_tar([Entry(path="a", content=b"1")]))
+        limits = ("--max-bytes", "1000000", "--max-entries", "10")
+        for parent, code, seen in ((os.getpid(), 0, ["a"]), (1, 1, [])):
+            argv = ("--kind", "layer", "--folder", str(folder), "--parent", str(parent), *limits)
+            with tar.open("rb") as stdin:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    unpack.__file__,
+                    *argv,
+                    stdin=stdin,
+                    stdout=asyncio.subprocess.DEVNULL,
+                )
+            assert await asyncio.wait_for(process.wait(), 20) == code
+            assert [path.name for path in folder.iterdir()] == seen
+            for path in folder.iterdir():
+                path.unlink()
 
     async def test_lost_pieces_are_forgotten(self, tmp_path: Path, archives: dict[str, Path]) -> None:
         store = ImageStore(tmp_path / "images")
