@@ -36,7 +36,8 @@ from swarm.secrets.keyring import Keyring
 from swarm.store.memory import MemoryKV
 from tests.fakes.memory_cluster import memory_store
 
-NAMES = ("a", "b", "c")
+A, B, C = NAMES = ("x-a", "x-b", "x-c")
+"""No beginnings of ids, which find things, too."""
 
 
 @pytest.fixture
@@ -86,9 +87,9 @@ async def outcomes(*work):
 
 
 REMOVALS = {
-    "secret": lambda control: control.payloads.remove(Secret, "a"),
-    "config": lambda control: control.payloads.remove(Config, "a"),
-    "network": lambda control: control.remove_network("a"),
+    "secret": lambda control: control.payloads.remove(Secret, A),
+    "config": lambda control: control.payloads.remove(Config, A),
+    "network": lambda control: control.remove_network(A),
 }
 
 
@@ -112,7 +113,7 @@ def dangling(control: Control) -> list[str]:
 @pytest.mark.parametrize("service_first", [True, False])
 async def test_a_new_service_and_a_removal_at_once(managers, kind, service_first):
     one, two, _ = managers
-    service = one.create_service(spec(one, "web", "a", "b"))
+    service = one.create_service(spec(one, "web", A, B))
     work = [service, REMOVALS[kind](two)]
     errors = await outcomes(*(work if service_first else reversed(work)))
     await one.sync()
@@ -129,9 +130,9 @@ async def test_a_new_service_and_a_removal_at_once(managers, kind, service_first
 @pytest.mark.parametrize("kind", REMOVALS)
 async def test_an_update_and_a_removal_at_once(managers, kind):
     one, two, _ = managers
-    service = await one.create_service(spec(one, "web", "b"))
+    service = await one.create_service(spec(one, "web", B))
     await two.sync()
-    change = one.update_service("web", service.meta.version.index, spec(one, "web", "a", "b"))
+    change = one.update_service("web", service.meta.version.index, spec(one, "web", A, B))
     assert [e is None for e in await outcomes(change, REMOVALS[kind](two))] == [True, False]
     await one.sync()
     assert dangling(one) == []
@@ -140,8 +141,8 @@ async def test_an_update_and_a_removal_at_once(managers, kind):
 @pytest.mark.parametrize("kind", REMOVALS)
 async def test_a_rollback_and_a_removal_at_once(managers, kind):
     one, two, _ = managers
-    service = await one.create_service(spec(one, "web", "a"))
-    await one.update_service("web", service.meta.version.index, spec(one, "web", "b"))
+    service = await one.create_service(spec(one, "web", A))
+    await one.update_service("web", service.meta.version.index, spec(one, "web", B))
     version = one.view.named(Service, "web")[0].meta.version.index
     await two.sync()
     errors = await outcomes(REMOVALS[kind](two), one.rollback_service("web", version))
@@ -153,12 +154,12 @@ async def test_a_rollback_and_a_removal_at_once(managers, kind):
 
 async def test_a_service_that_lost_its_own_race_is_told_so(managers):
     one, two, _ = managers
-    service = await one.create_service(spec(one, "web", "b"))
+    service = await one.create_service(spec(one, "web", B))
     await two.sync()
     version = service.meta.version.index
     first, second = await outcomes(
-        one.update_service("web", version, spec(one, "web", "a")),
-        two.update_service("web", version, spec(two, "web", "c")),
+        one.update_service("web", version, spec(one, "web", A)),
+        two.update_service("web", version, spec(two, "web", C)),
     )
     assert first is None
     assert isinstance(second, OutOfSequence)
@@ -166,8 +167,8 @@ async def test_a_service_that_lost_its_own_race_is_told_so(managers):
 
 async def test_services_do_not_cross_each_other_and_removals_neither(managers):
     revision = managers[0].view.list(Secret)[0].meta.version
-    made = [c.create_service(spec(c, f"s{i}", "a")) for i, c in enumerate(managers)]
-    gone = [control.payloads.remove(Config, name) for control, name in zip(managers[1:], "bc", strict=True)]
+    made = [c.create_service(spec(c, f"s{i}", A)) for i, c in enumerate(managers)]
+    gone = [control.payloads.remove(Config, name) for control, name in zip(managers[1:], (B, C), strict=True)]
     assert await outcomes(*made, *gone) == [None] * 5
     await managers[0].sync()
     assert managers[0].view.list(Secret)[0].meta.version == revision, "what is named is not written"
@@ -186,27 +187,27 @@ async def test_a_service_may_name_more_than_a_transaction_has_room_for(managers)
 async def test_pruning_leaves_the_version_that_is_made_current_just_then(managers):
     one, two, _ = managers
     for data in (b"2", b"3"):
-        await one.payload_versions.add(Secret, "a", data)
+        await one.payload_versions.add(Secret, A, data)
     await two.sync()
     back, pruned = await asyncio.gather(
-        one.payload_versions.roll_back(Secret, "a", 1), two.payload_versions.prune(Secret, "a")
+        one.payload_versions.roll_back(Secret, A, 1), two.payload_versions.prune(Secret, A)
     )
     assert (back, pruned) == (1, (2, 3))
     await one.sync()
-    assert one.view.get(Payload, f"{one.view.named(Secret, 'a')[0].id}.1") is not None
+    assert one.view.get(Payload, f"{one.view.named(Secret, A)[0].id}.1") is not None
 
 
 async def test_a_removal_in_parts_that_is_crossed_keeps_the_current_version(managers):
     one, two, _ = managers
     for number in range(2, DELETED_AT_ONCE + 10):
-        await one.payload_versions.add(Secret, "a", str(number).encode())
+        await one.payload_versions.add(Secret, A, str(number).encode())
     await two.sync()
-    made = one.create_service(spec(one, "web", "a"))
-    errors = await outcomes(two.payloads.remove(Secret, "a"), made)
+    made = one.create_service(spec(one, "web", A))
+    errors = await outcomes(two.payloads.remove(Secret, A), made)
     assert dangling(one) == []
     await one.sync()
     if errors[1] is None:
-        secret = one.view.named(Secret, "a")[0]
+        secret = one.view.named(Secret, A)[0]
         assert one.view.get(Payload, f"{secret.id}.{secret.current}") is not None
 
 
