@@ -9,6 +9,7 @@ caller did not see. Source: SwarmKit manager/controlapi.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -50,6 +51,10 @@ from swarm.model.task_state import TaskState, is_dead
 from swarm.model.types import NodeRole, NodeState, Version
 from swarm.model.validation import validate_node_spec
 from swarm.model.view import ClusterView, find
+
+DEMOTION_LOOKS = 40
+DEMOTION_LOOK_S = 0.1
+"""`node demote NODE && node rm NODE` is what a user is told to do: the first returns at once."""
 
 Versioned = TypeVar("Versioned", Service, Node, Cluster)
 
@@ -195,7 +200,7 @@ class Control:
         await insist(self._store, lambda: self._remove_node(reference, force=force))
 
     async def _remove_node(self, reference: str, *, force: bool) -> None:
-        node = find(self.view, Node, reference)
+        node = await self._demoted(reference)
         if node.spec.role is NodeRole.MANAGER or node.manager_status is not None:
             raise FailedPrecondition(
                 f"node {node.id} is a cluster manager and is a member of the raft cluster. "
@@ -206,6 +211,15 @@ class Control:
         while orphans := self._orphan_ops(node.id):
             await self._store.apply(orphans)  # what lost a race is found again
         await self._store.commit([Delete(object=find(self.view, Node, node.id))])
+
+    async def _demoted(self, reference: str) -> Node:
+        """The node; the end of a demotion that is under way is waited for, but not for long."""
+        for _ in range(DEMOTION_LOOKS):
+            node = find(self.view, Node, reference)
+            if node.spec.role is NodeRole.MANAGER or node.manager_status is None:
+                break
+            await asyncio.sleep(DEMOTION_LOOK_S)
+        return find(self.view, Node, reference)
 
     async def update_cluster(self, version: int, spec: ClusterSpec, rotate: Rotate = NOTHING) -> None:
         """Change the cluster's settings, and replace what `rotate` names.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -266,6 +267,29 @@ async def test_the_clusters_data_path_port_cannot_be_published(
         await control.create_service(replace(SPEC, endpoint_spec=published))
 
 
+async def test_a_node_that_is_being_demoted_is_removed_when_that_is_done(
+    control: Control, store: FakeStore
+) -> None:
+    leaving = replace(a_node(4, NodeRole.MANAGER, NodeState.DOWN), spec=NodeSpec(role=NodeRole.WORKER))
+    leaving = store.put(leaving)
+    removing = asyncio.ensure_future(control.remove_node("h4"))
+    await asyncio.sleep(0)
+    assert not removing.done()
+    store.put(replace(leaving, manager_status=None))
+    async with asyncio.timeout(5):
+        await removing
+    assert store.view.get(Node, leaving.id) is None
+
+
+async def test_a_demotion_that_does_not_end_is_not_waited_for_for_long(
+    control: Control, store: FakeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("swarm.manager.control.control.DEMOTION_LOOKS", 2)
+    store.put(replace(a_node(4, NodeRole.MANAGER, NodeState.DOWN), spec=NodeSpec(role=NodeRole.WORKER)))
+    with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
+        await control.remove_node("h4")
+
+
 async def test_remove_deletes_the_service_only(control: Control, store: FakeStore) -> None:
     service = await control.create_service(SPEC)
     task = store.put(a_task(service, 1, a_node(2)))
@@ -312,8 +336,6 @@ async def test_a_demotion_that_costs_the_quorum_is_refused(control: Control, sto
     h1 = careful.view.named(Node, "h1")[0]
     assert h1.spec.role is NodeRole.WORKER
     assert h1.manager_status is not None, "it leaves the store first"
-    with pytest.raises(FailedPrecondition, match="must be demoted to worker before removal"):
-        await careful.remove_node("h1", force=True)
 
 
 async def test_a_node_that_answers_is_removed_by_force_only(control: Control, store: FakeStore) -> None:
