@@ -246,7 +246,7 @@ class RoleManager:
         for node in self._store.view.list(Node):
             demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
             if demoted and node.id != self._me:
-                if not self._is_reachable(node.id):
+                if self._members is not None and not self._is_reachable(node.id):
                     await asyncio.sleep(LET_GO_S)
                 await remove_manager(self._store, self._members, node)
         if self._members is not None:
