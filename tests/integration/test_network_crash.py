@@ -163,17 +163,17 @@ class Life:
 
     def check_traffic(self) -> None:
         serve_http(self.near, self.directory)
-        both = {self.near.address: 2, self.far.address: 2}
+        both = {self.near.address, self.far.address}  # how evenly is another test's matter
         opened = (
             "curl -s -m 15 --retry-connrefused http://{}:80/name"  # a lost handshake is repeated after 5 s
         )
         assert self.near.nsenter("sh", "-c", opened.format(self.far.address)).strip() == self.far.address
-        assert fetch(self.site.outside, self.first.address, 4) == both
-        assert fetch(self.site.outside, self.second.address, 4) == both
-        assert fetch(self.near.nsenter, VIRTUAL, 4, number=80) == both
+        assert set(fetch(self.site.outside, self.first.address, 4)) == both
+        assert set(fetch(self.site.outside, self.second.address, 4)) == both
+        assert set(fetch(self.near.nsenter, VIRTUAL, 4, number=80)) == both
         if not self.encrypted:
             virtual = f"[{embed(VIRTUAL, IPV6_SUBNET)}]"
-            assert fetch(self.near.nsenter, virtual, 4, number=80) == both
+            assert set(fetch(self.near.nsenter, virtual, 4, number=80)) == both
         assert fetch(self.site.outside, self.first.address, number=9000) == {self.near.address: 1}
         assert fetch(self.far.nsenter, self.near.address, number=80) == {self.near.address: 1}
 
