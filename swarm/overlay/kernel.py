@@ -229,6 +229,7 @@ def _prepare_task_namespace() -> Netlink:
     """What a container expects: no IPv6 unasked for, ports below 1024 and ping for any user of it."""
     for link in ("all", "default"):
         disable_ipv6(link)
+    write_sysctl("ipv4/ip_forward", "1")  # as with Docker; else it would be what the host's happens to be now
     write_sysctl("ipv4/ip_unprivileged_port_start", "0")
     write_sysctl("ipv4/ping_group_range", "0 2147483647")
     return Netlink()

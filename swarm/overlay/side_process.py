@@ -53,9 +53,13 @@ class SideProcess:
 
     async def end(self) -> None:
         """End the program, also one that a former swarmd has left."""
-        with contextlib.suppress(OSError):
+        try:
             connection = self._connection or await _Connection.open(self._path)
             await connection.dismiss()
+        except OSError:
+            if self._pid:  # ours, and not listening yet
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._pid, signal.SIGKILL)
         await self.let_go()
 
     async def let_go(self) -> None:
