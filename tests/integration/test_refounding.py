@@ -199,7 +199,7 @@ async def site(tmp_path, monkeypatch):
 
 @pytest.mark.soak
 async def test_a_member_that_is_forced_alone_swallows_writes(site):
-    """The control: what the tests below do without. An election at the wrong moment syncs what is to be lost."""
+    """The control: what happens without us. An election at the wrong moment syncs what is to be lost."""
     async with site.member("n1", force=True) as kv:
         assert len((await kv.list(SERVICES)).items) == BURST
         with pytest.raises(Unavailable):
