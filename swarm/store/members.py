@@ -13,7 +13,7 @@ from typing import TypeVar
 import grpc
 import grpc.aio
 
-from swarm.base.errors import FailedPrecondition, Unavailable
+from swarm.base.errors import Unavailable
 from swarm.proto.gen.etcd import rpc_pb2, rpc_pb2_grpc
 
 T = TypeVar("T")
@@ -90,7 +90,7 @@ class Members:
             await _call(
                 self._cluster.MemberRemove(rpc_pb2.MemberRemoveRequest(ID=member_id), timeout=TIMEOUT_S)
             )
-        except FailedPrecondition:
+        except _NoSuchMember:
             return
 
     async def status(self) -> MemberStatus:
@@ -143,11 +143,15 @@ def _member(member: rpc_pb2.Member) -> Member:
     return Member(member.ID, member.name, member.peerURLs[0] if member.peerURLs else "", member.isLearner)
 
 
+class _NoSuchMember(Unavailable):
+    """While members come and go: what was decided on another list of them may be asked again."""
+
+
 async def _call(call: Awaitable[T]) -> T:
     try:
         return await call
     except grpc.aio.AioRpcError as error:
         details = error.details() or error.code().name
         if error.code() is grpc.StatusCode.NOT_FOUND:
-            raise FailedPrecondition(details) from None
+            raise _NoSuchMember(f"the managers' store: {details}") from None
         raise Unavailable(f"the managers' store: {details}") from None
