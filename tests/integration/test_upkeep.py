@@ -81,10 +81,12 @@ def store(cluster, host):
     return json.loads(cluster.swarm(host, "system", "info", "--format", "json"))["Store"]
 
 
-def wait_state(cluster, host, *states, timeout_s=30.0):
+def wait_state(cluster, host, *states, timeout_s=60.0):
     def reached():
         found = store(cluster, host)
-        return found if found["State"] in states else None
+        if found["State"] not in states:
+            raise SwarmError(f"{found['State']}: {found['Message']}")
+        return found
 
     return cluster.wait_until(reached, f"the store of {host} is {' or '.join(states)}", timeout_s)
 
