@@ -96,9 +96,8 @@ def _ipv6_subnet(config: IPAMConfig) -> IPv6Network:
 
 
 def _check_kind(subnet: IPv4Network | IPv6Network) -> None:
-    is_mapped = isinstance(subnet, IPv6Network) and subnet.network_address.ipv4_mapped is not None
     is_other = subnet.is_multicast or subnet.is_loopback or subnet.is_link_local or subnet.is_unspecified
-    if is_other or is_mapped:
+    if is_other or (isinstance(subnet, IPv6Network) and subnet.is_reserved):
         raise InvalidArgument(f"ipam configuration: invalid subnet {subnet}: not an address range for hosts")
 
 

@@ -33,7 +33,7 @@ from swarm.overlay.balance import (
 )
 from swarm.overlay.carried import HostAbilities, refused_networks
 from swarm.overlay.guard_tables import GuardTables
-from swarm.overlay.kernel import Kernel
+from swarm.overlay.kernel import ETHERNET_MTU, Kernel
 from swarm.overlay.macvlan_plan import Settings
 from swarm.overlay.name_server import NameServer
 from swarm.overlay.names import RESOLVER, plan_names, render_resolver
@@ -218,7 +218,9 @@ class DataPath:
         host = HostAbilities(
             encryption_problem=self.encryption_problem,
             has_ipv6=has_ipv6(),
-            wire_mtu=await self._call(lambda: self._kernel.wire_mtu),
+            wire_mtu=await self._call(lambda: self._kernel.wire_mtu)
+            if any(network.ipv6_subnet for network in desired.networks)
+            else ETHERNET_MTU,
         )
         self._refused = refused_networks(desired.networks, host)
         return replace(desired, networks=tuple(n for n in desired.networks if n.id not in self._refused))

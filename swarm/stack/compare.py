@@ -9,6 +9,7 @@ model, which spells things one way.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import ip_network
 from typing import Any
 
 from swarm.model.docker_json import encode, read_service_spec, with_defaults
@@ -80,7 +81,7 @@ def network_changes(wanted: Json, present: Json) -> tuple[str, ...]:
 def _pools(network: Json, mark: str) -> list[str]:
     """The subnets with this mark, which tells the families apart: one that is not asked for is given."""
     subnets = (each.get("Subnet", "") for each in (network.get("IPAM") or {}).get("Config") or ())
-    return sorted(subnet for subnet in subnets if mark in subnet)
+    return sorted(str(ip_network(subnet)) for subnet in subnets if mark in subnet)
 
 
 def content_changes(wanted: Json, spec: Json, *, is_other: bool = False) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ so an address just freed is the last to be given again: something on the way may
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, ip_address, ip_network
 
 from swarm.model.embedded import embedded
 from swarm.model.types import IPAMConfig
@@ -26,9 +26,9 @@ def number_of(address: str) -> int:
 def spell_out(config: IPAMConfig) -> IPAMConfig:
     """With its gateway, in the subnet's usual spelling."""
     return IPAMConfig(
-        subnet=config.subnet,
-        ip_range=config.ip_range,
-        gateway=config.gateway or gateway_of(config.subnet),
+        subnet=str(ip_network(config.subnet)),
+        ip_range=str(ip_network(config.ip_range)) if config.ip_range else "",
+        gateway=str(ip_address(config.gateway or gateway_of(config.subnet))),
         auxiliary_addresses=config.auxiliary_addresses,
     )
 

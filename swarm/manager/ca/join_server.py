@@ -118,11 +118,12 @@ class JoinServer:
             token = self._token(cluster, wanted.token, address)
             node_id = node_id_for(key, cluster.id)
             node = self._store.view.get(Node, node_id)
+            if node is not None:
+                _refuse_lesser(token, node)
             if node is not None and node_id in token.used_by:
                 return self._certify(cluster, node, key)  # it asks again: its answer was lost
             admitted = use_token(cluster.root_ca, token, node_id, self._clock.now())
             if node is not None:
-                _refuse_lesser(token, node)
                 return self._certify(cluster, node, key)
             if token.role is NodeRole.MANAGER:
                 self._refuse_taken(wanted.address)
