@@ -215,6 +215,17 @@ async def test_a_worker_s_token_does_not_certify_a_manager(here):
         await request_identity(here.join, lesser, CLOCK)
 
 
+async def test_the_token_that_a_node_came_in_by_does_not_certify_it_once_it_is_a_manager(here):
+    token = await here.manager.control.create_token(TokenRequest(role=NodeRole.WORKER, uses=1))
+    text = replace(here.token(), secret=token.secret)
+    host = Application(token=text, key_pem=new_key(), availability="active", address="")
+    node_id = (await request_identity(here.join, host, CLOCK)).subject.node_id
+    node = here.store.view.get(Node, node_id)
+    await here.store.commit([Update(object=replace(node, spec=replace(node.spec, role=NodeRole.MANAGER)))])
+    with pytest.raises(InvalidArgument, match="is a manager, which a worker's token does not let in"):
+        await request_identity(here.join, host, CLOCK)
+
+
 # --- a manager that nobody can renew -----------------------------------------------------------------------
 
 
