@@ -19,7 +19,7 @@ from swarm.base.errors import FailedPrecondition, NotFound, OutOfSequence, Permi
 from swarm.base.failpoint import failpoint
 from swarm.base.ids import NodeID
 from swarm.base.log import get_logger
-from swarm.manager.ca.certificates import is_manager, issue
+from swarm.manager.ca.certificates import is_being_demoted, is_manager, issue
 from swarm.manager.ca.etcd_ca import EtcdCA
 from swarm.manager.dead_members import LET_GO_S
 from swarm.manager.execs import ExecBroker
@@ -244,8 +244,7 @@ class RoleManager:
 
     async def _reconcile(self) -> None:
         for node in self._store.view.list(Node):
-            demoted = node.spec.role is NodeRole.WORKER and node.manager_status is not None
-            if demoted and node.id != self._me:
+            if is_being_demoted(node) and node.id != self._me:
                 if self._members is not None and not self._is_reachable(node.id):
                     await asyncio.sleep(LET_GO_S)
                 await remove_manager(self._store, self._members, node)

@@ -47,6 +47,11 @@ class OverlayNetwork:
     endpoints: tuple[OverlayEndpoint, ...] = ()
     """Every other host's endpoints and this host's own, in address order."""
 
+    @property
+    def all_subnets(self) -> tuple[str, ...]:
+        """Of both families."""
+        return (*self.subnets, self.ipv6_subnet) if self.ipv6_subnet else self.subnets
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:

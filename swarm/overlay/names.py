@@ -33,8 +33,7 @@ def plan_names(
     items: dict[str, Item] = {
         f"network/{network_id}": {
             "name": networks[network_id].name,
-            "subnets": list(networks[network_id].subnets),
-            "ipv6_subnet": networks[network_id].ipv6_subnet,
+            "subnets": list(networks[network_id].all_subnets),
         }
         for network_id in sorted(near)
     }

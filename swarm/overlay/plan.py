@@ -206,8 +206,7 @@ def _plan_network(network: OverlayNetwork, found: ObservedNetwork, underlay: Und
 def _plan_virtual(network: OverlayNetwork, found: ObservedNetwork, virtual: Set[str]) -> Iterator[Op]:
     wanted = {address for each in virtual for address in addresses_of(each, network)}
     added, removed = wanted - found.virtual, found.virtual - wanted
-    subnets = (*network.subnets, network.ipv6_subnet) if network.ipv6_subnet else network.subnets
-    routes = tuple(subnet for subnet in subnets if virtual and subnet not in found.routes)
+    routes = tuple(subnet for subnet in network.all_subnets if virtual and subnet not in found.routes)
     if added or removed or routes:
         yield SetVirtual(
             network_id=network.id, routes=routes, added=tuple(sorted(added)), removed=tuple(sorted(removed))

@@ -64,9 +64,7 @@ class NameState:
             network = self._networks[network_id]
             services = sorted(self._services.get(network_id, {}).items())
             self._names[network_id] = network_names(
-                network["name"],
-                (*network["subnets"], *filter(None, (network["ipv6_subnet"],))),
-                (service for _, service in services),
+                network["name"], network["subnets"], (service for _, service in services)
             )
         return self._names[network_id]
 
